@@ -1,0 +1,204 @@
+"""Names of the Rust extension. Ids outside are text; arrays are C-contiguous; times are Unix milliseconds."""
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+class EngineError(Exception):
+    """Fault with a stable reason; `reason` is a name of `ErrorReason` without its prefix."""
+
+    reason: str
+    field: str
+
+class InvalidRequestError(EngineError):
+    """The request is at fault: malformed, or a field out of range. INVALID_ARGUMENT."""
+
+class NotFoundError(EngineError):
+    """What the request names does not exist. NOT_FOUND."""
+
+class CorruptError(EngineError):
+    """A snapshot or bundle is damaged. DATA_LOSS."""
+
+class InternalError(EngineError):
+    """An invariant of the engine broke; never the caller's fault. INTERNAL."""
+
+class BundleError(EngineError):
+    """A bundle does not fit this engine. FAILED_PRECONDITION."""
+
+@final
+class EventBatch:
+    """Checked events of one request."""
+
+    @property
+    def rows(self) -> list[tuple[str, str, bytes]]:
+        """Event id, visitor key and payload (`Event`) of every valid event, in request order."""
+    @property
+    def rejected_count(self) -> int: ...
+    @property
+    def joined_count(self) -> int:
+        """Lines whose item is in the catalogue."""
+    @property
+    def unjoined_count(self) -> int: ...
+    def reply(self, statuses: Sequence[int]) -> bytes:
+        """Return `RecordEventsResponse`; `statuses` is 0 stored, 1 duplicate, 2 conflict for each row of `rows`."""
+
+@final
+class Plan:
+    """Candidates of one request, waiting for scores."""
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """Shape (n, d), read-only, no copy; candidates of all placements that use the model, one after the other."""
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def model_version(self) -> str:
+        """Bundle whose ONNX must score `features`; empty where rules score and `finish` gets None."""
+    @property
+    def item_ids(self) -> list[str]:
+        """Item of every row of `features`."""
+    @property
+    def slot_offsets(self) -> list[int]:
+        """Row at which every placement begins, and the total: placement i has rows [i, i+1)."""
+
+@final
+class Answer:
+    """Bytes of one decision."""
+
+    @property
+    def response(self) -> bytes:
+        """`RecommendResponse`."""
+    @property
+    def decision(self) -> bytes:
+        """`Decision` for the log; empty when not sampled."""
+    @property
+    def degraded(self) -> list[str]: ...
+    @property
+    def stage_us(self) -> list[tuple[str, float]]:
+        """Name and microseconds of every stage."""
+
+@final
+class Bundle:
+    """What was read from a bundle folder."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def actions(self) -> list[str]: ...
+    @property
+    def schema_hash(self) -> str: ...
+
+@final
+class Engine:
+    """Live state of one replica. Every method may be called from any thread."""
+
+    def __init__(self, *, token_key: bytes = b"", consent_default: bool = True, decision_share: float = 1.0) -> None: ...
+
+    # -- the log ------------------------------------------------------------------------------------------------------
+    def prepare_events(self, request: bytes, now_ms: int, *, history: bool = False) -> EventBatch:
+        """Check `RecordEventsRequest` event by event; `history` lifts the lower limit on time.
+
+        Raises InvalidRequestError when the bytes are malformed, empty of events or hold more than 1,000.
+        """
+    def apply(self, records: Sequence[tuple[int, int, int, bytes]]) -> int:
+        """Apply log records (offset, `RecordKind`, time_ms, payload) in order; return how many changed the state.
+
+        Records at or below `offset` are skipped, so a repeat is harmless.
+        """
+    @property
+    def offset(self) -> int:
+        """Offset of the last applied record; 0 at first."""
+
+    # -- decisions ----------------------------------------------------------------------------------------------------
+    def begin(self, request: bytes, now_ms: int) -> Plan:
+        """Read `RecommendRequest`, gather and filter candidates, compute their features."""
+    def finish(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> Answer:
+        """Rank and encode. `actions` has shape (n, h), columns as in the bundle; None ranks by rules.
+
+        `degraded` is added to the reply's list. A row with a value that is not finite sinks and adds `score_not_finite`.
+        """
+    def explain(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> bytes:
+        """Return `ExplainResponse` of the same decision."""
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+    def item(self, item_id: str) -> bytes:
+        """Return `Item`; NotFoundError ITEM_NOT_FOUND."""
+    def items(self, start: int, count: int) -> tuple[list[bytes], int]:
+        """Return up to `count` items from position `start`, and the next position (0 at the end)."""
+    def placement(self, placement_id: str) -> bytes:
+        """Return `Placement` with etag; NotFoundError PLACEMENT_NOT_FOUND."""
+    def placements(self) -> list[bytes]:
+        """Return every `Placement`, ordered by id."""
+    def control(self, control_id: str) -> bytes: ...
+    def controls(self) -> list[bytes]: ...
+    def profile(self, visitor_id: str) -> bytes:
+        """Return `GetProfileResponse`; NotFoundError PROFILE_NOT_FOUND."""
+    @property
+    def active_model(self) -> str:
+        """Version of the active bundle; empty before the first activation."""
+    @property
+    def previous_model(self) -> str:
+        """Version that was active before the active one; empty if none."""
+    def stats(self) -> dict[str, int]:
+        """Return counts and bytes: visitors, items, events, visitor_bytes, item_bytes, neighbour_bytes, …."""
+
+    # -- snapshots and bundles ----------------------------------------------------------------------------------------
+    def save_snapshot(self, path: str) -> int:
+        """Write the state to `path` (beside, fsync, rename); return the offset it holds."""
+    def load_snapshot(self, path: str) -> int:
+        """Replace the state by that of `path`; return its offset. CorruptError if damaged; the state is then unchanged."""
+    def load_bundle(self, folder: str) -> Bundle:
+        """Read manifest, neighbour lists and visitor lists of a bundle and keep them under its version.
+
+        An activation record switches to it. BundleError names what does not fit (schema hash, checksum, shape).
+        """
+    def unload_bundle(self, version: str) -> None: ...
+
+    # -- for trainers -------------------------------------------------------------------------------------------------
+    def featurize(self, visitor_ids: Sequence[str], item_ids: Sequence[str], now_ms: int) -> NDArray[np.float32]:
+        """Return the feature row of each pair, shape (n, d), exactly as served; unknown ids get the default row."""
+
+def feature_names() -> list[str]:
+    """Return the columns of `Plan.features`."""
+
+def schema_hash() -> str:
+    """Return the hash of the feature table; a bundle trained with another one is refused."""
+
+def source_names() -> list[str]:
+    """Return the names that `SourceUse.source` may have."""
+
+def check_item(item: bytes, index: int) -> None:
+    """Raise InvalidRequestError when an `Item` breaks a limit; the field is named `items[index].…`."""
+
+def check_profile(profile: bytes) -> None: ...
+def check_placement(placement: bytes) -> None: ...
+def check_control(control: bytes) -> None: ...
+def encode_events(
+    event_ids: Sequence[str],
+    event_types: NDArray[np.int32],
+    time_ms: NDArray[np.int64],
+    visitor_ids: Sequence[str],
+    session_ids: Sequence[str],
+    store_ids: Sequence[str],
+    queries: Sequence[str],
+    line_offsets: NDArray[np.int64],
+    item_ids: Sequence[str],
+    quantities: NDArray[np.int32],
+    price_micros: NDArray[np.int64],
+    currency: str,
+) -> list[tuple[str, str, bytes]]:
+    """Return event id, visitor key and `Event` payload of each event, for the log.
+
+    Event i has lines [line_offsets[i], line_offsets[i+1]). A negative price means none; empty text means unset.
+    """
+
+def event_columns(records: Sequence[tuple[int, int, bytes]]) -> dict[str, list[str] | NDArray[np.int64] | NDArray[np.float64]]:
+    """Return one row an event line from (offset, time_ms, payload of EVENT): the columns of the table `events`.
+
+    Text columns are lists: event_id, visitor_id (the key: user_id if set, else visitor_id), anonymous_id, session_id,
+    item_id, event_type (lower case, without prefix), store_id, country_code, device, campaign_id, query, currency,
+    attribution_token. Number columns are arrays: log_offset, line, time_ms, quantity, position (int64), price (float64, NaN if none).
+    A SEARCH event gives one row with an empty item_id.
+    """
