@@ -1,1 +1,43 @@
-//! Engine of Shopkeeper.
+//! Candidates, features, ranking and live state of Shopkeeper.
+//!
+//! Modules in dependency order. The core has no clock, no chance and no environment: time comes in as `now_ms`,
+//! chance as a hash of the request id. Only `snapshot` and `bundle` touch files.
+
+pub mod error;
+pub mod ids;
+pub mod params;
+pub mod proto;
+pub mod time;
+
+pub mod bundle;
+pub mod catalog;
+pub mod decay;
+pub mod document;
+pub mod popularity;
+pub mod validate;
+pub mod visitor;
+
+pub mod state;
+
+pub mod feature;
+pub mod filter;
+pub mod gather;
+pub mod query;
+pub mod rerank;
+pub mod scratch;
+pub mod source;
+pub mod score;
+pub mod token;
+
+pub mod plan;
+
+pub mod pipeline;
+
+pub mod columns;
+pub mod engine;
+pub mod events;
+pub mod snapshot;
+pub mod train;
+
+#[cfg(feature = "python")]
+mod py;

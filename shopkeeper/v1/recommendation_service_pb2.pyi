@@ -47,11 +47,13 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_BOUGHT_TOGETHER: _Reason.ValueType  # 9
     """It is bought in one basket with `because_item_id`."""
     REASON_NEXT_BASKET: _Reason.ValueType  # 10
-    """Similar visitors buy it."""
+    """It fits the visitor's next basket."""
     REASON_PINNED: _Reason.ValueType  # 11
     """A merchandiser put it here."""
     REASON_FILL: _Reason.ValueType  # 12
     """It fills the slate."""
+    REASON_SIMILAR_VISITORS: _Reason.ValueType  # 13
+    """Similar visitors buy it."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an item is shown."""
@@ -77,11 +79,13 @@ REASON_ALSO_BOUGHT: Reason.ValueType  # 8
 REASON_BOUGHT_TOGETHER: Reason.ValueType  # 9
 """It is bought in one basket with `because_item_id`."""
 REASON_NEXT_BASKET: Reason.ValueType  # 10
-"""Similar visitors buy it."""
+"""It fits the visitor's next basket."""
 REASON_PINNED: Reason.ValueType  # 11
 """A merchandiser put it here."""
 REASON_FILL: Reason.ValueType  # 12
 """It fills the slate."""
+REASON_SIMILAR_VISITORS: Reason.ValueType  # 13
+"""Similar visitors buy it."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

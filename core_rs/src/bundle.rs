@@ -1,0 +1,247 @@
+//! A trained bundle: neighbour lists and visitor lists, read from a folder and checked against its manifest.
+
+use crate::{
+    error::{Error, Result},
+    feature,
+    ids::{Interner, NONE},
+};
+use hashbrown::HashMap;
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
+
+/// Files of neighbour lists, in the order of [`Relation`].
+const NEIGHBOUR_FILES: [&str; 3] =
+    ["also_viewed.safetensors", "also_bought.safetensors", "bought_together.safetensors"];
+
+/// Kind of neighbour list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// Visitors who viewed one viewed the other.
+    AlsoViewed = 0,
+    /// Visitors who bought one bought the other.
+    AlsoBought = 1,
+    /// Both are in one basket.
+    BoughtTogether = 2,
+}
+
+/// Files of visitor lists, in the order of [`VisitorList`].
+const VISITOR_FILES: [&str; 2] = ["next_basket.safetensors", "user_to_user.safetensors"];
+
+/// Kind of list that a bundle keeps for each visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VisitorList {
+    /// What the next basket will hold.
+    NextBasket = 0,
+    /// What similar visitors buy.
+    UserToUser = 1,
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    version: String,
+    schema_hash: String,
+    #[serde(default)]
+    actions: Vec<String>,
+    create_ms: i64,
+    files: BTreeMap<String, String>,
+}
+
+/// Lists of scored items, one a row: row `i` is entries `offsets[i]..offsets[i + 1]`.
+struct Lists {
+    offsets: Vec<u64>,
+    items: Vec<u32>,
+    scores: Vec<f32>,
+}
+
+/// What a bundle folder holds, in the bundle's own numbers.
+pub struct Bundle {
+    /// Name of the bundle.
+    pub version: String,
+    /// Hash of the feature table it was trained with.
+    pub schema_hash: String,
+    /// Columns that the ranker answers.
+    pub actions: Vec<String>,
+    /// When it was made, Unix milliseconds.
+    pub create_ms: i64,
+    /// Whether the bundle has a ranker.
+    pub has_ranker: bool,
+    items: Vec<Box<str>>,
+    visitors: HashMap<Box<str>, u32>,
+    neighbours: [Option<Lists>; 3],
+    visitor_lists: [Option<Lists>; 2],
+}
+
+impl Bundle {
+    /// Reads a bundle.
+    ///
+    /// # Errors
+    /// Corrupt where a file is missing, damaged or not the one of the manifest; Bundle where it does not fit this engine.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let text = std::fs::read(folder.join("manifest.json"))
+            .map_err(|cause| Error::corrupt(format!("manifest.json of the bundle cannot be read: {cause}")))?;
+        let manifest: Manifest = serde_json::from_slice(&text)
+            .map_err(|cause| Error::bundle(format!("manifest.json is not a manifest: {cause}")))?;
+        if manifest.schema_hash != feature::schema_hash() {
+            return Err(Error::bundle(format!(
+                "bundle `{}` was trained with feature table {}, this engine has {}; train it again",
+                manifest.version,
+                manifest.schema_hash,
+                feature::schema_hash()
+            )));
+        }
+        let reader = Reader { folder, files: &manifest.files };
+        let items = reader.texts("items.safetensors")?.unwrap_or_default();
+        let visitors = reader.texts("visitors.safetensors")?.unwrap_or_default();
+        let mut neighbours = [None, None, None];
+        for (slot, name) in neighbours.iter_mut().zip(NEIGHBOUR_FILES) {
+            *slot = reader.lists(name, "neighbours", items.len(), items.len())?;
+        }
+        let mut visitor_lists = [None, None];
+        for (slot, name) in visitor_lists.iter_mut().zip(VISITOR_FILES) {
+            *slot = reader.lists(name, "items", visitors.len(), items.len())?;
+        }
+        Ok(Self {
+            has_ranker: manifest.files.contains_key("ranker.onnx"),
+            version: manifest.version,
+            schema_hash: manifest.schema_hash,
+            actions: manifest.actions,
+            create_ms: manifest.create_ms,
+            items,
+            visitors: visitors.into_iter().enumerate().map(|(row, name)| (name, row as u32)).collect(),
+            neighbours,
+            visitor_lists,
+        })
+    }
+
+    /// Bytes held, without the allocator's overhead.
+    pub fn bytes(&self) -> usize {
+        let lists = self.neighbours.iter().chain(&self.visitor_lists).flatten();
+        let entries: usize = lists.map(|lists| lists.offsets.len() * 8 + lists.items.len() * 8).sum();
+        let texts: usize = self.items.iter().chain(self.visitors.keys()).map(|name| name.len() + 16).sum();
+        entries + texts
+    }
+}
+
+/// A bundle joined to the engine's item ids.
+pub struct ActiveBundle {
+    /// The bundle.
+    pub bundle: Arc<Bundle>,
+    to_engine: Vec<u32>,
+    to_bundle: Vec<u32>,
+}
+
+impl ActiveBundle {
+    /// Joins a bundle to the item ids; ids it brings are interned in its order, so that all replicas give the same ones.
+    pub fn join(bundle: Arc<Bundle>, items: &mut Interner) -> Self {
+        let to_engine: Vec<u32> = bundle.items.iter().map(|name| items.intern(name)).collect();
+        let mut to_bundle = vec![NONE; items.len()];
+        for (row, &item) in to_engine.iter().enumerate() {
+            to_bundle[item as usize] = row as u32;
+        }
+        Self { bundle, to_engine, to_bundle }
+    }
+
+    /// Neighbours of an item with their scores, best first; empty where there are none.
+    pub fn neighbours(&self, relation: Relation, item: u32) -> impl Iterator<Item = (u32, f32)> {
+        let row = self.to_bundle.get(item as usize).copied().filter(|&row| row != NONE);
+        let lists = self.bundle.neighbours[relation as usize].as_ref();
+        row.zip(lists).into_iter().flat_map(|(row, lists)| self.row(lists, row))
+    }
+
+    /// Whether the bundle has lists of a relation.
+    pub fn has(&self, relation: Relation) -> bool {
+        self.bundle.neighbours[relation as usize].is_some()
+    }
+
+    /// Items the bundle keeps for a visitor with their scores, best first.
+    pub fn of_visitor(&self, list: VisitorList, visitor: &str) -> impl Iterator<Item = (u32, f32)> {
+        let row = self.bundle.visitors.get(visitor).copied();
+        row.zip(self.bundle.visitor_lists[list as usize].as_ref()).into_iter().flat_map(|(row, lists)| self.row(lists, row))
+    }
+
+    fn row<'a>(&'a self, lists: &'a Lists, row: u32) -> impl Iterator<Item = (u32, f32)> + 'a {
+        let range = lists.offsets[row as usize] as usize..lists.offsets[row as usize + 1] as usize;
+        let items = lists.items[range.clone()].iter().map(|&item| self.to_engine[item as usize]);
+        items.zip(lists.scores[range].iter().copied())
+    }
+}
+
+/// Reads the files that the manifest lists, after their hash.
+struct Reader<'a> {
+    folder: &'a Path,
+    files: &'a BTreeMap<String, String>,
+}
+
+impl Reader<'_> {
+    /// Bytes of a file; `None` if the manifest does not list it.
+    fn bytes(&self, name: &str) -> Result<Option<Mmap>> {
+        let Some(expected) = self.files.get(name) else { return Ok(None) };
+        let fault = |cause: std::io::Error| Error::corrupt(format!("{name} of the bundle cannot be read: {cause}"));
+        let file = File::open(self.folder.join(name)).map_err(fault)?;
+        // SAFETY: a published bundle is never written again; a new one has another folder.
+        let map = unsafe { Mmap::map(&file) }.map_err(fault)?;
+        let found = format!("{:x}", Sha256::digest(&map));
+        if found != *expected {
+            return Err(Error::corrupt(format!("{name} of the bundle has hash {found}, its manifest says {expected}")));
+        }
+        Ok(Some(map))
+    }
+
+    /// Texts kept as joined bytes with offsets.
+    fn texts(&self, name: &str) -> Result<Option<Vec<Box<str>>>> {
+        let Some(map) = self.bytes(name)? else { return Ok(None) };
+        let tensors = parse(name, &map)?;
+        let bytes = tensor(name, &tensors, "bytes", Dtype::U8)?;
+        let offsets = u32s(tensor(name, &tensors, "offsets", Dtype::U32)?);
+        let ends_well = offsets.first() == Some(&0) && offsets.last().is_some_and(|&end| end as usize == bytes.len());
+        if !ends_well || offsets.windows(2).any(|pair| pair[0] > pair[1]) {
+            return Err(Error::bundle(format!("{name}: `offsets` do not cover `bytes`")));
+        }
+        let text = |pair: &[u32]| std::str::from_utf8(&bytes[pair[0] as usize..pair[1] as usize]).map(Box::from);
+        let texts: std::result::Result<_, _> = offsets.windows(2).map(text).collect();
+        texts.map(Some).map_err(|cause| Error::bundle(format!("{name}: an id is not UTF-8: {cause}")))
+    }
+
+    /// Scored lists with `rows` rows of items below `item_count`.
+    fn lists(&self, name: &str, column: &str, rows: usize, item_count: usize) -> Result<Option<Lists>> {
+        let Some(map) = self.bytes(name)? else { return Ok(None) };
+        let tensors = parse(name, &map)?;
+        let offsets = match tensors.tensor("offsets").map(|view| view.dtype()) {
+            Ok(Dtype::U64) => u64s(tensor(name, &tensors, "offsets", Dtype::U64)?),
+            _ => u32s(tensor(name, &tensors, "offsets", Dtype::U32)?).into_iter().map(u64::from).collect(),
+        };
+        let items = u32s(tensor(name, &tensors, column, Dtype::U32)?);
+        let scores: Vec<f32> = u32s(tensor(name, &tensors, "scores", Dtype::F32)?).into_iter().map(f32::from_bits).collect();
+        let covers = offsets.len() == rows + 1 && offsets[0] == 0 && offsets[rows] as usize == items.len();
+        if !covers || items.len() != scores.len() || offsets.windows(2).any(|pair| pair[0] > pair[1]) {
+            return Err(Error::bundle(format!("{name}: `offsets`, `{column}` and `scores` do not fit {rows} rows")));
+        }
+        if items.iter().any(|&item| item as usize >= item_count) || scores.iter().any(|score| !score.is_finite()) {
+            return Err(Error::bundle(format!("{name}: an item is out of range or a score is not finite")));
+        }
+        Ok(Some(Lists { offsets, items, scores }))
+    }
+}
+
+fn parse<'a>(name: &str, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(bytes).map_err(|cause| Error::corrupt(format!("{name} is not safetensors: {cause}")))
+}
+
+fn tensor<'a>(name: &str, tensors: &SafeTensors<'a>, key: &str, dtype: Dtype) -> Result<&'a [u8]> {
+    match tensors.tensor(key) {
+        Ok(view) if view.dtype() == dtype => Ok(view.data()),
+        Ok(view) => Err(Error::bundle(format!("{name}: `{key}` is {:?}, not {dtype:?}", view.dtype()))),
+        Err(cause) => Err(Error::bundle(format!("{name}: `{key}`: {cause}"))),
+    }
+}
+
+fn u32s(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect()
+}
+
+fn u64s(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks().0.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect()
+}

@@ -1,0 +1,301 @@
+//! What the shop offers, as a structure of arrays with inverted lists.
+
+use crate::{
+    ids::{Interner, NONE},
+    proto::{Item, ItemChange, Money, item::Availability},
+};
+use prost::Message;
+use std::collections::BTreeSet;
+
+/// Catalogue of the shop. Rows are item ids of the engine; an id without a row in the catalogue is not `present`.
+#[derive(Default)]
+pub struct Catalog {
+    /// Category names of all levels.
+    pub categories: Interner,
+    /// Brand names.
+    pub brands: Interner,
+    rows: Vec<Row>,
+    raw: Vec<Box<[u8]>>,
+    paths: Vec<Box<[u32]>>,
+    by_category: Vec<Vec<u32>>,
+    by_brand: Vec<Vec<u32>>,
+    by_release: BTreeSet<(i64, u32)>,
+    present_count: usize,
+}
+
+/// Numbers of one item that filters and features read.
+#[derive(Clone, Copy)]
+pub struct Row {
+    /// Price now, in currency units; NaN if not known.
+    pub price: f32,
+    /// Regular price, in currency units; NaN if not known.
+    pub list_price: f32,
+    /// Last level of the category path; [`NONE`] if there is none.
+    pub category: u32,
+    /// First level of the category path; [`NONE`] if there is none.
+    pub department: u32,
+    /// Brand; [`NONE`] if there is none.
+    pub brand: u32,
+    /// First offered, Unix milliseconds; 0 if not known.
+    pub release_ms: i64,
+    /// Time of the last change that won, Unix milliseconds.
+    pub set_ms: i64,
+    /// Whether the catalogue holds the item.
+    pub present: bool,
+    /// Whether the shop offers it.
+    pub available: bool,
+    /// Whether there is stock, or stock is not counted.
+    pub in_stock: bool,
+}
+
+const ABSENT: Row = Row {
+    price: f32::NAN,
+    list_price: f32::NAN,
+    category: NONE,
+    department: NONE,
+    brand: NONE,
+    release_ms: 0,
+    set_ms: i64::MIN,
+    present: false,
+    available: false,
+    in_stock: false,
+};
+
+impl Catalog {
+    /// Applies a change to item `id`; a change older than the last one loses. Returns whether it won.
+    pub fn apply(&mut self, id: u32, change: &ItemChange, time_ms: i64) -> bool {
+        let set_ms = change.set_time.as_ref().map_or(time_ms, crate::time::millis);
+        self.grow(id);
+        if set_ms < self.rows[id as usize].set_ms {
+            return false;
+        }
+        let Some(new) = &change.item else { return false };
+        let old = if change.update_paths.is_empty() { None } else { self.item(id) };
+        self.unlist(id);
+        if change.deleted {
+            self.rows[id as usize] = Row { set_ms, ..ABSENT };
+            self.raw[id as usize] = Box::default();
+            return true;
+        }
+        let item = old.map_or_else(|| new.clone(), |mut old| {
+            merge(&mut old, new, &change.update_paths);
+            old
+        });
+        self.list(id, &item, set_ms);
+        true
+    }
+
+    /// Numbers of an item; those of an absent one if the catalogue does not hold it.
+    pub fn row(&self, id: u32) -> &Row {
+        self.rows.get(id as usize).unwrap_or(&ABSENT)
+    }
+
+    /// Category ids of an item, widest first.
+    pub fn path(&self, id: u32) -> &[u32] {
+        self.paths.get(id as usize).map_or(&[], |path| path)
+    }
+
+    /// The item as the shop sent it.
+    pub fn item(&self, id: u32) -> Option<Item> {
+        self.raw(id).and_then(|bytes| Item::decode(bytes).ok())
+    }
+
+    /// Bytes of the item as the shop sent it.
+    pub fn raw(&self, id: u32) -> Option<&[u8]> {
+        self.raw.get(id as usize).filter(|_| self.row(id).present).map(|bytes| &**bytes)
+    }
+
+    /// Items that carry a category at any level, in order of id.
+    pub fn in_category(&self, category: u32) -> &[u32] {
+        self.by_category.get(category as usize).map_or(&[], |items| items)
+    }
+
+    /// Items of a brand, in order of id.
+    pub fn of_brand(&self, brand: u32) -> &[u32] {
+        self.by_brand.get(brand as usize).map_or(&[], |items| items)
+    }
+
+    /// Items released after `since_ms`, newest first.
+    pub fn released_since(&self, since_ms: i64) -> impl Iterator<Item = u32> {
+        self.by_release.range((since_ms, 0)..).rev().map(|&(_, item)| item)
+    }
+
+    /// Number of items held.
+    pub fn len(&self) -> usize {
+        self.present_count
+    }
+
+    /// Whether the catalogue holds no item.
+    pub fn is_empty(&self) -> bool {
+        self.present_count == 0
+    }
+
+    /// One past the greatest id with a row.
+    pub fn end(&self) -> u32 {
+        self.rows.len() as u32
+    }
+
+    /// Bytes held, without the allocator's overhead.
+    pub fn bytes(&self) -> usize {
+        let raw: usize = self.raw.iter().map(|bytes| bytes.len() + size_of::<Box<[u8]>>()).sum();
+        let paths: usize = self.paths.iter().map(|path| path.len() * 4 + size_of::<Box<[u32]>>()).sum();
+        let lists: usize = self.by_category.iter().chain(&self.by_brand).map(|list| list.capacity() * 4 + 24).sum();
+        let released = self.by_release.len() * size_of::<(i64, u32)>();
+        self.rows.len() * size_of::<Row>() + raw + paths + lists + released
+    }
+
+    fn grow(&mut self, id: u32) {
+        let len = id as usize + 1;
+        if self.rows.len() < len {
+            self.rows.resize(len, ABSENT);
+            self.raw.resize_with(len, Box::default);
+            self.paths.resize_with(len, Box::default);
+        }
+    }
+
+    fn list(&mut self, id: u32, item: &Item, set_ms: i64) {
+        let path: Box<[u32]> = item.category_path.iter().map(|name| self.categories.intern(name)).collect();
+        let brand = if item.brand.is_empty() { NONE } else { self.brands.intern(&item.brand) };
+        let list_price = item.price.as_ref().map_or(f32::NAN, money);
+        let release_ms = item.release_time.as_ref().map_or(0, crate::time::millis);
+        let row = Row {
+            price: item.sale_price.as_ref().map_or(list_price, money),
+            list_price,
+            category: path.last().copied().unwrap_or(NONE),
+            department: path.first().copied().unwrap_or(NONE),
+            brand,
+            release_ms,
+            set_ms,
+            present: true,
+            available: item.availability() != Availability::Unavailable,
+            in_stock: item.stock_quantity != Some(0),
+        };
+        for &category in &path {
+            insert(&mut self.by_category, category, id);
+        }
+        if brand != NONE {
+            insert(&mut self.by_brand, brand, id);
+        }
+        if release_ms > 0 {
+            self.by_release.insert((release_ms, id));
+        }
+        self.rows[id as usize] = row;
+        self.raw[id as usize] = item.encode_to_vec().into();
+        self.paths[id as usize] = path;
+        self.present_count += 1;
+    }
+
+    fn unlist(&mut self, id: u32) {
+        let row = self.rows[id as usize];
+        if !row.present {
+            return;
+        }
+        for category in std::mem::take(&mut self.paths[id as usize]) {
+            remove(&mut self.by_category, category, id);
+        }
+        if row.brand != NONE {
+            remove(&mut self.by_brand, row.brand, id);
+        }
+        self.by_release.remove(&(row.release_ms, id));
+        self.rows[id as usize].present = false;
+        self.present_count -= 1;
+    }
+}
+
+/// Amount in currency units, as precise as `f32` is.
+pub fn money(amount: &Money) -> f32 {
+    (amount.units as f64 + f64::from(amount.nanos) / 1e9) as f32
+}
+
+fn insert(lists: &mut Vec<Vec<u32>>, key: u32, id: u32) {
+    if lists.len() <= key as usize {
+        lists.resize_with(key as usize + 1, Vec::new);
+    }
+    let list = &mut lists[key as usize];
+    if let Err(position) = list.binary_search(&id) {
+        list.insert(position, id);
+    }
+}
+
+fn remove(lists: &mut [Vec<u32>], key: u32, id: u32) {
+    let list = &mut lists[key as usize];
+    if let Ok(position) = list.binary_search(&id) {
+        list.remove(position);
+    }
+}
+
+/// Copies the fields named by `paths` from `new`; unknown paths were refused by `validate`.
+fn merge(item: &mut Item, new: &Item, paths: &[String]) {
+    for path in paths {
+        match path.as_str() {
+            "title" => item.title.clone_from(&new.title),
+            "category_path" => item.category_path.clone_from(&new.category_path),
+            "brand" => item.brand.clone_from(&new.brand),
+            "price" => item.price.clone_from(&new.price),
+            "sale_price" => item.sale_price.clone_from(&new.sale_price),
+            "availability" => item.availability = new.availability,
+            "stock_quantity" => item.stock_quantity = new.stock_quantity,
+            "release_time" => item.release_time = new.release_time,
+            "attributes" => item.attributes.clone_from(&new.attributes),
+            "image_uri" => item.image_uri.clone_from(&new.image_uri),
+            "uri" => item.uri.clone_from(&new.uri),
+            _ => {}
+        }
+    }
+}
+
+/// Fields of an item that an update mask may name.
+pub const UPDATE_PATHS: [&str; 11] = [
+    "title",
+    "category_path",
+    "brand",
+    "price",
+    "sale_price",
+    "availability",
+    "stock_quantity",
+    "release_time",
+    "attributes",
+    "image_uri",
+    "uri",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(path: &[&str], brand: &str) -> ItemChange {
+        let item = Item {
+            item_id: "a".into(),
+            category_path: path.iter().map(ToString::to_string).collect(),
+            brand: brand.into(),
+            ..Item::default()
+        };
+        ItemChange { item: Some(item), ..ItemChange::default() }
+    }
+
+    #[test]
+    fn inverted_lists_follow_changes_and_deletes() {
+        let mut catalog = Catalog::default();
+        assert!(catalog.apply(0, &item(&["food", "cheese"], "acme"), 1));
+        assert!(catalog.apply(0, &item(&["food", "milk"], ""), 2));
+        let cheese = catalog.categories.get("cheese").expect("interned");
+        let food = catalog.categories.get("food").expect("interned");
+        assert!(catalog.in_category(cheese).is_empty());
+        assert_eq!(catalog.in_category(food), [0]);
+        assert!(catalog.of_brand(0).is_empty());
+        assert!(catalog.apply(0, &ItemChange { deleted: true, ..item(&[], "") }, 3));
+        assert!(catalog.in_category(food).is_empty() && catalog.is_empty() && catalog.raw(0).is_none());
+    }
+
+    #[test]
+    fn a_late_message_loses_and_a_mask_changes_only_its_fields() {
+        let mut catalog = Catalog::default();
+        catalog.apply(0, &item(&["food"], "acme"), 10);
+        assert!(!catalog.apply(0, &item(&["toys"], "late"), 9));
+        let stock = Item { stock_quantity: Some(0), ..Item::default() };
+        let change = ItemChange { item: Some(stock), update_paths: vec!["stock_quantity".into()], ..Default::default() };
+        assert!(catalog.apply(0, &change, 11));
+        assert!(!catalog.row(0).in_stock);
+        assert_eq!(catalog.item(0).expect("present").brand, "acme");
+    }
+}

@@ -1,0 +1,264 @@
+//! The feature table: one row a candidate, the same code for serving and training.
+//!
+//! A row reads only what is known at `now_ms` and never the other candidates, so a score can be cached and explained.
+//! Counts that fade are given as base-2 logarithms; a feature that does not apply has the default of its group, 0.
+
+use crate::{
+    catalog::Row,
+    decay,
+    gather::Candidate,
+    ids::NONE,
+    params::{DAY_MS, PERSONAL_HALF_LIFE_DAYS, POPULAR_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS},
+    proto::{Context, Device, EventType, Placement},
+    query::Query,
+    source::{self, buy_again::due_share},
+    state::State,
+    visitor::{Affinity, Visitor, seconds},
+};
+
+/// Least base-2 logarithm of a faded count.
+const FLOOR: f32 = -8.0;
+
+const BOUGHT: [&str; 9] = [
+    "bought_weight",
+    "bought_baskets",
+    "bought_share",
+    "bought_recency",
+    "baskets_since_bought",
+    "bought_last_time",
+    "bought_interval_days",
+    "bought_due",
+    "bought_rate_excess",
+];
+const SEEN: [&str; 3] = ["viewed_recency", "carted", "disliked"];
+const ITEM: [&str; 8] = [
+    "popular",
+    "recent",
+    "trend",
+    "purchases",
+    "price",
+    "discount",
+    "age_days",
+    "catalog_price_known",
+];
+const VISITOR: [&str; 6] =
+    ["baskets", "repeat_share", "basket_lines", "days_since_purchase", "purchase_interval_days", "known"];
+const CROSS: [&str; 5] =
+    ["category_affinity", "brand_affinity", "price_to_usual", "anchor_same_category", "anchor_same_brand"];
+const CONTEXT: [&str; 6] = ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "on_phone", "in_email"];
+
+/// Number of columns.
+pub const WIDTH: usize = source::COUNT
+    + BOUGHT.len()
+    + SEEN.len()
+    + ITEM.len()
+    + VISITOR.len()
+    + CROSS.len()
+    + CONTEXT.len();
+
+/// Names of the columns, in order.
+pub fn names() -> Vec<String> {
+    let sources = source::SOURCES.iter().map(|source| format!("source_{}", source.name()));
+    let rest = BOUGHT.iter().chain(&SEEN).chain(&ITEM).chain(&VISITOR).chain(&CROSS).chain(&CONTEXT);
+    sources.chain(rest.map(ToString::to_string)).collect()
+}
+
+/// Hash of the table: names in order and their number of computation.
+pub fn schema_hash() -> String {
+    const COMPUTATION: &str = "1";
+    blake3::hash(format!("{COMPUTATION}:{}", names().join(",")).as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// What all rows of one query share, computed once.
+pub struct Shared<'a> {
+    query: &'a Query<'a>,
+    visitor: [f32; VISITOR.len()],
+    context: [f32; CONTEXT.len()],
+    usual_price: f32,
+    basket_interval_days: f32,
+    popular_age: f32,
+    recent_age: f32,
+    personal_age: f32,
+    category_total: f32,
+    brand_total: f32,
+}
+
+impl<'a> Shared<'a> {
+    /// Computes the shared part.
+    pub fn new(query: &'a Query<'a>) -> Self {
+        let now_ms = query.now_ms;
+        let unknown = Visitor::default();
+        let visitor = query.visitor.unwrap_or(&unknown);
+        let age = |half_life| -decay::at(0.0, now_ms, half_life).log2() as f32;
+        let personal_age = age(PERSONAL_HALF_LIFE_DAYS);
+        let total = |slots: &[Affinity]| -> f32 { slots.iter().map(|slot| (slot.weight - personal_age).exp2()).sum() };
+        Self {
+            query,
+            visitor: visitor_part(visitor, query.visitor.is_some(), now_ms),
+            context: context_part(query.context, now_ms),
+            usual_price: if visitor.lines > 0 { visitor.spent / visitor.lines as f32 } else { 0.0 },
+            basket_interval_days: basket_interval(visitor, now_ms),
+            popular_age: age(POPULAR_HALF_LIFE_DAYS),
+            recent_age: age(TREND_HALF_LIFE_DAYS),
+            personal_age,
+            category_total: total(&visitor.categories),
+            brand_total: total(&visitor.brands),
+        }
+    }
+
+    /// Appends the row of one candidate to `out`.
+    pub fn push_row(&self, candidate: &Candidate, out: &mut Vec<f32>) {
+        let row = self.query.state.catalog.row(candidate.item);
+        out.extend_from_slice(&candidate.source_scores);
+        out.extend_from_slice(&self.bought_part(candidate.item));
+        out.extend_from_slice(&self.seen_part(candidate.item));
+        out.extend_from_slice(&self.item_part(candidate.item, row));
+        out.extend_from_slice(&self.visitor);
+        out.extend_from_slice(&self.cross_part(row));
+        out.extend_from_slice(&self.context);
+    }
+
+    fn bought_part(&self, item: u32) -> [f32; BOUGHT.len()] {
+        let bought = self.query.visitor.and_then(|visitor| visitor.bought(item).map(|bought| (visitor, bought)));
+        let Some((visitor, bought)) = bought else { return [0.0; BOUGHT.len()] };
+        let now_ms = self.query.now_ms;
+        let baskets = f32::from(bought.baskets);
+        let since = seconds(now_ms).saturating_sub(bought.last_s) as f32 / 86_400.0;
+        let owned_days = seconds(now_ms).saturating_sub(bought.first_s) as f32 / 86_400.0;
+        let interval = if bought.baskets > 1 { (owned_days - since) / (baskets - 1.0) } else { 0.0 };
+        let since_baskets = visitor.baskets.saturating_sub(u32::from(bought.last_basket)) as f32;
+        let expected = owned_days / self.basket_interval_days.max(0.1);
+        [
+            (bought.weight - self.personal_age).exp2(),
+            baskets.ln_1p(),
+            baskets / visitor.baskets.max(1) as f32,
+            (-since / 30.0).exp(),
+            1.0 / (1.0 + since_baskets),
+            if since_baskets < 0.5 { 1.0 } else { 0.0 },
+            interval.ln_1p(),
+            due_share(bought, now_ms).map_or(0.0, |due| due.min(4.0)),
+            baskets / (1.0 + expected),
+        ]
+    }
+
+    fn seen_part(&self, item: u32) -> [f32; SEEN.len()] {
+        let mut part = [0.0; SEEN.len()];
+        let Some(visitor) = self.query.visitor else { return part };
+        for (rank, interaction) in visitor.recent().enumerate().filter(|(_, interaction)| interaction.item == item) {
+            match EventType::try_from(i32::from(interaction.kind)) {
+                Ok(EventType::View | EventType::Click) => part[0] += 1.0 / (1.0 + rank as f32),
+                Ok(EventType::AddToCart | EventType::AddToWishlist) => part[1] = 1.0,
+                Ok(EventType::Dislike) => part[2] = 1.0,
+                _ => {}
+            }
+        }
+        part
+    }
+
+    fn item_part(&self, item: u32, row: &Row) -> [f32; ITEM.len()] {
+        let (long, short, purchases) = self.query.state.popularity.kept(item);
+        let popular = (long as f32 - self.popular_age).max(FLOOR);
+        let recent = (short as f32 - self.recent_age).max(FLOOR);
+        let known = row.price.is_finite() && row.price > 0.0;
+        let age_days = (self.query.now_ms - row.release_ms) as f32 / DAY_MS as f32;
+        [
+            popular,
+            recent,
+            recent - popular,
+            (purchases as f32).ln_1p(),
+            if known { row.price.ln() } else { 0.0 },
+            discount(row),
+            if row.release_ms > 0 { age_days.max(0.0).ln_1p() } else { 0.0 },
+            if known { 1.0 } else { 0.0 },
+        ]
+    }
+
+    fn cross_part(&self, row: &Row) -> [f32; CROSS.len()] {
+        let share = |slots: Option<&[Affinity]>, key: u32, total: f32| {
+            let slot = slots.and_then(|slots| slots.iter().find(|slot| slot.key == key && key != NONE));
+            slot.map_or(0.0, |slot| (slot.weight - self.personal_age).exp2() / total.max(f32::MIN_POSITIVE))
+        };
+        let catalog = &self.query.state.catalog;
+        let anchors = &self.query.anchors;
+        let matches = |same: &dyn Fn(&Row) -> bool| {
+            let count = anchors.iter().filter(|&&anchor| same(catalog.row(anchor))).count();
+            count as f32 / anchors.len().max(1) as f32
+        };
+        let priced = self.usual_price > 0.0 && row.price > 0.0;
+        [
+            share(self.query.visitor.map(|visitor| &visitor.categories[..]), row.category, self.category_total),
+            share(self.query.visitor.map(|visitor| &visitor.brands[..]), row.brand, self.brand_total),
+            if priced { (row.price / self.usual_price).ln() } else { 0.0 },
+            matches(&|anchor| row.category != NONE && anchor.category == row.category),
+            matches(&|anchor| row.brand != NONE && anchor.brand == row.brand),
+        ]
+    }
+}
+
+/// Share of the regular price that is taken off now.
+fn discount(row: &Row) -> f32 {
+    if row.list_price > 0.0 && row.price < row.list_price { 1.0 - row.price / row.list_price } else { 0.0 }
+}
+
+/// Mean days between purchases of a visitor; 0 below two.
+fn basket_interval(visitor: &Visitor, now_ms: i64) -> f32 {
+    if visitor.baskets < 2 {
+        return 0.0;
+    }
+    (now_ms - visitor.first_purchase_ms).max(0) as f32 / DAY_MS as f32 / visitor.baskets as f32
+}
+
+fn visitor_part(visitor: &Visitor, known: bool, now_ms: i64) -> [f32; VISITOR.len()] {
+    let baskets = visitor.baskets as f32;
+    let last_s = visitor.bought.iter().map(|bought| bought.last_s).max();
+    let since = last_s.map_or(0.0, |last_s| seconds(now_ms).saturating_sub(last_s) as f32 / 86_400.0);
+    let lines = visitor.lines as f32;
+    [
+        baskets.ln_1p(),
+        if lines > 0.0 { 1.0 - visitor.bought.len() as f32 / lines } else { 0.0 },
+        if baskets > 0.0 { (lines / baskets).ln_1p() } else { 0.0 },
+        since.ln_1p(),
+        basket_interval(visitor, now_ms).ln_1p(),
+        if known { 1.0 } else { 0.0 },
+    ]
+}
+
+fn context_part(context: &Context, now_ms: i64) -> [f32; CONTEXT.len()] {
+    let day = now_ms.rem_euclid(DAY_MS) as f32 / DAY_MS as f32 * std::f32::consts::TAU;
+    let week = now_ms.div_euclid(DAY_MS).rem_euclid(7) as f32 / 7.0 * std::f32::consts::TAU;
+    let on = |device: Device| if context.device() == device { 1.0 } else { 0.0 };
+    [day.sin(), day.cos(), week.sin(), week.cos(), on(Device::Phone), on(Device::Email)]
+}
+
+/// Feature rows of visitor and item pairs, `WIDTH` values a pair, with what every source would say of them.
+///
+/// Unknown visitors get the row of a cold start, unknown items that of an absent item.
+pub fn featurize(state: &State, visitors: &[String], items: &[String], now_ms: i64) -> Vec<f32> {
+    let (context, placement) = (Context::default(), Placement::default());
+    let mut rows = Vec::with_capacity(visitors.len() * WIDTH);
+    let mut start = 0;
+    while start < visitors.len() {
+        let key = &visitors[start];
+        let end = start + visitors[start..].iter().take_while(|visitor| *visitor == key).count();
+        let mut query = Query {
+            state,
+            now_ms,
+            context: &context,
+            key,
+            visitor: state.visitors.get(&**key).map(|visitor| &**visitor),
+            placement: &placement,
+            anchors: Vec::new(),
+            cart: Vec::new(),
+            seeds: Vec::new(),
+            bundle: state.active.as_deref(),
+        };
+        query.seed();
+        let wanted: Vec<u32> = items[start..end].iter().map(|item| state.items.get(item).unwrap_or(NONE)).collect();
+        let shared = Shared::new(&query);
+        for candidate in crate::gather::scored(&query, &wanted) {
+            shared.push_row(&candidate, &mut rows);
+        }
+        start = end;
+    }
+    rows
+}

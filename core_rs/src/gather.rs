@@ -1,0 +1,181 @@
+//! Sources to candidates: proposals pass the gate, meet in one candidate an item, and are filled up from the reserve.
+
+use crate::{
+    filter::Gate,
+    ids::NONE,
+    params::{DEFAULT_SOURCE_LIMIT, MAX_CANDIDATES},
+    proto::{PlacementRequest, SourceUse, StageTrace},
+    query::{Condition, Query},
+    scratch::{self, Sums},
+    source::{self, COUNT, Proposal, SOURCES, Taker},
+};
+use std::time::Instant;
+
+/// Item that may fill a place.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Item.
+    pub item: u32,
+    /// Sources that proposed it, bit `i` for source `i`; 0 for the reserve.
+    pub sources: u16,
+    /// Score of each source on its own scale; 0 where it did not propose.
+    pub source_scores: [f32; COUNT],
+    /// Item behind each source's proposal.
+    pub because: [u32; COUNT],
+}
+
+impl Candidate {
+    fn new(item: u32) -> Self {
+        Self { item, sources: 0, source_scores: [0.0; COUNT], because: [NONE; COUNT] }
+    }
+
+    fn add(&mut self, number: usize, proposal: &Proposal) {
+        self.sources |= 1 << number;
+        self.source_scores[number] = proposal.score;
+        self.because[number] = proposal.because;
+    }
+}
+
+/// Collects proposals of one source after another.
+struct Basket<'g, 'q, 's> {
+    gate: &'g mut Gate<'q>,
+    slots: &'s mut Sums,
+    /// One place a slot; `None` for an item that the gate removed.
+    places: Vec<Option<u32>>,
+    candidates: Vec<Candidate>,
+    number: usize,
+    left: usize,
+    seen: usize,
+}
+
+impl Taker for Basket<'_, '_, '_> {
+    fn offer(&mut self, proposal: Proposal) -> bool {
+        self.seen += 1;
+        let (slot, is_new) = self.slots.slot(proposal.item);
+        if is_new {
+            let full = self.candidates.len() >= MAX_CANDIDATES;
+            let admitted = !full && self.gate.admit(proposal.item);
+            self.places.push(admitted.then_some(self.candidates.len() as u32));
+            if admitted {
+                self.candidates.push(Candidate::new(proposal.item));
+            }
+        }
+        if let Some(place) = self.places[slot] {
+            self.candidates[place as usize].add(self.number, &proposal);
+            self.left -= 1;
+        }
+        self.left > 0
+    }
+}
+
+/// Gathers the candidates of one slate; at least `wanted` of them if the catalogue allows.
+pub fn gather(
+    query: &Query,
+    request: &PlacementRequest,
+    gate: &mut Gate,
+    wanted: usize,
+    stages: &mut Vec<StageTrace>,
+) -> Vec<Candidate> {
+    scratch::with_slots(query.state.items.len(), |slots| {
+        let mut basket =
+            Basket { gate, slots, places: Vec::new(), candidates: Vec::new(), number: 0, left: 0, seen: 0 };
+        for (number, limit) in uses(query) {
+            let source = SOURCES[number];
+            let (began, before) = (Instant::now(), basket.candidates.len());
+            (basket.number, basket.left, basket.seen) = (number, limit, 0);
+            source.propose(query, &mut basket);
+            stages.push(StageTrace {
+                name: format!("source.{}", source.name()),
+                in_count: basket.seen as i32,
+                out_count: (basket.candidates.len() - before) as i32,
+                duration_us: began.elapsed().as_secs_f64() * 1e6,
+            });
+        }
+        fill(query, request, &mut basket, wanted, stages);
+        basket.candidates
+    })
+}
+
+/// Sources of the placement that have something to say, with their limits.
+fn uses<'a>(query: &'a Query) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let number = |used: &'a SourceUse| source::number(&used.source).map(|number| (number, used));
+    query.placement.sources.iter().filter_map(number).filter(|&(number, _)| SOURCES[number].enable(query)).map(
+        |(number, used)| {
+            let limit = if used.limit == 0 { DEFAULT_SOURCE_LIMIT } else { used.limit as usize };
+            (number, limit)
+        },
+    )
+}
+
+/// Adds items from the reserve until `wanted` are there: the popular, then the catalogue in order of id; with a
+/// condition on items, categories or brands only what it can pass.
+fn fill(
+    query: &Query,
+    request: &PlacementRequest,
+    basket: &mut Basket,
+    wanted: usize,
+    stages: &mut Vec<StageTrace>,
+) {
+    let before = basket.candidates.len();
+    if before >= wanted {
+        return;
+    }
+    let began = Instant::now();
+    let (catalog, popularity) = (&query.state.catalog, &query.state.popularity);
+    let filters = [query.placement.filter.as_ref(), request.filter.as_ref()];
+    let narrow = filters.into_iter().flatten().filter_map(|filter| Condition::new(filter, query.state).narrow(catalog));
+    if let Some(mut list) = narrow.min_by_key(Vec::len) {
+        list.sort_by(|&a, &b| popularity.kept(b).0.total_cmp(&popularity.kept(a).0).then(a.cmp(&b)));
+        basket.top_up(list, wanted);
+    } else {
+        basket.top_up(popularity.most_popular().chain(0..catalog.end()), wanted);
+    }
+    stages.push(StageTrace {
+        name: "fill".to_owned(),
+        in_count: before as i32,
+        out_count: basket.candidates.len() as i32,
+        duration_us: began.elapsed().as_secs_f64() * 1e6,
+    });
+}
+
+impl Basket<'_, '_, '_> {
+    fn top_up(&mut self, items: impl IntoIterator<Item = u32>, wanted: usize) {
+        for item in items {
+            if self.candidates.len() >= wanted {
+                return;
+            }
+            if self.slots.slot(item).1 {
+                let admitted = self.gate.admit(item);
+                self.places.push(admitted.then_some(self.candidates.len() as u32));
+                if admitted {
+                    self.candidates.push(Candidate::new(item));
+                }
+            }
+        }
+    }
+}
+
+/// Collects what every source says about given items.
+struct Wanted {
+    number: usize,
+    candidates: Vec<Candidate>,
+}
+
+impl Taker for Wanted {
+    fn offer(&mut self, proposal: Proposal) -> bool {
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.item == proposal.item) {
+            candidate.add(self.number, &proposal);
+        }
+        true
+    }
+}
+
+/// Candidates for exactly these items, each with what every source says about it.
+pub fn scored(query: &Query, items: &[u32]) -> Vec<Candidate> {
+    let mut wanted = Wanted { number: 0, candidates: items.iter().map(|&item| Candidate::new(item)).collect() };
+    for (number, source) in SOURCES.iter().enumerate().filter(|(_, source)| source.enable(query)) {
+        wanted.number = number;
+        source.propose(query, &mut wanted);
+    }
+    wanted.candidates
+}

@@ -1,0 +1,49 @@
+//! Limits and tunables of the core, each with its meaning. Nothing else in the core is a knob.
+
+/// Most events of one request.
+pub const MAX_EVENTS: usize = 1_000;
+/// Most lines of one event.
+pub const MAX_EVENT_ITEMS: usize = 500;
+/// Most bytes of an external id.
+pub const MAX_ID_BYTES: usize = 256;
+/// Most placements of one request.
+pub const MAX_PLACEMENTS: usize = 20;
+/// Most items of one slate.
+pub const MAX_PAGE: usize = 500;
+/// Most anchors or cart lines of one request.
+pub const MAX_ANCHORS: usize = 200;
+/// Most ids a request may exclude or a filter may name.
+pub const MAX_LISTED_IDS: usize = 2_000;
+/// Most candidates of one source, and of one slate.
+pub const MAX_CANDIDATES: usize = 2_000;
+/// Candidates of a source whose use names no limit.
+pub const DEFAULT_SOURCE_LIMIT: usize = 200;
+/// Items of a slate whose placement and request name no number.
+pub const DEFAULT_PAGE: usize = 10;
+
+/// One day, milliseconds.
+pub const DAY_MS: i64 = 86_400_000;
+/// Oldest live event before now, milliseconds.
+pub const MAX_EVENT_AGE_MS: i64 = 730 * DAY_MS;
+/// Farthest live event after now, milliseconds.
+pub const MAX_EVENT_AHEAD_MS: i64 = DAY_MS;
+
+/// Interactions a visitor's ring remembers.
+pub const RING: usize = 20;
+/// Categories, and brands, whose affinity a visitor keeps.
+pub const AFFINITIES: usize = 8;
+/// Bought items a visitor keeps; the weakest is dropped beyond.
+pub const MAX_PERSONAL: usize = 2_048;
+
+/// Half-life of popularity, days.
+pub const POPULAR_HALF_LIFE_DAYS: f64 = 28.0;
+/// Half-life of the short popularity behind trends, days.
+pub const TREND_HALF_LIFE_DAYS: f64 = 3.0;
+/// Half-life of a visitor's purchases and affinities, days.
+pub const PERSONAL_HALF_LIFE_DAYS: f64 = 60.0;
+/// Half-life of the recovery of an item bought before under `BOUGHT_RULE_DECAY`, days.
+pub const BOUGHT_RECOVERY_DAYS: f64 = 30.0;
+/// Days that an item counts as a new arrival.
+pub const NEW_ARRIVAL_DAYS: i64 = 60;
+/// Share of its usual interval after which an item is due again.
+pub const DUE_SHARE: f32 = 0.7;

@@ -1,0 +1,338 @@
+//! The second half of a decision: score, value, re-rank, fill, reply. The first half is in `plan`.
+//!
+//! A decision is a function of request, state, bundle and time. The only clock is the one that measures stages; it never
+//! changes an answer.
+
+pub use crate::{
+    plan::{Plan, make as begin},
+    score::Actions,
+};
+
+use crate::{
+    error::{Error, Result},
+    feature,
+    plan::{Slot, stage},
+    proto::{
+        Consent, ConsentPurpose, Decision, ExplainResponse, FeatureValue, ItemTrace, RecommendResponse, RecommendedItem, Reason, Slate,
+        SlateTrace, StageTrace,
+    },
+    rerank::{self, Caps},
+    score::{self, Rules},
+    source::SOURCES,
+    state::State,
+    token,
+};
+use hashbrown::HashSet;
+use std::time::Instant;
+
+/// Share of the logged decisions that carry features and scores.
+const FEATURE_SHARE: f64 = 0.01;
+
+/// Settings of decisions.
+pub struct Options {
+    /// Whether a visitor without an answer is treated as consenting to personalisation.
+    pub consent_default: bool,
+    /// Key of attribution tokens.
+    pub token_key: [u8; 32],
+    /// Share of decisions to log, 0 to 1.
+    pub decision_share: f64,
+}
+
+/// A finished decision.
+pub struct Decided {
+    /// What the caller gets.
+    pub response: RecommendResponse,
+    /// What the log gets, if sampled.
+    pub decision: Option<Decision>,
+    /// Name and microseconds of every stage.
+    pub stage_us: Vec<(String, f64)>,
+}
+
+/// Ranks a plan and makes the reply; `None` for `actions` ranks by rules and `degraded` says why.
+///
+/// # Errors
+/// Internal where the shape of `actions` is not the one of the plan.
+pub fn finish(
+    state: &State,
+    plan: &Plan,
+    actions: Option<&Actions>,
+    degraded: &str,
+    options: &Options,
+) -> Result<Decided> {
+    let (response, ranked) = decide(state, plan, actions, degraded, options)?;
+    let stages = plan.slots.iter().map(|slot| &slot.stages).chain(ranked.iter().map(|ranked| &ranked.stages));
+    Ok(Decided {
+        stage_us: stages.flatten().map(|stage| (stage.name.clone(), stage.duration_us)).collect(),
+        decision: decision(state, plan, actions, &response, options),
+        response,
+    })
+}
+
+/// Makes the same reply with how it came about, one trace a placement. Nothing of it is logged.
+///
+/// # Errors
+/// As [`finish`].
+pub fn explain(
+    state: &State,
+    plan: &Plan,
+    actions: Option<&Actions>,
+    degraded: &str,
+    options: &Options,
+) -> Result<ExplainResponse> {
+    let (response, ranked) = decide(state, plan, actions, degraded, options)?;
+    let traces = ranked.iter().enumerate().map(|(index, ranked)| trace(state, plan, index, ranked)).collect();
+    Ok(ExplainResponse { response: Some(response), traces })
+}
+
+fn decide(
+    state: &State,
+    plan: &Plan,
+    actions: Option<&Actions>,
+    degraded: &str,
+    options: &Options,
+) -> Result<(RecommendResponse, Vec<Ranked>)> {
+    check_shape(plan, actions)?;
+    let mut response = RecommendResponse {
+        request_id: plan.request.request_id.clone(),
+        slates: Vec::with_capacity(plan.slots.len()),
+        model_version: actions.map_or_else(String::new, |_| plan.model_version.clone()),
+        degraded: plan.degraded.clone(),
+    };
+    note(&mut response.degraded, degraded);
+    let (mut shown, mut slots) = (HashSet::new(), Vec::with_capacity(plan.slots.len()));
+    for (index, slot) in plan.slots.iter().enumerate() {
+        let ranked = rank(plan, index, actions, &mut shown, &mut response.degraded);
+        response.slates.push(reply(state, plan, slot, &ranked, options));
+        slots.push(ranked);
+    }
+    Ok((response, slots))
+}
+
+fn check_shape(plan: &Plan, actions: Option<&Actions>) -> Result<()> {
+    let Some(actions) = actions else { return Ok(()) };
+    let rows = plan.row_items.len();
+    if actions.width != plan.actions.len() || actions.values.len() != rows * actions.width {
+        return Err(Error::internal(format!(
+            "scores have {} values of width {}, the plan has {rows} rows of {} actions",
+            actions.values.len(),
+            actions.width,
+            plan.actions.len()
+        )));
+    }
+    Ok(())
+}
+
+fn note(degraded: &mut Vec<String>, reason: &str) {
+    if !reason.is_empty() && degraded.iter().all(|other| other != reason) {
+        degraded.push(reason.to_owned());
+    }
+}
+
+/// Place of a candidate in its slot; `Err` holds a pinned item that no source proposed.
+type Entry = std::result::Result<u32, u32>;
+
+/// Order of one slot.
+struct Ranked {
+    shown: Vec<Entry>,
+    pinned: HashSet<u32>,
+    base: Vec<f32>,
+    scores: Vec<f32>,
+    rules: Rules,
+    stages: Vec<StageTrace>,
+}
+
+fn rank(
+    plan: &Plan,
+    index: usize,
+    actions: Option<&Actions>,
+    shown: &mut HashSet<u32>,
+    degraded: &mut Vec<String>,
+) -> Ranked {
+    let slot = &plan.slots[index];
+    let began = Instant::now();
+    let rules = Rules::new(&slot.placement, &slot.candidates);
+    let base = base_scores(plan, index, actions, &rules);
+    if base.iter().any(|score| !score.is_finite()) {
+        note(degraded, "score_not_finite");
+    }
+    let scores = controlled(&base, &slot.factors);
+    let mut stages = vec![stage("score", slot.candidates.len(), slot.candidates.len(), began)];
+    let began = Instant::now();
+    let (slate, pinned, relaxed) = select(slot, &scores, shown);
+    if relaxed {
+        note(degraded, "cap_relaxed");
+    }
+    shown.extend(slate.iter().map(|entry| entry.map_or_else(|item| item, |at| slot.traits[at as usize].item)));
+    stages.push(stage("rerank", slot.candidates.len(), slate.len(), began));
+    Ranked { shown: slate, pinned, base, scores, rules, stages }
+}
+
+/// Entries of the slate in order, the pinned items among them, and whether a cap gave way.
+fn select(slot: &Slot, scores: &[f32], shown: &HashSet<u32>) -> (Vec<Entry>, HashSet<u32>, bool) {
+    let pins: Vec<(usize, u32)> = slot.pins.iter().copied().filter(|(_, item)| !shown.contains(item)).collect();
+    let on_page = pins.iter().filter(|(position, _)| *position <= slot.page);
+    let pinned: HashSet<u32> = on_page.map(|&(_, item)| item).collect();
+    let mut ordered = rerank::best_first(scores, &slot.traits);
+    ordered.retain(|&at| {
+        let item = slot.traits[at as usize].item;
+        !shown.contains(&item) && !pinned.contains(&item)
+    });
+    let placement = &slot.placement;
+    let lambda = if placement.mmr_lambda == 0.0 { 1.0 } else { placement.mmr_lambda as f32 };
+    rerank::diversify(&mut ordered, scores, &slot.traits, lambda, slot.page);
+    let caps = Caps { category: placement.max_per_category as usize, brand: placement.max_per_brand as usize };
+    let (taken, relaxed) = rerank::take(&ordered, &slot.traits, caps, slot.page);
+    let mut slate: Vec<Entry> = taken.into_iter().map(Ok).collect();
+    let entries: Vec<(usize, Entry)> = pins.iter().map(|&(position, item)| (position, entry(slot, item))).collect();
+    rerank::insert(&mut slate, &entries, slot.page);
+    (slate, pinned, relaxed)
+}
+
+fn entry(slot: &Slot, item: u32) -> Entry {
+    slot.traits.iter().position(|traits| traits.item == item).map(|at| at as u32).ok_or(item)
+}
+
+/// Scores before controls: of the model where it ranks this slot, else of the rules.
+fn base_scores(plan: &Plan, index: usize, actions: Option<&Actions>, rules: &Rules) -> Vec<f32> {
+    let slot = &plan.slots[index];
+    let rows = plan.slot_rows[index]..plan.slot_rows[index + 1];
+    match actions.filter(|_| !rows.is_empty()) {
+        Some(actions) => {
+            let weights = score::action_weights(&slot.placement.action_values, &plan.actions);
+            let values = &actions.values[rows.start * actions.width..rows.end * actions.width];
+            values.chunks_exact(actions.width).map(|row| score::blend(row, &weights)).collect()
+        }
+        None => slot.candidates.iter().enumerate().map(|(place, candidate)| rules.score(candidate, place)).collect(),
+    }
+}
+
+/// Scores after controls; a factor lifts a negative score by dividing it.
+fn controlled(base: &[f32], factors: &[f32]) -> Vec<f32> {
+    if factors.is_empty() {
+        return base.to_vec();
+    }
+    let apply = |(&score, &factor): (&f32, &f32)| if score < 0.0 { score / factor } else { score * factor };
+    base.iter().zip(factors).map(apply).collect()
+}
+
+fn reply(state: &State, plan: &Plan, slot: &Slot, ranked: &Ranked, options: &Options) -> Slate {
+    let items = ranked.shown.iter().map(|entry| recommended(state, slot, ranked, *entry)).collect();
+    let placement_id = &slot.placement.placement_id;
+    Slate {
+        placement_id: placement_id.clone(),
+        items,
+        attribution_token: token::make(
+            &options.token_key,
+            &plan.request.request_id,
+            placement_id,
+            &plan.model_version,
+        ),
+        applied_controls: slot.applied_controls.clone(),
+        missing_item_ids: slot.missing.clone(),
+    }
+}
+
+fn recommended(
+    state: &State,
+    slot: &Slot,
+    ranked: &Ranked,
+    entry: Entry,
+) -> RecommendedItem {
+    let (item, score, candidate) = match entry {
+        Ok(at) => {
+            let candidate = &slot.candidates[at as usize];
+            (candidate.item, ranked.scores[at as usize], Some(candidate))
+        }
+        Err(item) => (item, 0.0, None),
+    };
+    let (reason, because) = match candidate {
+        Some(candidate) if !ranked.pinned.contains(&item) => ranked.rules.reason(candidate),
+        _ => (Reason::Pinned, crate::ids::NONE),
+    };
+    let proposed = candidate.map_or(0, |candidate| candidate.sources);
+    let sources = SOURCES.iter().enumerate().filter(|(number, _)| proposed >> number & 1 == 1);
+    RecommendedItem {
+        item_id: state.items.name(item).to_owned(),
+        score: if score.is_finite() { f64::from(score) } else { 0.0 },
+        reason: reason as i32,
+        because_item_id: state.items.name(because).to_owned(),
+        sources: sources.map(|(_, source)| source.name().to_owned()).collect(),
+        propensity: 1.0,
+    }
+}
+
+fn trace(state: &State, plan: &Plan, index: usize, ranked: &Ranked) -> SlateTrace {
+    let slot = &plan.slots[index];
+    let rows = plan.slot_rows[index]..plan.slot_rows[index + 1];
+    let items = ranked.shown.iter().filter_map(|entry| entry.ok()).map(|at| {
+        let row = rows.start + at as usize;
+        let values = if rows.is_empty() { &[][..] } else { &plan.features[row * feature::WIDTH..][..feature::WIDTH] };
+        let named = feature::names().into_iter().zip(values);
+        ItemTrace {
+            item_id: state.items.name(slot.traits[at as usize].item).to_owned(),
+            base_score: f64::from(ranked.base[at as usize]),
+            score: f64::from(ranked.scores[at as usize]),
+            features: named.map(|(name, &value)| FeatureValue { name, value: f64::from(value) }).collect(),
+        }
+    });
+    SlateTrace {
+        placement_id: slot.placement.placement_id.clone(),
+        items: items.collect(),
+        stages: slot.stages.iter().cloned().chain(ranked.stages.iter().cloned()).collect(),
+        removed: slot.removed.clone(),
+    }
+}
+
+/// Record of the decision, if its request id falls into the sampled share.
+fn decision(
+    state: &State,
+    plan: &Plan,
+    actions: Option<&Actions>,
+    response: &RecommendResponse,
+    options: &Options,
+) -> Option<Decision> {
+    let draw = share(&plan.request.request_id);
+    if draw >= options.decision_share {
+        return None;
+    }
+    let context = plan.request.context.as_ref()?;
+    let visitor = state.visitors.get(State::visitor_key(context));
+    let purposes = [ConsentPurpose::Personalization, ConsentPurpose::Training];
+    let answered = |purpose: ConsentPurpose| {
+        let granted = visitor.and_then(|visitor| visitor.consent(purpose)).unwrap_or(options.consent_default);
+        Consent { purpose: purpose as i32, granted }
+    };
+    let sampled = draw < options.decision_share * FEATURE_SHARE;
+    Some(Decision {
+        request: Some(plan.request.clone()),
+        now_ms: plan.now_ms,
+        state_offset: plan.state_offset,
+        response: Some(response.clone()),
+        consents: purposes.map(answered).into(),
+        features: if sampled { shown_features(state, plan, response) } else { Vec::new() },
+        scores: if sampled { actions.map_or_else(Vec::new, |actions| actions.values.to_vec()) } else { Vec::new() },
+    })
+}
+
+/// Feature rows of the items shown, slate by slate; nothing of pinned items that no source proposed.
+fn shown_features(state: &State, plan: &Plan, response: &RecommendResponse) -> Vec<f32> {
+    let mut features = Vec::new();
+    for (index, slate) in response.slates.iter().enumerate() {
+        let rows = plan.slot_rows[index]..plan.slot_rows[index + 1];
+        for item in &slate.items {
+            let id = state.items.get(&item.item_id);
+            if let Some(row) = rows.clone().find(|&row| Some(plan.row_items[row]) == id) {
+                features.extend_from_slice(&plan.features[row * feature::WIDTH..][..feature::WIDTH]);
+            }
+        }
+    }
+    features
+}
+
+/// Even number in 0..1 from the hash of a request id.
+fn share(request_id: &str) -> f64 {
+    let hash = blake3::hash(request_id.as_bytes());
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hash.as_bytes()[..8]);
+    (u64::from_le_bytes(bytes) >> 11) as f64 / (1_u64 << 53) as f64
+}

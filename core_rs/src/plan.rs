@@ -1,0 +1,309 @@
+//! The first half of a decision: hydrate, sources, filters, features.
+
+use crate::{
+    error::{Error, Result},
+    feature::{self, Shared},
+    filter::Gate,
+    gather::{self, Candidate},
+    ids::NONE,
+    params::{BOUGHT_RECOVERY_DAYS, DEFAULT_PAGE},
+    pipeline::Options,
+    proto::{
+        ConsentPurpose, Context, Control, ErrorReason, Placement, PlacementRequest, RecommendRequest, RemovedItem, StageTrace,
+        control::Action, placement::BoughtRule,
+    },
+    query::{self, Condition, Query},
+    rerank::Traits,
+    state::State,
+    visitor::{Visitor, seconds},
+};
+use std::{sync::Arc, time::Instant};
+
+/// A decision that waits for scores.
+pub struct Plan {
+    /// The request, with its id filled in.
+    pub request: RecommendRequest,
+    /// Time the decision is for, Unix milliseconds.
+    pub now_ms: i64,
+    /// Last record of the log that the state reflected.
+    pub state_offset: i64,
+    /// Rows of [`feature::WIDTH`] columns of all slots that the model ranks.
+    pub features: Vec<f32>,
+    /// Bundle whose ranker must score; empty where rules rank.
+    pub model_version: String,
+    /// Columns that the ranker answers.
+    pub actions: Vec<String>,
+    /// Row at which each slot begins, and the total.
+    pub slot_rows: Vec<usize>,
+    /// Item of each row.
+    pub row_items: Vec<u32>,
+    /// One slot a placement of the request.
+    pub slots: Vec<Slot>,
+    /// What could not be done as configured.
+    pub degraded: Vec<String>,
+}
+
+/// One placement of a plan.
+pub struct Slot {
+    /// Placement as it was when the plan was made.
+    pub placement: Arc<Placement>,
+    /// Items wanted.
+    pub page: usize,
+    /// Candidates, in order of gathering.
+    pub candidates: Vec<Candidate>,
+    /// What re-ranking reads, one a candidate.
+    pub traits: Vec<Traits>,
+    /// Factor of controls and of the bought rule, one a candidate; empty where all are 1.
+    pub factors: Vec<f32>,
+    /// Pinned items with their position, in order of position.
+    pub pins: Vec<(usize, u32)>,
+    /// Controls that changed the slate.
+    pub applied_controls: Vec<String>,
+    /// Anchors and exclusions that the engine does not know.
+    pub missing: Vec<String>,
+    /// Counts and times of the stages.
+    pub stages: Vec<StageTrace>,
+    /// The first removed items.
+    pub removed: Vec<RemovedItem>,
+}
+
+/// Makes the plan of a valid request.
+///
+/// # Errors
+/// `PLACEMENT_NOT_FOUND` where the request names a placement that does not exist.
+pub fn make(state: &State, mut request: RecommendRequest, now_ms: i64, options: &Options) -> Result<Plan> {
+    if request.request_id.is_empty() {
+        request.request_id = request_id(&request, now_ms, state.offset);
+    }
+    let mut plan = Plan {
+        now_ms,
+        state_offset: state.offset,
+        features: Vec::new(),
+        model_version: String::new(),
+        actions: Vec::new(),
+        slot_rows: vec![0],
+        row_items: Vec::new(),
+        slots: Vec::with_capacity(request.placements.len()),
+        degraded: Vec::new(),
+        request,
+    };
+    let mut shown_before = 0;
+    for index in 0..plan.request.placements.len() {
+        let slot = plan_slot(state, &mut plan, index, shown_before, options)?;
+        shown_before += slot.page;
+        plan.slots.push(slot);
+        plan.slot_rows.push(plan.row_items.len());
+    }
+    note_degradation(state, &mut plan);
+    Ok(plan)
+}
+
+/// Id of a request that brings none: the same request at the same time and state has the same id.
+fn request_id(request: &RecommendRequest, now_ms: i64, offset: i64) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&prost::Message::encode_to_vec(request));
+    hasher.update(&now_ms.to_le_bytes()).update(&offset.to_le_bytes());
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+fn note_degradation(state: &State, plan: &mut Plan) {
+    let uses_model = plan.slots.iter().any(|slot| slot.placement.use_model);
+    if state.catalog.is_empty() {
+        plan.degraded.push("catalog_empty".to_owned());
+    }
+    if uses_model && state.active.is_none() {
+        let why = if state.active_version.is_empty() { "model_missing" } else { "bundle_not_loaded" };
+        plan.degraded.push(why.to_owned());
+    }
+}
+
+fn plan_slot(state: &State, plan: &mut Plan, index: usize, shown_before: usize, options: &Options) -> Result<Slot> {
+    let began = Instant::now();
+    let wanted = &plan.request.placements[index];
+    let placement = placement(state, wanted, index)?;
+    let context = plan.request.context.as_ref().ok_or_else(|| Error::required("context"))?;
+    let mut missing = Vec::new();
+    let query = hydrate(state, context, wanted, placement, plan.now_ms, options, &mut missing);
+    let mut excluded = query::known(&state.items, &wanted.exclude_item_ids, &mut missing);
+    excluded.extend(query.anchors.iter().chain(&query.cart));
+    let controls = active_controls(&query);
+    let mut gate = Gate::new(&query, wanted, &controls, excluded);
+    let page = page(wanted, placement);
+    let mut stages = vec![stage("hydrate", 0, query.seeds.len(), began)];
+    let candidates = gather::gather(&query, wanted, &mut gate, page + shown_before, &mut stages);
+    let (factors, pins, applied_controls) = apply_controls(&query, &controls, &gate, &candidates);
+    stages.extend(removed_stages(&gate));
+    if let Some(active) = state.active.as_ref().filter(|active| placement.use_model && active.bundle.has_ranker) {
+        let began = Instant::now();
+        push_rows(&query, &candidates, &mut plan.features);
+        plan.row_items.extend(candidates.iter().map(|candidate| candidate.item));
+        plan.model_version.clone_from(&active.bundle.version);
+        plan.actions.clone_from(&active.bundle.actions);
+        stages.push(stage("features", candidates.len(), candidates.len(), began));
+    }
+    let traits = candidates.iter().map(|candidate| traits(state, candidate.item)).collect();
+    let removed = removed(state, &gate);
+    let placement = Arc::clone(placement);
+    Ok(Slot { placement, page, candidates, traits, factors, pins, applied_controls, missing, stages, removed })
+}
+
+fn push_rows(query: &Query, candidates: &[Candidate], features: &mut Vec<f32>) {
+    let shared = Shared::new(query);
+    features.reserve(candidates.len() * feature::WIDTH);
+    for candidate in candidates {
+        shared.push_row(candidate, features);
+    }
+}
+
+/// Joins a placement of a request to the state; texts that the engine does not know are added to `missing`.
+fn hydrate<'a>(
+    state: &'a State,
+    context: &'a Context,
+    wanted: &PlacementRequest,
+    placement: &'a Placement,
+    now_ms: i64,
+    options: &Options,
+    missing: &mut Vec<String>,
+) -> Query<'a> {
+    let (key, visitor) = visitor(state, context, options);
+    let mut query = Query {
+        state,
+        now_ms,
+        context,
+        key,
+        visitor,
+        placement,
+        anchors: query::known(&state.items, &wanted.anchor_item_ids, missing),
+        cart: query::known(&state.items, &context.cart_item_ids, missing),
+        seeds: Vec::new(),
+        bundle: state.active.as_deref(),
+    };
+    query.seed();
+    query
+}
+
+fn placement<'a>(state: &'a State, wanted: &PlacementRequest, index: usize) -> Result<&'a Arc<Placement>> {
+    state.documents.placements.get(&wanted.placement_id).ok_or_else(|| {
+        let field = format!("placements[{index}].placement_id");
+        Error::not_found(ErrorReason::PlacementNotFound, &field, &wanted.placement_id)
+    })
+}
+
+/// Key and state of the visitor; nothing where personalisation is not allowed.
+fn visitor<'a>(state: &'a State, context: &'a Context, options: &Options) -> (&'a str, Option<&'a Visitor>) {
+    let known = |key: &'a str| state.visitors.get(key).map(|visitor| (key, &**visitor));
+    let key = State::visitor_key(context);
+    let found = known(key).or_else(|| known(&context.visitor_id).filter(|_| !context.visitor_id.is_empty()));
+    let consent = found.and_then(|(_, visitor)| visitor.consent(ConsentPurpose::Personalization));
+    if !consent.unwrap_or(options.consent_default) {
+        return ("", None);
+    }
+    found.map_or((key, None), |(key, visitor)| (key, Some(visitor)))
+}
+
+fn page(wanted: &PlacementRequest, placement: &Placement) -> usize {
+    [wanted.page_size, placement.page_size].into_iter().find(|&size| size > 0).map_or(DEFAULT_PAGE, |size| size as usize)
+}
+
+fn traits(state: &State, item: u32) -> Traits {
+    let row = state.catalog.row(item);
+    Traits { item, category: row.category, department: row.department, brand: row.brand }
+}
+
+fn active_controls<'a>(query: &Query<'a>) -> Vec<&'a Control> {
+    let controls = query.state.documents.controls.values();
+    let id = &query.placement.placement_id;
+    controls.map(|control| &**control).filter(|control| query::applies(control, id, query.context, query.now_ms)).collect()
+}
+
+/// Factors of the candidates, admitted pins and the ids of the controls that had an effect.
+fn apply_controls(
+    query: &Query,
+    controls: &[&Control],
+    gate: &Gate,
+    candidates: &[Candidate],
+) -> (Vec<f32>, Vec<(usize, u32)>, Vec<String>) {
+    let mut factors = bought_factors(query, candidates);
+    let (mut pins, mut applied) = (Vec::new(), Vec::new());
+    for control in controls {
+        let changed = match &control.action {
+            Some(Action::Boost(boost)) => {
+                boost_candidates(query, control, boost.factor as f32, candidates, &mut factors)
+            }
+            Some(Action::Pin(pin)) => {
+                let item = query.state.items.get(&pin.item_id).unwrap_or(NONE);
+                let free = gate.admit_pin(item) && pins.iter().all(|&(_, other)| other != item);
+                pins.extend(free.then_some((pin.position as usize, item)));
+                free
+            }
+            Some(Action::Exclude(_) | Action::Require(_)) => true,
+            None => false,
+        };
+        applied.extend(changed.then(|| control.control_id.clone()));
+    }
+    pins.sort_by_key(|&(position, _)| position);
+    (factors, pins, applied)
+}
+
+fn boost_candidates(
+    query: &Query,
+    control: &Control,
+    factor: f32,
+    candidates: &[Candidate],
+    factors: &mut Vec<f32>,
+) -> bool {
+    let condition = Condition::new(&control.items.clone().unwrap_or_default(), query.state);
+    let mut changed = false;
+    for (index, candidate) in candidates.iter().enumerate() {
+        if condition.passes(&query.state.catalog, candidate.item) {
+            factors.resize(candidates.len(), 1.0);
+            factors[index] *= factor;
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Factors of `BOUGHT_RULE_DECAY`: near 0 right after a purchase, 1 after long; empty under another rule.
+fn bought_factors(query: &Query, candidates: &[Candidate]) -> Vec<f32> {
+    let visitor = query.visitor.filter(|_| query.placement.bought_rule() == BoughtRule::Decay);
+    let Some(visitor) = visitor else { return Vec::new() };
+    let recovered = |item| {
+        visitor.bought(item).map_or(1.0, |bought| {
+            let days = seconds(query.now_ms).saturating_sub(bought.last_s) as f32 / 86_400.0;
+            1.0 - (-days / BOUGHT_RECOVERY_DAYS as f32).exp2()
+        })
+    };
+    candidates.iter().map(|candidate| recovered(candidate.item)).collect()
+}
+
+fn removed_stages(gate: &Gate) -> impl Iterator<Item = StageTrace> {
+    let counts = gate.names().into_iter().zip(gate.counts.clone());
+    counts.map(|(name, count)| StageTrace {
+        name: format!("filter.{name}"),
+        in_count: count as i32,
+        out_count: 0,
+        duration_us: 0.0,
+    })
+}
+
+fn removed(state: &State, gate: &Gate) -> Vec<RemovedItem> {
+    let names = gate.names();
+    let samples = gate.samples.iter();
+    samples
+        .map(|&(item, number)| RemovedItem {
+            item_id: state.items.name(item).to_owned(),
+            filter: names[number].to_owned(),
+        })
+        .collect()
+}
+
+/// Trace of one stage that ends now.
+pub fn stage(name: &str, in_count: usize, out_count: usize, began: Instant) -> StageTrace {
+    StageTrace {
+        name: name.to_owned(),
+        in_count: in_count as i32,
+        out_count: out_count as i32,
+        duration_us: began.elapsed().as_secs_f64() * 1e6,
+    }
+}

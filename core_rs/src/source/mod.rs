@@ -1,0 +1,111 @@
+//! Where candidates come from: one source a file, one trait for all.
+
+pub mod buy_again;
+mod item_to_item;
+mod new_arrivals;
+mod personal_top;
+mod popular;
+mod recently_viewed;
+mod trending;
+mod visitor_lists;
+
+use crate::{
+    bundle::{Relation, VisitorList},
+    ids::NONE,
+    proto::Reason,
+    query::Query,
+};
+
+/// Item proposed by a source.
+#[derive(Clone, Copy, Debug)]
+pub struct Proposal {
+    /// Item.
+    pub item: u32,
+    /// Score on the source's own scale, positive.
+    pub score: f32,
+    /// Item behind the proposal; [`NONE`] where there is none.
+    pub because: u32,
+}
+
+impl Proposal {
+    fn new(item: u32, score: f32) -> Self {
+        Self { item, score, because: NONE }
+    }
+}
+
+/// Takes proposals until it has enough; `offer` returns false when the source may stop.
+pub trait Taker {
+    /// Offers one proposal, best first; returns whether more are wanted.
+    fn offer(&mut self, proposal: Proposal) -> bool;
+}
+
+/// A source of candidates. It proposes best first; the taker filters and counts.
+pub trait Source: Sync {
+    /// Name that placements use.
+    fn name(&self) -> &'static str;
+    /// Reason shown for items this source proposed.
+    fn reason(&self) -> Reason;
+    /// Whether the source has anything to say for this query.
+    fn enable(&self, query: &Query) -> bool;
+    /// Proposes items until the taker has enough.
+    fn propose(&self, query: &Query, taker: &mut dyn Taker);
+}
+
+/// Number of sources.
+pub const COUNT: usize = 11;
+
+/// Every source; its place is its number in masks and score rows.
+pub static SOURCES: [&dyn Source; COUNT] = [
+    &popular::Popular,
+    &trending::Trending,
+    &new_arrivals::NewArrivals,
+    &recently_viewed::RecentlyViewed,
+    &personal_top::PersonalTop,
+    &buy_again::BuyAgain,
+    &item_to_item::ItemToItem { relation: Relation::AlsoViewed, name: "also_viewed", reason: Reason::AlsoViewed },
+    &item_to_item::ItemToItem { relation: Relation::AlsoBought, name: "also_bought", reason: Reason::AlsoBought },
+    &item_to_item::ItemToItem {
+        relation: Relation::BoughtTogether,
+        name: "bought_together",
+        reason: Reason::BoughtTogether,
+    },
+    &visitor_lists::VisitorLists { list: VisitorList::NextBasket, name: "next_basket", reason: Reason::NextBasket },
+    &visitor_lists::VisitorLists { list: VisitorList::UserToUser, name: "user_to_user", reason: Reason::SimilarVisitors },
+];
+
+/// Names of all sources.
+pub fn names() -> Vec<&'static str> {
+    SOURCES.iter().map(|source| source.name()).collect()
+}
+
+/// Number of a source by name.
+pub fn number(name: &str) -> Option<usize> {
+    SOURCES.iter().position(|source| source.name() == name)
+}
+
+/// Best first, ties by item.
+fn sort(proposals: &mut [Proposal]) {
+    proposals.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
+}
+
+/// Offers sorted proposals until the taker has enough.
+fn offer_all(proposals: impl IntoIterator<Item = Proposal>, taker: &mut dyn Taker) {
+    for proposal in proposals {
+        if !taker.offer(proposal) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_find_their_source() {
+        for (place, name) in names().into_iter().enumerate() {
+            assert_eq!(number(name), Some(place));
+        }
+        assert_eq!(number("nothing"), None);
+    }
+}

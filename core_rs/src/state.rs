@@ -1,0 +1,173 @@
+//! The memory view: everything the log says, ready for answers. Changed only by [`State::apply`], in log order.
+
+use crate::{
+    bundle::{ActiveBundle, Bundle},
+    catalog::{self, Catalog},
+    document::Documents,
+    error::{Error, Result},
+    ids::Interner,
+    popularity::Popularity,
+    proto::{
+        Activation, Context, DocumentChange, Erasure, Event, EventItem, EventType, ItemChange, Profile, RecordKind,
+    },
+    time::millis,
+    visitor::Visitor,
+};
+use hashbrown::HashMap;
+use prost::Message;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// One record of the log.
+pub struct Record<'a> {
+    /// Offset, from 1.
+    pub offset: i64,
+    /// Number of a [`RecordKind`].
+    pub kind: i32,
+    /// When the log took it, Unix milliseconds.
+    pub time_ms: i64,
+    /// Message of the kind.
+    pub payload: &'a [u8],
+}
+
+/// Live state of one replica.
+#[derive(Default)]
+pub struct State {
+    /// Offset of the last applied record.
+    pub offset: i64,
+    /// Item ids.
+    pub items: Interner,
+    /// Catalogue.
+    pub catalog: Catalog,
+    /// Popularity of items.
+    pub popularity: Popularity,
+    /// Visitors by key: `user_id` of the known, `visitor_id` of the anonymous.
+    pub visitors: HashMap<Box<str>, Box<Visitor>>,
+    /// Erased visitors with the time of their erasure, Unix milliseconds.
+    pub erased: BTreeMap<Box<str>, i64>,
+    /// Placements and controls.
+    pub documents: Arc<Documents>,
+    /// Bundles loaded, by version.
+    pub bundles: BTreeMap<String, Arc<Bundle>>,
+    /// Bundle that serves, if its files are loaded.
+    pub active: Option<Arc<ActiveBundle>>,
+    /// Version that serves by the log; empty before the first activation.
+    pub active_version: String,
+    /// Version that served before; empty if none.
+    pub previous_version: String,
+    /// Events applied.
+    pub events: u64,
+}
+
+impl State {
+    /// Applies one record; returns whether it changed anything. Records at or below the offset are skipped.
+    ///
+    /// # Errors
+    /// Malformed where the payload is not the message of its kind; the offset has then moved on, the state has not.
+    pub fn apply(&mut self, record: &Record) -> Result<bool> {
+        if record.offset <= self.offset {
+            return Ok(false);
+        }
+        self.offset = record.offset;
+        let (payload, time_ms) = (record.payload, record.time_ms);
+        match RecordKind::try_from(record.kind) {
+            Ok(RecordKind::Event) => self.apply_event(&decode(payload, "Event")?, time_ms),
+            Ok(RecordKind::Item) => return self.apply_item(&decode(payload, "ItemChange")?, time_ms),
+            Ok(RecordKind::Profile) => self.apply_profile(decode(payload, "Profile")?),
+            Ok(RecordKind::Document) => {
+                Arc::make_mut(&mut self.documents).apply(decode::<DocumentChange>(payload, "DocumentChange")?);
+            }
+            Ok(RecordKind::Erasure) => {
+                let erasure: Erasure = decode(payload, "Erasure")?;
+                self.visitors.remove(&*erasure.visitor_id);
+                self.erased.insert(erasure.visitor_id.into(), time_ms);
+            }
+            Ok(RecordKind::Activation) => self.activate(decode::<Activation>(payload, "Activation")?.version),
+            Ok(RecordKind::Decision | RecordKind::Unspecified) | Err(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Keeps a loaded bundle; joins it at once if the log says that it serves.
+    pub fn keep_bundle(&mut self, bundle: Arc<Bundle>) {
+        if bundle.version == self.active_version {
+            self.active = Some(Arc::new(ActiveBundle::join(Arc::clone(&bundle), &mut self.items)));
+        }
+        self.bundles.insert(bundle.version.clone(), bundle);
+    }
+
+    /// Key under which a visitor's state is kept.
+    pub fn visitor_key(context: &Context) -> &str {
+        if context.user_id.is_empty() { &context.visitor_id } else { &context.user_id }
+    }
+
+    fn activate(&mut self, version: String) {
+        let joined = self.bundles.get(&version).cloned();
+        self.active = joined.map(|bundle| Arc::new(ActiveBundle::join(bundle, &mut self.items)));
+        self.previous_version = std::mem::replace(&mut self.active_version, version);
+    }
+
+    fn apply_item(&mut self, change: &ItemChange, time_ms: i64) -> Result<bool> {
+        let item = change.item.as_ref().ok_or_else(|| Error::required("item"))?;
+        let id = self.items.intern(&item.item_id);
+        Ok(self.catalog.apply(id, change, time_ms))
+    }
+
+    fn apply_profile(&mut self, change: Profile) {
+        let visitor = self.visitors.entry_ref(&*change.visitor_id).or_default();
+        let Some(profile) = &mut visitor.profile else {
+            visitor.profile = Some(Box::new(change));
+            return;
+        };
+        for new in change.traits {
+            profile.traits.retain(|old| old.name != new.name);
+            if !new.value.is_empty() {
+                profile.traits.push(new);
+            }
+        }
+        for new in change.consents {
+            profile.consents.retain(|old| old.purpose != new.purpose);
+            profile.consents.push(new);
+        }
+    }
+
+    fn apply_event(&mut self, event: &Event, time_ms: i64) {
+        let Some(context) = &event.context else { return };
+        let time_ms = event.event_time.as_ref().map_or(time_ms, millis);
+        let kind = event.event_type();
+        self.events += 1;
+        let anonymous = if context.user_id.is_empty() { None } else { self.visitors.remove(&*context.visitor_id) };
+        let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_default();
+        if let Some(anonymous) = anonymous {
+            visitor.merge(&anonymous);
+        }
+        visitor.begin_event(kind, time_ms);
+        for line in &event.items {
+            record_line(visitor, line, kind, time_ms, &mut self.items, &self.catalog, &mut self.popularity);
+        }
+    }
+}
+
+fn record_line(
+    visitor: &mut Visitor,
+    line: &EventItem,
+    kind: EventType,
+    time_ms: i64,
+    items: &mut Interner,
+    catalog: &Catalog,
+    popularity: &mut Popularity,
+) {
+    let item = items.intern(&line.item_id);
+    let row = catalog.row(item);
+    visitor.record(item, kind, time_ms, row.category, row.brand);
+    if kind == EventType::Purchase {
+        let price = line.price.as_ref().map_or(row.price, catalog::money);
+        if price.is_finite() {
+            visitor.spent += price;
+        }
+    }
+    popularity.record(item, kind, time_ms);
+}
+
+fn decode<M: Message + Default>(payload: &[u8], name: &str) -> Result<M> {
+    M::decode(payload).map_err(|cause| Error::malformed(name, &cause))
+}

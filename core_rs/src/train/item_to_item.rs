@@ -1,0 +1,204 @@
+//! Nearest items by common visitors or baskets.
+
+use std::str::FromStr;
+
+use rayon::prelude::*;
+
+use super::{Lists, check_positive, check_range, csr::Csr, top::Accumulator, top::Top};
+use crate::error::{Error, Result};
+
+/// How alike two items are, from `dot` = sum of products of their weights over common rows, `a` and `b` = the sums of
+/// their squared weights (for binary data: common rows, rows of each), `n` rows in all and `shrink` >= 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// `dot / (sqrt(a b) + shrink)`. Sarwar et al. 2001, section 3.1.1.
+    Cosine,
+    /// Cosine of weights `sqrt(w) ln(1 + items / items of the row)`: rows with few items say more.
+    TfIdf,
+    /// `dot / (a b / n + shrink)`: how much more often than by chance. Brin et al. 1997 ("interest").
+    Lift,
+    /// `dot / (a + b - dot + shrink)`.
+    Jaccard,
+    /// `dot / (a + shrink)`: share of the rows with the first item that have the second; not symmetric.
+    /// Deshpande & Karypis 2004, section 4.1.
+    Conditional,
+}
+
+impl FromStr for Measure {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "cosine" => Ok(Self::Cosine),
+            "tf_idf" => Ok(Self::TfIdf),
+            "lift" => Ok(Self::Lift),
+            "jaccard" => Ok(Self::Jaccard),
+            "conditional" => Ok(Self::Conditional),
+            _ => Err(Error::out_of_range(
+                "measure",
+                format!("`measure` is `{name}`; give one of cosine, tf_idf, lift, jaccard, conditional"),
+            )),
+        }
+    }
+}
+
+/// Hyper-parameters of [`neighbours`].
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How alike two items are.
+    pub measure: Measure,
+    /// Neighbours kept of each item, at least 1.
+    pub k: usize,
+    /// Added to the denominator of the measure, in rows: pairs with little evidence sink. At least 0.
+    pub shrink: f32,
+}
+
+/// Exact top-`k` neighbours of each column of `table` (rows are visitors or baskets, columns items).
+///
+/// Items are renumbered by popularity, so that the sums of popular items share few cache lines; each item then adds up
+/// the rows that hold it. O(sum over rows of entries²) additions in all; memory O(entries + threads × items).
+///
+/// # Errors
+/// When `k` is 0, `shrink` is negative, or weights come with a measure that counts rows.
+pub fn neighbours(table: &Csr, options: &Options) -> Result<Lists> {
+    check_positive("k", options.k)?;
+    check_range("shrink", options.shrink, 0.0, f32::MAX)?;
+    if !is_binary(table) && !matches!(options.measure, Measure::Cosine | Measure::TfIdf) {
+        return Err(Error::out_of_range("weights", "this measure counts rows; leave `weights` out or use cosine or tf_idf"));
+    }
+    let (shrink, n_rows) = (options.shrink, table.n_rows() as f32);
+    let shop = Shop::new(table, options.measure == Measure::TfIdf);
+    Ok(match options.measure {
+        Measure::Cosine | Measure::TfIdf => {
+            shop.search(options.k, f32::sqrt, move |_, a, b| a * b + shrink)
+        }
+        Measure::Lift => shop.search(options.k, |a| a, move |_, a, b| a * b / n_rows + shrink),
+        Measure::Jaccard => shop.search(options.k, |a| a, move |dot, a, b| a + b - dot + shrink),
+        Measure::Conditional => shop.search(options.k, |a| a, move |_, a, _| a + shrink),
+    })
+}
+
+/// Items whose searches share the cached part of the table.
+const BATCH: usize = 64;
+
+/// Both directions of the table, with the items numbered by rank: 0 is the item of most rows.
+struct Shop {
+    /// Item id of each rank.
+    order: Vec<u32>,
+    rows_of: Csr,
+    items_of: Csr,
+    /// Whether every weight is 1: then additions need not read them, and popularity bounds every measure.
+    binary: bool,
+    /// First rank of each class of items of like popularity, and the number of items.
+    classes: Vec<usize>,
+    /// Position in `items_of` at which each class begins in each row, and the row ends: `classes.len()` a row.
+    starts: Vec<usize>,
+}
+
+impl Shop {
+    fn new(table: &Csr, weigh: bool) -> Self {
+        let by_item = if weigh { tf_idf(table).transposed() } else { table.transposed() };
+        let mut order: Vec<u32> = (0..table.n_columns as u32).collect();
+        order.sort_by_key(|&item| std::cmp::Reverse(by_item.row_len(item as usize)));
+        let rows_of = by_item.reordered(&order);
+        let items_of = rows_of.transposed();
+        let binary = is_binary(&items_of);
+        let class = |rank: usize| rows_of.row_len(rank).checked_ilog2();
+        let n_items = order.len();
+        let mut classes: Vec<usize> =
+            (0..n_items).filter(|&rank| rank == 0 || binary && class(rank) != class(rank - 1)).collect();
+        classes.push(n_items);
+        let starts = (0..items_of.n_rows())
+            .flat_map(|row| {
+                let (items, start) = (items_of.row(row).0, items_of.offsets[row]);
+                classes.iter().map(move |&first| start + items.partition_point(|&item| (item as usize) < first))
+            })
+            .collect();
+        Self { order, rows_of, items_of, binary, classes, starts }
+    }
+
+    /// Neighbour lists of all items, by item id, scored by `dot / denominator(dot, a, b)`; `norm` makes `a` and `b` of
+    /// the sums of squares.
+    fn search(
+        &self,
+        k: usize,
+        norm: impl Fn(f32) -> f32,
+        denominator: impl Fn(f32, f32, f32) -> f32 + Copy + Sync,
+    ) -> Lists {
+        let n_items = self.order.len();
+        let squares: Vec<f32> = (0..n_items).map(|rank| self.rows_of.row(rank).1.iter().map(|v| v * v).sum()).collect();
+        let norms: Vec<f32> = squares.iter().map(|&sum| norm(sum)).collect();
+        let bound = |rank: usize, other: usize| {
+            let dot = squares[rank].min(squares[other]);
+            dot / denominator(dot, norms[rank], norms[other]) * (1.0 + 1e-5)
+        };
+        let batches: Vec<_> = (0..n_items).step_by(BATCH).collect();
+        let mut ranked: Vec<_> = batches
+            .into_par_iter()
+            .with_max_len(1)
+            .map_init(
+                || Accumulator::new(n_items),
+                |sums, first| {
+                    let ranks = first..n_items.min(first + BATCH);
+                    let mut tops = vec![Top::new(k); ranks.len()];
+                    let own = self.classes.partition_point(|&start| start <= first) - 1;
+                    for class in (own..self.classes.len() - 1).chain((0..own).rev()) {
+                        for (rank, top) in ranks.clone().zip(&mut tops) {
+                            let nearest = rank.clamp(self.classes[class], self.classes[class + 1] - 1);
+                            if self.binary && bound(rank, nearest) < top.floor() {
+                                continue;
+                            }
+                            self.add_rows(rank, class, sums);
+                            let denominator = |dot, other| denominator(dot, norms[rank], other);
+                            sums.end(&norms, top.floor(), denominator, |score, other| {
+                                if other as usize != rank {
+                                    top.offer(score, self.order[other as usize]);
+                                }
+                                top.floor()
+                            });
+                            top.settle();
+                        }
+                    }
+                    ranks.zip(tops).map(|(rank, mut top)| (self.order[rank], top.take())).collect::<Vec<_>>()
+                },
+            )
+            .flatten()
+            .collect();
+        ranked.par_sort_unstable_by_key(|&(item, _)| item);
+        ranked.into_iter().map(|(_, entries)| entries).collect()
+    }
+
+    /// Adds up the items of `class` in every row that holds the item of `rank`.
+    fn add_rows(&self, rank: usize, class: usize, sums: &mut Accumulator) {
+        let (rows, weights) = self.rows_of.row(rank);
+        let span = |row: u32| {
+            let at = row as usize * self.classes.len() + class;
+            self.starts[at]..self.starts[at + 1]
+        };
+        sums.begin(self.classes[class]..self.classes[class + 1], rows.iter().map(|&row| span(row).len()).sum());
+        for (&row, &weight) in rows.iter().zip(weights) {
+            let span = span(row);
+            let items = &self.items_of.columns[span.clone()];
+            if self.binary {
+                sums.add(items, std::iter::repeat(1.0));
+            } else {
+                sums.add(items, self.items_of.values[span].iter().map(|value| weight * value));
+            }
+        }
+    }
+}
+
+fn is_binary(table: &Csr) -> bool {
+    table.values.iter().all(|value| value.to_bits() == 1.0_f32.to_bits())
+}
+
+fn tf_idf(table: &Csr) -> Csr {
+    let mut weighted = table.clone();
+    for row in 0..table.n_rows() {
+        let idf = (table.n_columns as f32 / table.row_len(row).max(1) as f32).ln_1p();
+        for value in &mut weighted.values[table.offsets[row]..table.offsets[row + 1]] {
+            *value = value.sqrt() * idf;
+        }
+    }
+    weighted
+}

@@ -1,0 +1,312 @@
+//! What the engine remembers of one visitor: a ring of interactions, fading affinities, counts of bought items.
+
+use crate::{
+    decay,
+    ids::NONE,
+    params::{AFFINITIES, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
+    popularity::event_weight,
+    proto::{ConsentPurpose, EventType, Profile},
+};
+
+/// One remembered interaction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interaction {
+    /// Item.
+    pub item: u32,
+    /// Unix seconds.
+    pub time_s: u32,
+    /// What happened, a number of [`EventType`].
+    pub kind: u8,
+}
+
+/// Purchases of one item.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bought {
+    /// Item.
+    pub item: u32,
+    /// Decayed count of baskets, kept as by [`decay`].
+    pub weight: f32,
+    /// First basket, Unix seconds.
+    pub first_s: u32,
+    /// Last basket, Unix seconds.
+    pub last_s: u32,
+    /// Baskets with the item.
+    pub baskets: u16,
+    /// Ordinal of the visitor's basket that held it last, from 1.
+    pub last_basket: u16,
+}
+
+/// Fading interest in one category or brand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Affinity {
+    /// Category or brand; [`NONE`] in an empty slot.
+    pub key: u32,
+    /// Decayed weight, kept as by [`decay`].
+    pub weight: f32,
+}
+
+const NO_AFFINITY: Affinity = Affinity { key: NONE, weight: f32::NEG_INFINITY };
+
+/// Live state of one visitor.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    ring: [Interaction; RING],
+    ring_len: u8,
+    /// Strongest categories, in no order.
+    pub categories: [Affinity; AFFINITIES],
+    /// Strongest brands, in no order.
+    pub brands: [Affinity; AFFINITIES],
+    /// Bought items, in order of item id.
+    pub bought: Vec<Bought>,
+    /// What the shop stated; `None` if nothing.
+    pub profile: Option<Box<Profile>>,
+    /// Events applied.
+    pub events: u32,
+    /// Purchase events applied.
+    pub baskets: u32,
+    /// Lines bought.
+    pub lines: u32,
+    /// Sum of the known prices paid a line, currency units.
+    pub spent: f32,
+    /// First purchase, Unix milliseconds; 0 before it.
+    pub first_purchase_ms: i64,
+    /// Last event, Unix milliseconds.
+    pub last_ms: i64,
+}
+
+impl Default for Visitor {
+    fn default() -> Self {
+        Self {
+            ring: [Interaction { item: NONE, time_s: 0, kind: 0 }; RING],
+            ring_len: 0,
+            categories: [NO_AFFINITY; AFFINITIES],
+            brands: [NO_AFFINITY; AFFINITIES],
+            bought: Vec::new(),
+            profile: None,
+            events: 0,
+            baskets: 0,
+            lines: 0,
+            spent: 0.0,
+            first_purchase_ms: 0,
+            last_ms: 0,
+        }
+    }
+}
+
+impl Visitor {
+    /// Latest interactions, newest first.
+    pub fn recent(&self) -> impl Iterator<Item = &Interaction> {
+        self.ring[..self.ring_len as usize].iter()
+    }
+
+    /// Purchases of an item, if the visitor bought it.
+    pub fn bought(&self, item: u32) -> Option<&Bought> {
+        self.bought.binary_search_by_key(&item, |bought| bought.item).ok().map(|index| &self.bought[index])
+    }
+
+    /// Counts one event before its lines are recorded.
+    pub fn begin_event(&mut self, kind: EventType, time_ms: i64) {
+        self.events = self.events.saturating_add(1);
+        self.last_ms = self.last_ms.max(time_ms);
+        if kind == EventType::Purchase {
+            self.baskets = self.baskets.saturating_add(1);
+            if self.first_purchase_ms == 0 || time_ms < self.first_purchase_ms {
+                self.first_purchase_ms = time_ms;
+            }
+        }
+    }
+
+    /// Records one line of an event.
+    pub fn record(&mut self, item: u32, kind: EventType, time_ms: i64, category: u32, brand: u32) {
+        let seconds = seconds(time_ms);
+        self.remember(Interaction { item, time_s: seconds, kind: kind as u8 });
+        let gain = decay::term(event_weight(kind), time_ms, PERSONAL_HALF_LIFE_DAYS) as f32;
+        if gain > f32::NEG_INFINITY {
+            strengthen(&mut self.categories, category, gain);
+            strengthen(&mut self.brands, brand, gain);
+        }
+        if kind == EventType::Purchase {
+            self.buy(item, seconds, gain);
+        }
+    }
+
+    /// Takes over everything `other` knows; used when an anonymous visitor logs in.
+    pub fn merge(&mut self, other: &Self) {
+        let mut all: Vec<Interaction> = self.recent().chain(other.recent()).copied().collect();
+        all.sort_by(|a, b| b.time_s.cmp(&a.time_s).then(a.item.cmp(&b.item)).then(a.kind.cmp(&b.kind)));
+        all.truncate(RING);
+        self.ring_len = all.len() as u8;
+        self.ring[..all.len()].copy_from_slice(&all);
+        for affinity in other.categories.iter().filter(|affinity| affinity.key != NONE) {
+            strengthen(&mut self.categories, affinity.key, affinity.weight);
+        }
+        for affinity in other.brands.iter().filter(|affinity| affinity.key != NONE) {
+            strengthen(&mut self.brands, affinity.key, affinity.weight);
+        }
+        for bought in &other.bought {
+            self.merge_bought(bought);
+        }
+        self.events = self.events.saturating_add(other.events);
+        self.baskets = self.baskets.saturating_add(other.baskets);
+        self.lines = self.lines.saturating_add(other.lines);
+        self.spent += other.spent;
+        if other.first_purchase_ms > 0 && (self.first_purchase_ms == 0 || other.first_purchase_ms < self.first_purchase_ms)
+        {
+            self.first_purchase_ms = other.first_purchase_ms;
+        }
+        self.last_ms = self.last_ms.max(other.last_ms);
+    }
+
+    /// Answer of the visitor to a purpose, if there is one.
+    pub fn consent(&self, purpose: ConsentPurpose) -> Option<bool> {
+        let consents = &self.profile.as_ref()?.consents;
+        consents.iter().find(|consent| consent.purpose() == purpose).map(|consent| consent.granted)
+    }
+
+    /// Bytes held, without the allocator's overhead and the profile's texts.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.bought.len() * size_of::<Bought>()
+    }
+
+    fn remember(&mut self, interaction: Interaction) {
+        let len = self.ring_len as usize;
+        let position = self.ring[..len].partition_point(|old| old.time_s > interaction.time_s);
+        if position == RING {
+            return;
+        }
+        let kept = len.min(RING - 1);
+        self.ring.copy_within(position..kept.max(position), position + 1);
+        self.ring[position] = interaction;
+        self.ring_len = (kept + 1) as u8;
+    }
+
+    fn buy(&mut self, item: u32, time_s: u32, gain: f32) {
+        self.lines = self.lines.saturating_add(1);
+        let basket = self.baskets.min(u32::from(u16::MAX)) as u16;
+        match self.bought.binary_search_by_key(&item, |bought| bought.item) {
+            Ok(index) => {
+                let bought = &mut self.bought[index];
+                if bought.last_basket == basket && bought.last_s == time_s {
+                    return;
+                }
+                bought.weight = decay::add(f64::from(bought.weight), f64::from(gain)) as f32;
+                bought.first_s = bought.first_s.min(time_s);
+                bought.last_s = bought.last_s.max(time_s);
+                bought.baskets = bought.baskets.saturating_add(1);
+                bought.last_basket = basket;
+            }
+            Err(index) => {
+                let bought =
+                    Bought { item, weight: gain, first_s: time_s, last_s: time_s, baskets: 1, last_basket: basket };
+                self.bought.insert(index, bought);
+                self.shrink();
+            }
+        }
+    }
+
+    fn merge_bought(&mut self, other: &Bought) {
+        match self.bought.binary_search_by_key(&other.item, |bought| bought.item) {
+            Ok(index) => {
+                let bought = &mut self.bought[index];
+                bought.weight = decay::add(f64::from(bought.weight), f64::from(other.weight)) as f32;
+                bought.first_s = bought.first_s.min(other.first_s);
+                bought.last_s = bought.last_s.max(other.last_s);
+                bought.baskets = bought.baskets.saturating_add(other.baskets);
+            }
+            Err(index) => {
+                self.bought.insert(index, *other);
+                self.shrink();
+            }
+        }
+    }
+
+    fn shrink(&mut self) {
+        if self.bought.len() > MAX_PERSONAL {
+            let weakest = self.bought.iter().enumerate().min_by(|(_, a), (_, b)| a.weight.total_cmp(&b.weight));
+            if let Some((index, _)) = weakest {
+                self.bought.remove(index);
+            }
+        }
+    }
+}
+
+/// Unix seconds of a time, within what `u32` holds.
+pub fn seconds(time_ms: i64) -> u32 {
+    (time_ms / 1000).clamp(0, i64::from(u32::MAX)) as u32
+}
+
+/// Adds `gain` to `key`; a key that is not kept replaces the weakest one when it is stronger.
+fn strengthen(slots: &mut [Affinity; AFFINITIES], key: u32, gain: f32) {
+    if key == NONE {
+        return;
+    }
+    if let Some(slot) = slots.iter_mut().find(|slot| slot.key == key) {
+        slot.weight = decay::add(f64::from(slot.weight), f64::from(gain)) as f32;
+        return;
+    }
+    if let Some(weakest) = slots.iter_mut().min_by(|a, b| a.weight.total_cmp(&b.weight))
+        && (weakest.key == NONE || gain > weakest.weight)
+    {
+        *weakest = Affinity { key, weight: gain };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::DAY_MS;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn buy(visitor: &mut Visitor, item: u32, time_ms: i64) {
+        visitor.begin_event(EventType::Purchase, time_ms);
+        visitor.record(item, EventType::Purchase, time_ms, 7, NONE);
+    }
+
+    #[test]
+    fn the_ring_keeps_the_latest_even_when_events_come_late() {
+        let mut visitor = Visitor::default();
+        for index in (0..60_u32).rev() {
+            visitor.record(index, EventType::View, NOW + i64::from(index) * 1000, NONE, NONE);
+        }
+        let items: Vec<u32> = visitor.recent().map(|interaction| interaction.item).collect();
+        assert_eq!(items, (60 - RING as u32..60).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn purchases_count_baskets_and_recency() {
+        let mut visitor = Visitor::default();
+        buy(&mut visitor, 5, NOW);
+        buy(&mut visitor, 5, NOW + 7 * DAY_MS);
+        let bought = visitor.bought(5).expect("bought");
+        assert_eq!((bought.baskets, bought.first_s, bought.last_s), (2, seconds(NOW), seconds(NOW + 7 * DAY_MS)));
+        assert_eq!(visitor.categories.iter().filter(|affinity| affinity.key == 7).count(), 1);
+        assert!(visitor.bought(6).is_none());
+    }
+
+    #[test]
+    fn merging_equals_living_as_one() {
+        let (mut known, mut anonymous, mut both) = (Visitor::default(), Visitor::default(), Visitor::default());
+        for step in 0..10_i64 {
+            let visitor = if step % 2 == 0 { &mut known } else { &mut anonymous };
+            buy(visitor, step as u32 % 4, NOW + step * DAY_MS);
+            buy(&mut both, step as u32 % 4, NOW + step * DAY_MS);
+        }
+        known.merge(&anonymous);
+        assert_eq!(known.recent().collect::<Vec<_>>(), both.recent().collect::<Vec<_>>());
+        assert_eq!((known.baskets, known.lines), (both.baskets, both.lines));
+        for (a, b) in known.bought.iter().zip(&both.bought) {
+            assert_eq!((a.item, a.baskets, a.last_s), (b.item, b.baskets, b.last_s));
+            assert!((a.weight - b.weight).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn memory_of_a_light_visitor_is_within_budget() {
+        let mut visitor = Visitor::default();
+        for item in 0..3 {
+            buy(&mut visitor, item, NOW);
+        }
+        assert!(visitor.bytes() <= 600, "{} bytes", visitor.bytes());
+    }
+}

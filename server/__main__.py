@@ -1,0 +1,28 @@
+"""`python -m server`: serve until a signal."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.app import serve
+from server.settings import SettingsError, load_settings
+
+
+def main(
+    config: Annotated[Path | None, typer.Option(help="File of settings, TOML.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of everything the server keeps.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    try:
+        settings = load_settings(config, {"data_dir": data_dir, "listen.port": port, "listen.workers": workers})
+    except SettingsError as error:
+        sys.exit(str(error))
+    sys.exit(serve(settings))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,96 @@
+"""The log in memory: for tests and for trying things out; nothing outlives the process."""
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Final
+
+from server.ports import AppendStatus, LogRecord, NewRecord
+from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION, RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE
+
+_ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE})
+_offset_of: Final = attrgetter("offset")
+
+
+class MemoryLog:
+    """`EventLog` without a disk; everything is stored at once, so nothing is ever dropped."""
+
+    def __init__(self) -> None:
+        self._records: list[LogRecord] = []
+        self._payloads: dict[str, bytes] = {}
+        self._hooks: list[Callable[[int], object]] = []
+        self._lock = threading.RLock()
+
+    async def append(self, records: Sequence[NewRecord], time_ms: int) -> list[AppendStatus]:
+        """Return one status a record, once the commit hooks have run."""
+        return self._commit(records, time_ms)
+
+    def append_later(self, records: Sequence[NewRecord], time_ms: int) -> bool:
+        """Store the records now and return True."""
+        self._commit(records, time_ms)
+        return True
+
+    def import_records(self, batches: Iterable[Sequence[NewRecord]], time_ms: int) -> Iterator[list[AppendStatus]]:
+        """Yield the statuses of each batch."""
+        for batch in batches:
+            yield self._commit(batch, time_ms)
+
+    @property
+    def dropped_count(self) -> int:
+        """Return 0."""
+        return 0
+
+    def read(self, after: int, limit: int, *, bare_kinds: Collection[int] = ()) -> list[LogRecord]:
+        """Return up to `limit` records above the offset `after`, in order."""
+        with self._lock:
+            start = bisect_right(self._records, after, key=_offset_of)
+            records = self._records[start : start + limit]
+        return [record._replace(payload=b"") if record.kind in bare_kinds else record for record in records]
+
+    def last_offset(self) -> int:
+        """Return the offset of the last record; 0 if there is none."""
+        with self._lock:
+            return self._records[-1].offset if self._records else 0
+
+    def records_of(self, key: str) -> Iterator[LogRecord]:
+        """Yield every record of one visitor, in order."""
+        with self._lock:
+            records = list(self._records)
+        return (record for record in records if key and record.key == key)
+
+    def erase(self, key: str) -> int:
+        """Delete the events, decisions and profiles before the visitor's newest erasure record; return how many."""
+        with self._lock:
+            asked = [record.offset for record in self.records_of(key) if record.kind == RECORD_KIND_ERASURE]
+            end = bisect_left(self._records, max(asked, default=0), key=_offset_of)
+            erased = [record for record in self._records[:end] if record.key == key and record.kind in _ERASED_KINDS]
+            gone = {record.offset for record in erased}
+            self._records = [record for record in self._records if record.offset not in gone]
+            for record in erased:
+                self._payloads.pop(record.record_id, None)
+        return len(erased)
+
+    def on_commit(self, hook: Callable[[int], object]) -> None:
+        """Call `hook(last offset)` after each commit and before its callers learn of it."""
+        self._hooks.append(hook)
+
+    def close(self) -> None:
+        """Do nothing; the records stay readable."""
+
+    def _commit(self, records: Sequence[NewRecord], time_ms: int) -> list[AppendStatus]:
+        with self._lock:
+            statuses = [self._store(record, time_ms) for record in records]
+            for hook in self._hooks:
+                hook(self.last_offset())
+        return statuses
+
+    def _store(self, record: NewRecord, time_ms: int) -> AppendStatus:
+        if record.record_id in self._payloads:
+            same = self._payloads[record.record_id] == record.payload
+            return AppendStatus.DUPLICATE if same else AppendStatus.CONFLICT
+        if record.record_id:
+            self._payloads[record.record_id] = record.payload
+        kind, key, record_id, payload = record
+        self._records.append(LogRecord(self.last_offset() + 1, kind, time_ms, key, record_id, payload))
+        return AppendStatus.STORED

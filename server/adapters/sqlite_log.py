@@ -1,0 +1,326 @@
+"""The log in one SQLite file that all processes of a machine share.
+
+One writer thread a process commits what waits as one group, with one fsync, and only then answers its callers.
+"""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from server.ports import AppendStatus, LogRecord, LogUnavailableError, NewRecord
+from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION, RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE
+
+BUSY_S: Final = 5.0
+"""Seconds to wait for another process that commits."""
+LATER_WAIT_S: Final = 0.05
+"""Seconds that records nobody waits for hope for company, so that the disk is free for the others."""
+
+_SCHEMA: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS records (
+    "offset" INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    record_id TEXT NOT NULL,
+    payload BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS records_by_id ON records (record_id) WHERE record_id != '';
+CREATE INDEX IF NOT EXISTS records_by_key ON records (key) WHERE key != '';
+COMMIT;
+"""
+_PRAGMAS: Final = """
+PRAGMA synchronous = FULL;
+PRAGMA cache_size = -65536;
+PRAGMA wal_autocheckpoint = 4000;
+PRAGMA journal_size_limit = 67108864;
+"""
+_INSERT: Final = "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms) VALUES (?, ?, ?, ?, ?)"
+_COLUMNS: Final = '"offset", kind, time_ms, key, record_id'
+_ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE)
+_LOOKUP_ROWS: Final = 500
+_FIXES: Final = {
+    "SQLITE_FULL": "free space on the disk",
+    "SQLITE_BUSY": "another process keeps the log busy; retry",
+    "SQLITE_READONLY": "make the file and its folder writable",
+    "SQLITE_CANTOPEN": "create the folder and make it writable",
+    "SQLITE_CORRUPT": "stop, then restore the file from a backup or move it away to begin a new log",
+    "SQLITE_NOTADB": "stop, then restore the file from a backup or move it away to begin a new log",
+}
+
+_logger = structlog.get_logger(__name__)
+
+_Row = tuple[int, str, str, bytes, int]
+
+
+class _Call(NamedTuple):
+    rows: list[_Row]
+    done: "Future[list[AppendStatus]]"
+
+
+class SqliteLog:
+    """`EventLog` in the file `path`, which is made if need be.
+
+    Parameters
+    ----------
+    path : file of the log; its folder is made if need be
+    commit_wait_ms : how long a commit waits for company
+    group_rows : records a commit takes, unless one call brings more
+    queue_rows : records that `append_later` lets wait
+
+    Raises
+    ------
+    LogUnavailableError : the file cannot be opened or is not a log
+    """
+
+    def __init__(
+        self, path: Path, *, commit_wait_ms: float = 2.0, group_rows: int = 20_000, queue_rows: int = 50_000
+    ) -> None:
+        self._path = path
+        self._commit_wait_s = commit_wait_ms / 1000
+        self._group_rows = group_rows
+        self._queue_rows = queue_rows
+        self._hooks: list[Callable[[int], object]] = []
+        self._calls: deque[_Call] = deque()
+        self._later: deque[_Row] = deque()
+        self._dropped_count = 0
+        self._closing = False
+        self._wake = threading.Condition()
+        self._reading = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        with self._translated():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._reader = _connect(path)
+        self._writer = threading.Thread(target=self._write_groups, name="log-writer", daemon=True)
+        self._writer.start()
+
+    async def append(self, records: Sequence[NewRecord], time_ms: int) -> list[AppendStatus]:
+        """Return one status a record, once all are on disk and the commit hooks have run."""
+        return await asyncio.wrap_future(self._enqueue(records, time_ms))
+
+    def append_later(self, records: Sequence[NewRecord], time_ms: int) -> bool:
+        """Return whether the records were queued for a coming commit."""
+        with self._wake:
+            fits = not self._closing and len(self._later) + len(records) <= self._queue_rows
+            if fits:
+                self._later.extend((*record, time_ms) for record in records)
+                self._wake.notify()
+            else:
+                self._dropped_count += len(records)
+        return fits
+
+    def import_records(self, batches: Iterable[Sequence[NewRecord]], time_ms: int) -> Iterator[list[AppendStatus]]:
+        """Yield the statuses of each batch; the next batch is made while one is written."""
+        waiting: deque[Future[list[AppendStatus]]] = deque()
+        for batch in batches:
+            waiting.append(self._enqueue(batch, time_ms))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    @property
+    def dropped_count(self) -> int:
+        """Records that `append_later` took or was offered and that are not in the log."""
+        return self._dropped_count
+
+    def read(self, after: int, limit: int, *, bare_kinds: Collection[int] = ()) -> list[LogRecord]:
+        """Return up to `limit` records above the offset `after`, in order."""
+        payload = f"iif(kind IN ({_marks(bare_kinds)}), x'', payload)" if bare_kinds else "payload"
+        sql = f'SELECT {_COLUMNS}, {payload} FROM records WHERE "offset" > ? ORDER BY "offset" LIMIT ?'  # noqa: S608
+        return self._select(sql, (*bare_kinds, after, limit))
+
+    def last_offset(self) -> int:
+        """Return the offset of the last record; 0 if there is none."""
+        with self._translated(), self._reading:
+            return _last_offset(self._reader)
+
+    def records_of(self, key: str) -> Iterator[LogRecord]:
+        """Yield every record of one visitor, in order."""
+        sql = (
+            f"SELECT {_COLUMNS}, payload FROM records "  # noqa: S608
+            'WHERE key = ? AND key != \'\' AND "offset" > ? ORDER BY "offset" LIMIT 1000'
+        )
+        after = 0
+        while records := self._select(sql, (key, after)):
+            yield from records
+            after = records[-1].offset
+
+    def erase(self, key: str) -> int:
+        """Delete events, decisions and profiles before the visitor's newest erasure record; overwrite their bytes."""
+        sql = (
+            f"DELETE FROM records WHERE key = ? AND key != '' AND kind IN ({_marks(_ERASED_KINDS)}) "  # noqa: S608
+            'AND "offset" < (SELECT max("offset") FROM records WHERE key = ? AND key != \'\' AND kind = ?)'
+        )
+        with self._translated(), closing(_connect(self._path)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            count = connection.execute(sql, (key, *_ERASED_KINDS, key, RECORD_KIND_ERASURE)).rowcount
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return count
+
+    def on_commit(self, hook: Callable[[int], object]) -> None:
+        """Call `hook(last offset)` after each commit of this process and before its callers learn of it."""
+        self._hooks.append(hook)
+
+    def close(self) -> None:
+        """Write what is queued and close; may be repeated."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._writer.join()
+        with self._reading:
+            self._reader.close()
+
+    def _enqueue(self, records: Sequence[NewRecord], time_ms: int) -> "Future[list[AppendStatus]]":
+        call = _Call([(*record, time_ms) for record in records], Future())
+        with self._wake:
+            if self._closing:
+                raise LogUnavailableError(f"log {self._path} is closed; the server is stopping, retry elsewhere")
+            self._calls.append(call)
+            self._wake.notify()
+        return call.done
+
+    def _write_groups(self) -> None:
+        while self._await_work():
+            calls, later = self._take()
+            self._commit(calls, later)
+        self._drop_connection()
+
+    def _await_work(self) -> bool:
+        with self._wake:
+            self._wake.wait_for(lambda: self._calls or self._later or self._closing)
+            if not self._calls:
+                self._wake.wait_for(lambda: self._calls or self._closing, LATER_WAIT_S)
+            full = sum(len(call.rows) for call in islice(self._calls, self._group_rows)) >= self._group_rows
+            idle = not (self._calls or self._later)
+            closing = self._closing
+        if not (full or closing):
+            time.sleep(self._commit_wait_s)
+        return not (idle and closing)
+
+    def _take(self) -> tuple[list[_Call], list[_Row]]:
+        calls: list[_Call] = []
+        count = 0
+        with self._wake:
+            while self._calls and count < self._group_rows:
+                call = self._calls.popleft()
+                if call.done.set_running_or_notify_cancel():
+                    calls.append(call)
+                    count += len(call.rows)
+            later = [self._later.popleft() for _ in range(min(len(self._later), self._group_rows))]
+        return calls, later
+
+    def _commit(self, calls: list[_Call], later: list[_Row]) -> None:
+        rows = [row for call in calls for row in call.rows] + later
+        try:
+            with self._translated():
+                statuses, offset = self._write(rows)
+        except Exception as error:
+            _logger.exception("log_unavailable", path=str(self._path), record_count=len(rows))
+            self._drop_connection()
+            self._dropped_count += len(later)
+            for call in calls:
+                call.done.set_exception(error)
+            return
+        self._run_hooks(offset)
+        taken = iter(statuses)
+        for call in calls:
+            call.done.set_result(list(islice(taken, len(call.rows))))
+
+    def _write(self, rows: list[_Row]) -> tuple[list[AppendStatus], int]:
+        if self._connection is None:
+            self._connection = _connect(self._path)
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            before = _last_offset(connection)
+            stored_count = connection.executemany(_INSERT, rows).rowcount if rows else 0
+            statuses = (
+                [AppendStatus.STORED] * len(rows) if stored_count == len(rows) else _statuses(connection, rows, before)
+            )
+            offset = _last_offset(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return statuses, offset
+
+    def _run_hooks(self, offset: int) -> None:
+        for hook in self._hooks:
+            try:
+                hook(offset)
+            except Exception:
+                _logger.exception("commit_hook_failed", offset=offset)
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _select(self, sql: str, params: Sequence[object]) -> list[LogRecord]:
+        with self._translated(), self._reading:
+            return list(map(LogRecord._make, self._reader.execute(sql, params)))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            name = getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN")
+            fix = next((fix for code, fix in _FIXES.items() if name.startswith(code)), "look at the disk, then retry")
+            raise LogUnavailableError(f"log {self._path} cannot be used ({error}); {fix}") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        connection.executescript(_PRAGMAS)
+        if not connection.execute("SELECT count(*) = 3 FROM sqlite_schema WHERE name LIKE 'records%'").fetchone()[0]:
+            connection.executescript(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _last_offset(connection: sqlite3.Connection) -> int:
+    return int(connection.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])
+
+
+def _statuses(connection: sqlite3.Connection, rows: list[_Row], before: int) -> list[AppendStatus]:
+    """Tell stored rows from duplicates and conflicts, given the last offset before the rows were offered."""
+    ids = list({row[2] for row in rows} - {""})
+    known: dict[str, tuple[int, bytes]] = {}
+    for start in range(0, len(ids), _LOOKUP_ROWS):
+        chunk = ids[start : start + _LOOKUP_ROWS]
+        sql = (
+            'SELECT record_id, "offset", payload FROM records '  # noqa: S608
+            f"WHERE record_id != '' AND record_id IN ({_marks(chunk)})"
+        )
+        known |= {record_id: (offset, payload) for record_id, offset, payload in connection.execute(sql, chunk)}
+    unseen = {record_id for record_id, (offset, _) in known.items() if offset > before}
+    statuses = []
+    for _, _, record_id, payload, _ in rows:
+        if not record_id or record_id in unseen:
+            unseen.discard(record_id)
+            statuses.append(AppendStatus.STORED)
+        else:
+            same = known[record_id][1] == payload
+            statuses.append(AppendStatus.DUPLICATE if same else AppendStatus.CONFLICT)
+    return statuses
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))

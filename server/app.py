@@ -1,0 +1,226 @@
+"""The composition root: settings become adapters, engine, services and a gRPC server."""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+import structlog
+import uvloop
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from core_rs import Engine
+from server import telemetry
+from server.adapters.sqlite_log import SqliteLog
+from server.bundles import BundleStore
+from server.clock import clock_of
+from server.defaults import add_placements
+from server.health import Health
+from server.interceptors import Guard
+from server.models import Models
+from server.ports import EventLog, EventStore
+from server.rpc import Service, handler_of
+from server.services.catalog import CatalogService
+from server.services.events import EventService
+from server.services.models import ModelService
+from server.services.placements import PlacementService
+from server.services.profiles import ProfileService
+from server.services.recommendations import RecommendationService
+from server.settings import Settings
+from server.workers.replica import Replica
+from server.workers.sink import Sink
+from server.workers.supervisor import Child, reserve_port, supervise
+
+_GRACE_S: Final = 20.0
+_CONNECTION_AGE_MS: Final = 600_000
+
+_log = structlog.get_logger()
+
+
+class App:
+    """One replica with its gRPC server.
+
+    Parameters
+    ----------
+    settings : of the deployment
+    index : number of the replica on this machine
+    log : log to follow; None opens that of the settings
+    """
+
+    def __init__(self, settings: Settings, *, index: int = 0, log: EventLog | None = None) -> None:
+        self._settings = settings
+        self._index = index
+        self._clock = clock_of(settings.clock)
+        self._log = log or open_log(settings)
+        self.engine = Engine(
+            token_key=token_key_of(settings),
+            consent_default=settings.privacy.consent_default,
+            decision_share=settings.decisions.share,
+        )
+        store = BundleStore(settings.bundle_dir)
+        self._models = Models(self.engine, store)
+        self._replica = Replica(
+            self.engine, self._log, settings, telemetry.LOG_LAG_RECORDS.set, self._models.before_apply
+        )
+        self._services: tuple[Service, ...] = (
+            EventService(self.engine, self._log, self._clock),
+            CatalogService(self.engine, self._log, self._clock),
+            ProfileService(self.engine, self._log, self._clock),
+            PlacementService(self.engine, self._log, self._clock),
+            RecommendationService(self.engine, self._models, self._log, self._clock),
+            ModelService(self.engine, self._models, store, self._log, self._clock),
+        )
+        self._guard = Guard(settings.limits)
+        names = [service.descriptor.full_name for service in self._services]
+        self._health = Health(names, needs_log=EventService.descriptor.full_name)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> str:
+        """Return the address once the replica is up to date and the server answers.
+
+        Raises
+        ------
+        LogUnavailableError : the log cannot be read or written
+        OSError, RuntimeError : the address cannot be listened on
+        """
+        await asyncio.to_thread(self._replica.restore)
+        await asyncio.to_thread(self._models.restore)
+        self._replica.start()
+        await add_placements(self._log, self._clock)
+        self._observe()
+        self._server = self._make_server()
+        address = self._listen()
+        await self._server.start()
+        await self._health.serving()
+        self._tasks = [
+            asyncio.create_task(telemetry.watch_loop()),
+            asyncio.create_task(self._health.watch(self._log, self._clock, self._guard)),
+        ]
+        return address
+
+    async def stop(self) -> None:
+        """Finish the calls in work, write what is queued, save a snapshot."""
+        await self._health.stopping()
+        for task in self._tasks:
+            task.cancel()
+        await self._server.stop(_GRACE_S)
+        await asyncio.to_thread(self._replica.stop)
+        await asyncio.to_thread(self._log.close)
+
+    def _make_server(self) -> grpc.aio.Server:
+        limits = self._settings.limits
+        server = grpc.aio.server(
+            interceptors=(self._guard,),
+            maximum_concurrent_rpcs=4 * limits.concurrent,
+            options=(
+                ("grpc.so_reuseport", int(self._settings.listen.workers > 1)),
+                ("grpc.max_receive_message_length", limits.import_message_bytes),
+                ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
+                ("grpc.max_connection_age_grace_ms", int(_GRACE_S * 1000)),
+            ),
+        )
+        server.add_generic_rpc_handlers([handler_of(service) for service in self._services])
+        self._health.add_to(server)
+        names = [service.descriptor.full_name for service in self._services]
+        reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
+        return server
+
+    def _listen(self) -> str:
+        listen = self._settings.listen
+        target = f"{listen.address}:{listen.port}"
+        if listen.tls.cert and listen.tls.key:
+            pair = (listen.tls.key.read_bytes(), listen.tls.cert.read_bytes())
+            port = self._server.add_secure_port(target, grpc.ssl_server_credentials([pair]))
+        else:
+            port = self._server.add_insecure_port(target)
+        return f"{listen.address}:{port}"
+
+    def _observe(self) -> None:
+        metrics = self._settings.metrics
+        if metrics.port:
+            start_http_server(metrics.port + self._index, metrics.address)
+        offset = self.engine.offset
+
+        def commit(last: int) -> None:
+            nonlocal offset
+            telemetry.LOG_COMMIT_RECORDS.observe(last - offset)
+            offset = last
+
+        self._log.on_commit(commit)
+        telemetry.DECISIONS_DROPPED.set_function(lambda: self._log.dropped_count)
+        telemetry.BUNDLE_AGE_SECONDS.set_function(lambda: self._models.age_s(self._clock.now_ms()))
+
+
+def open_log(settings: Settings) -> SqliteLog:
+    """Return the log of the settings."""
+    log = settings.log
+    return SqliteLog(
+        settings.log_path, commit_wait_ms=log.commit_wait_ms, group_rows=log.group_rows, queue_rows=log.queue_rows
+    )
+
+
+def token_key_of(settings: Settings) -> bytes:
+    """Return the key that signs attribution tokens: that of the settings, else one kept in the data folder."""
+    if given := settings.token_key.get_secret_value():
+        return given.encode()
+    path = settings.data_dir / "token.key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+    return path.read_bytes()
+
+
+def serve(settings: Settings) -> int:
+    """Run the replicas and the sink until a signal; return the exit status."""
+    telemetry.configure_logging(settings.log_level)
+    with reserve_port(settings.listen) as port:
+        listen = settings.listen.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"listen": listen})
+        children = [Child(f"replica-{i}", run_replica, (settings, i)) for i in range(listen.workers)]
+        if importlib.util.find_spec("chdb"):
+            children.append(Child("sink", run_sink, (settings,)))
+        else:
+            _log.warning("no table view: chdb is missing", fix="pip install 'shopkeeper[embedded]'")
+        return supervise(children)
+
+
+def run_replica(settings: Settings, index: int, ready: Callable[[str], None]) -> None:
+    """Run one replica until SIGTERM; `ready` is told the address."""
+    telemetry.configure_logging(settings.log_level)
+    uvloop.run(_serve_replica(settings, index, ready))
+
+
+async def _serve_replica(settings: Settings, index: int, ready: Callable[[str], None]) -> None:
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    app = App(settings, index=index)
+    ready(await app.start())
+    await stopping.wait()
+    await app.stop()
+
+
+def run_sink(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run the sink until SIGTERM."""
+    telemetry.configure_logging(settings.log_level)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    with contextlib.closing(open_log(settings)) as log, contextlib.closing(open_store(settings)) as store:
+        store.migrate()
+        ready("sink")
+        Sink(log, store, settings.sink).run(stopping, lambda: None)
+
+
+def open_store(settings: Settings) -> EventStore:
+    """Return the table view of the settings; only one process may hold it."""
+    from server.adapters.chdb_store import ChdbStore  # noqa: PLC0415 - an extra, and 0.3 s of start-up for the sink only
+
+    return ChdbStore(settings.store_dir, consent_default=settings.privacy.consent_default)

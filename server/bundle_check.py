@@ -1,0 +1,169 @@
+"""Check of an offered bundle, run as a child process: `python -m server.bundle_check FOLDER`.
+
+It prints the first fault and ends with status 1; a file that harms the process harms this one only.
+"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+import core_rs
+from server.bundles import Manifest, check_files, read_manifest
+from server.ranker import RANKER_FILE, open_session
+
+GOLDEN_FILE: Final = "golden.safetensors"
+MAX_RANKER_BYTES: Final = 256 * 2**20
+LATENCY_BUDGET_S: Final = 0.05
+TOLERANCE: Final = 1e-5
+
+_MEMORY_BYTES: Final = 16 * 2**30
+_CPU_S: Final = 120
+# fmt: off
+_OPERATORS: Final = {
+    "": {
+        "Abs", "Add", "Cast", "Clip", "Concat", "Constant", "Div", "Erf", "Exp", "Flatten", "Gather", "Gemm",
+        "Identity", "LeakyRelu", "Log", "MatMul", "Max", "Min", "Mul", "Neg", "Pow", "ReduceMean", "ReduceSum",
+        "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose",
+        "Unsqueeze", "Where",
+    },
+    "ai.onnx.ml": {
+        "Imputer", "LinearRegressor", "Normalizer", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier",
+        "TreeEnsembleRegressor",
+    },
+}
+# fmt: on
+
+
+class CheckError(Exception):
+    """Fault of a bundle; the text says what to mend."""
+
+
+def check(folder: Path) -> None:
+    """Raise CheckError, or EngineError of `core_rs`, when the bundle in `folder` must not serve."""
+    try:
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+    except (OSError, ValueError) as error:
+        raise CheckError(str(error)) from error
+    if manifest.features != core_rs.feature_names():
+        raise CheckError("the manifest's `features` are not those of this engine; train it again")
+    core_rs.Engine().load_bundle(str(folder))
+    if RANKER_FILE in manifest.files:
+        _check_graph(folder / RANKER_FILE)
+        _check_answers(folder, manifest)
+
+
+def _check_graph(path: Path) -> None:
+    """Refuse what a ranker does not need: other operators, functions, subgraphs, data in other files."""
+    if path.stat().st_size > MAX_RANKER_BYTES:
+        raise CheckError(f"{path.name} is larger than {MAX_RANKER_BYTES} bytes; train a smaller model")
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception as error:
+        raise CheckError(f"{path.name} is no ONNX model; export it again") from error
+    if model.functions or model.graph.sparse_initializer:
+        raise CheckError(f"{path.name} has functions or sparse tensors; export it without")
+    for node in model.graph.node:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if node.op_type not in _OPERATORS.get(domain, ()):
+            raise CheckError(f"{path.name} uses operator {domain or 'ai.onnx'}.{node.op_type}; export it without")
+    tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute if a.HasField("t"))]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in tensors):
+        raise CheckError(f"{path.name} keeps weights in another file; export it with external_data=False")
+
+
+def _check_answers(folder: Path, manifest: Manifest) -> None:
+    try:
+        session = open_session(folder / RANKER_FILE)
+    except Exception as error:
+        raise CheckError(f"{RANKER_FILE} does not load: {_first_line(error)}") from error
+    width, height = len(manifest.features), len(manifest.actions)
+    _check_shape("input", session.get_inputs(), "features", width)
+    _check_shape("output", session.get_outputs(), "actions", height)
+    _check_golden(session, folder / GOLDEN_FILE, width, height)
+    _check_finite(session, width)
+    _check_latency(session, width)
+
+
+def _check_shape(side: str, tensors: list[ort.NodeArg], name: str, width: int) -> None:
+    found = [(tensor.name, tensor.type, tensor.shape) for tensor in tensors]
+    matches = len(found) == 1 and found[0][:2] == (name, "tensor(float)") and len(found[0][2]) == 2  # noqa: PLR2004
+    if not matches or isinstance(found[0][2][0], int) or found[0][2][1] not in (width, None):
+        raise CheckError(f"{RANKER_FILE} has {side} {found}; it must be `{name}`, float, of shape (n, {width})")
+
+
+def _check_golden(session: ort.InferenceSession, path: Path, width: int, height: int) -> None:
+    try:
+        golden = load_file(path)
+        features, expected = golden["features"], golden["actions"]
+    except Exception as error:
+        raise CheckError(f"{path.name} cannot be used: {_first_line(error)}; export golden vectors") from error
+    rows = len(features)
+    if not rows or features.shape != (rows, width) or expected.shape != (rows, height):
+        raise CheckError(
+            f"{path.name} has shapes {features.shape}, {expected.shape}; they must be (g, {width}), (g, {height})"
+        )
+    difference = np.abs(_run(session, features) - expected).max()
+    if not difference <= TOLERANCE:
+        raise CheckError(f"{RANKER_FILE} differs from its golden vectors by {difference:.3g}; export it again")
+
+
+def _check_finite(session: ort.InferenceSession, width: int) -> None:
+    random = np.random.default_rng(0)
+    usual = random.normal(size=(256, width)).astype(np.float32)
+    extreme = np.array([0.0, -1.0, 1.0, -1e6, 1e6], np.float32)[:, None].repeat(width, axis=1)
+    mixed = random.choice(np.array([-1e6, 0.0, 1e6], np.float32), size=(64, width))
+    if not np.isfinite(_run(session, np.concatenate([usual, extreme, mixed]))).all():
+        raise CheckError(f"{RANKER_FILE} answers NaN or infinity for finite features; train it again")
+
+
+def _check_latency(session: ort.InferenceSession, width: int) -> None:
+    features = np.random.default_rng(1).normal(size=(1_000, width)).astype(np.float32)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        _run(session, features)
+        seconds.append(time.perf_counter() - started)
+    if min(seconds) > LATENCY_BUDGET_S:
+        text = f"{min(seconds) * 1e3:.0f} ms for 1,000 rows; it may take {LATENCY_BUDGET_S * 1e3:.0f}"
+        raise CheckError(f"{RANKER_FILE} takes {text}; train a smaller model")
+
+
+def _run(session: ort.InferenceSession, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    try:
+        (actions,) = session.run(["actions"], {"features": features})
+    except Exception as error:
+        raise CheckError(f"{RANKER_FILE} fails: {_first_line(error)}") from error
+    return np.asarray(actions, np.float32)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def main() -> None:
+    """Check the bundle named on the command line within fixed limits of memory and time."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        check(Path(sys.argv[1]))
+    except (CheckError, core_rs.EngineError) as error:
+        sys.exit(_say(str(error)))
+
+
+def _say(text: str) -> int:
+    sys.stdout.write(text + "\n")
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Commands that ask a running server: `recommend`, `explain`."""
+
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.console import Group
+from rich.table import Table
+
+from server.cli.output import JsonFlag, handled, result
+from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, connected, slate_table
+from shopkeeper.v1 import common_pb2
+from shopkeeper.v1 import recommendation_service_pb2 as pb
+
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Id of the customer.")]
+PlacementOption = Annotated[str, typer.Option("--placement", "-p", help="Place to fill.")]
+CountOption = Annotated[int, typer.Option("--count", "-k", min=0, max=500, help="Items wanted; 0: as the placement says.")]
+AnchorOption = Annotated[list[str] | None, typer.Option("--item", help="Item the slate belongs to; may be repeated.")]
+CartOption = Annotated[list[str] | None, typer.Option("--cart", help="Item in the cart; may be repeated.")]
+CategoryOption = Annotated[list[str] | None, typer.Option("--category", help="Only this category; may be repeated.")]
+
+_FEATURES_SHOWN = 6
+
+
+@handled
+def recommend(
+    user: UserArgument,
+    placement: PlacementOption = "home_for_you",
+    count: CountOption = 0,
+    item: AnchorOption = None,
+    cart: CartOption = None,
+    category: CategoryOption = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    json: JsonFlag = False,
+) -> None:
+    """Show what a customer would see, with the reason for every item."""
+    request = _request(user, _slate(placement, count, item, category), cart)
+    with connected(address) as remote:
+        response = remote.recommendations.Recommend(request, timeout=CALL_S)
+        (slate,) = response.slates
+        rows = remote.slate_rows(slate)
+    facts = {
+        "request_id": response.request_id,
+        "model_version": response.model_version,
+        "degraded": list(response.degraded),
+        "missing_item_ids": list(slate.missing_item_ids),
+    }
+    ranked = f"ranked by {response.model_version}" if response.model_version else "ranked by rules"
+    table = slate_table(f"{placement} for {user}, {ranked}", rows)
+    table.caption = f"not as configured: {', '.join(response.degraded)}" if response.degraded else None
+    result({"placement": placement, "user": user, **facts, "items": rows}, table, as_json=json)
+
+
+@handled
+def explain(
+    user: UserArgument,
+    placement: PlacementOption = "home_for_you",
+    count: CountOption = 5,
+    item: AnchorOption = None,
+    cart: CartOption = None,
+    category: CategoryOption = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    json: JsonFlag = False,
+) -> None:
+    """Show how a decision comes about: stages, scores, features, and what was removed by which filter."""
+    request = pb.ExplainRequest(request=_request(user, _slate(placement, count, item, category), cart))
+    with connected(address) as remote:
+        response = remote.recommendations.Explain(request, timeout=CALL_S)
+        (slate,), (trace,) = response.response.slates, response.traces
+        rows = remote.slate_rows(slate)
+    shown = Group(slate_table(f"{placement} for {user}", rows), _stages(trace), _scores(trace), _removed(trace))
+    result(MessageToDict(response, preserving_proto_field_name=True), shown, as_json=json)
+
+
+def _slate(placement: str, count: int, items: list[str] | None, categories: list[str] | None) -> pb.PlacementRequest:
+    only = common_pb2.ItemFilter(categories=categories) if categories else None
+    return pb.PlacementRequest(placement_id=placement, page_size=count, anchor_item_ids=items or (), filter=only)
+
+
+def _request(user: str, slate: pb.PlacementRequest, cart: list[str] | None) -> pb.RecommendRequest:
+    return pb.RecommendRequest(context=common_pb2.Context(user_id=user, cart_item_ids=cart or ()), placements=[slate])
+
+
+def _stages(trace: pb.SlateTrace) -> Table:
+    table = Table("stage", title="stages", title_justify="left")
+    for name in ("in", "out", "µs"):
+        table.add_column(name, justify="right")
+    for stage in trace.stages:
+        table.add_row(stage.name, f"{stage.in_count:,}", f"{stage.out_count:,}", f"{stage.duration_us:,.1f}")
+    return table
+
+
+def _scores(trace: pb.SlateTrace) -> Table:
+    table = Table("item", title="scores", title_justify="left")
+    table.add_column("model or rules", justify="right")
+    table.add_column("after controls", justify="right")
+    table.add_column("strongest features", overflow="fold")
+    for item in trace.items:
+        strongest = sorted(item.features, key=lambda feature: -abs(feature.value))[:_FEATURES_SHOWN]
+        features = " ".join(f"{feature.name}={feature.value:.4g}" for feature in strongest)
+        table.add_row(item.item_id, f"{item.base_score:.5f}", f"{item.score:.5f}", features)
+    return table
+
+
+def _removed(trace: pb.SlateTrace) -> Table:
+    table = Table("filter", "removed, first items", title="removed", title_justify="left")
+    by_filter: dict[str, list[Any]] = {}
+    for item in trace.removed:
+        by_filter.setdefault(item.filter, []).append(item.item_id)
+    for name, ids in by_filter.items():
+        table.add_row(name, " ".join(ids[:_FEATURES_SHOWN]))
+    return table

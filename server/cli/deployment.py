@@ -1,0 +1,71 @@
+"""What commands share about a deployment on this machine: its settings, its log, its trainers."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from server.adapters.sqlite_log import SqliteLog
+from server.cli.output import CliError, Exit
+from server.settings import Settings, load_settings
+from server.tables import open_log
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the log, the tables and the bundles.")]
+
+
+def settings_of(config: Path | None, data_dir: Path | None, **overrides: object) -> Settings:
+    """Return the settings of the deployment; SettingsError where they cannot be used."""
+    return load_settings(config, {"data_dir": data_dir, **overrides})
+
+
+@contextmanager
+def writable_log(settings: Settings) -> Iterator[SqliteLog]:
+    """Give the log of the deployment, made where it is missing."""
+    with closing(open_log(settings)) as log:
+        yield log
+
+
+@contextmanager
+def existing_log(settings: Settings) -> Iterator[SqliteLog]:
+    """Give the log of the deployment; CliError where there is none."""
+    if not settings.log_path.exists():
+        raise CliError(
+            f"There is no log at {settings.log_path}.",
+            why="nothing was imported and no server has run with this data folder",
+            then="`shopkeeper import complete-journey`, or name another folder with `--data-dir`",
+            code=Exit.DEPENDENCY,
+        )
+    with writable_log(settings) as log:
+        yield log
+
+
+def run_trainers(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON object that `python -m trainers` prints; its progress goes to standard error.
+
+    Raises
+    ------
+    CliError
+        When it fails; with its own exit code where that is one of ours.
+    """
+    command = [sys.executable, "-m", "trainers", *arguments]
+    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    try:
+        answer = json.loads(child.stdout.strip() or "{}")
+    except ValueError:
+        answer = {}
+    if child.returncode or not isinstance(answer, dict):
+        known = child.returncode in set(Exit)
+        why = str(answer.get("error", "")) if isinstance(answer, dict) else ""
+        raise CliError(
+            f"`python -m trainers {arguments[0]}` ended with status {child.returncode}.",
+            why=why or "its last lines above say more",
+            then="mend what it names; `shopkeeper doctor` checks the installation",
+            code=Exit(child.returncode) if known and child.returncode else Exit.FAILED,
+        )
+    return answer

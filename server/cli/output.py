@@ -1,0 +1,162 @@
+"""How commands speak: results, notes, and errors that say what, why and which command comes next."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Annotated, Any, TypeVar, cast
+
+import grpc
+import typer
+from rich.console import Console, RenderableType
+
+from server.importing.report import ImportFault
+from server.ports import LogUnavailableError, StoreError
+from server.settings import SettingsError
+
+EXIT_CODES = (
+    "Exit codes: 0 ok · 1 failed · 2 usage · 3 settings · 4 dependency down · 5 gate not passed."
+)
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+
+_WIDTH = 140
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+class Exit(IntEnum):
+    """Status a command ends with."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CONFIG = 3
+    DEPENDENCY = 4
+    GATE = 5
+
+
+class CliError(Exception):
+    """A command cannot do what was asked.
+
+    Parameters
+    ----------
+    what : str
+        What went wrong.
+    why : str
+        The reason, in the words of who knows it.
+    then : str
+        Command or act that comes next.
+    code : Exit
+        Status to end with.
+    """
+
+    def __init__(self, what: str, *, why: str = "", then: str, code: Exit = Exit.FAILED) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.then = then
+        self.code = code
+
+
+def console() -> Console:
+    """Return the console of standard output; without a terminal it is wide and plain."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def progress_console() -> Console:
+    """Return the console of standard error."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH)
+
+
+def note(text: str) -> None:
+    """Print a line of progress on standard error."""
+    progress_console().print(text, highlight=False, markup=False)
+
+
+def result(data: Mapping[str, Any], shown: RenderableType, *, as_json: bool) -> None:
+    """Print a result: `data` as one JSON object, or `shown` for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(data, default=str) + "\n")
+    else:
+        console().print(shown)
+
+
+def handled(command: _Command) -> _Command:
+    """Return the command with every expected fault turned into an error text and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: object, **options: object) -> None:
+        try:
+            command(*args, **options)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise typer.Exit(Exit.OK) from None
+        except (CliError, ImportFault, SettingsError, LogUnavailableError, StoreError, grpc.RpcError) as fault:
+            error = as_cli_error(fault)
+            _print_error(error, as_json=bool(options.get("json")))
+            raise typer.Exit(error.code) from None
+
+    return cast("_Command", run)
+
+
+def as_cli_error(fault: Exception) -> CliError:
+    """Return an expected fault as what, why and next command."""
+    match fault:
+        case CliError():
+            return fault
+        case ImportFault():
+            return CliError(fault.what, then=fault.remedy)
+        case SettingsError():
+            why = str(fault).partition("\n")[2] or str(fault)
+            return CliError(
+                "The settings cannot be used.",
+                why=why.strip(),
+                then="mend them (server/settings.toml documents every key), then `shopkeeper doctor`",
+                code=Exit.CONFIG,
+            )
+        case LogUnavailableError():
+            return CliError("The log is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY)
+        case StoreError():
+            return CliError(
+                "The table view is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY
+            )
+        case grpc.RpcError():
+            return _of_call(fault)
+    raise fault
+
+
+def _of_call(fault: grpc.RpcError) -> CliError:
+    call = cast("grpc.Call", fault)
+    status, details = call.code(), call.details() or ""
+    match status:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
+            return CliError(
+                "The server does not answer.",
+                why=details,
+                then="start one with `shopkeeper serve`, or name it with `--address HOST:PORT`",
+                code=Exit.DEPENDENCY,
+            )
+        case grpc.StatusCode.FAILED_PRECONDITION:
+            return CliError("The server refused.", why=details, then="mend what it names and retry", code=Exit.GATE)
+        case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.INVALID_ARGUMENT:
+            return CliError("The server refused the request.", why=details, then="mend what it names and retry")
+        case _:
+            return CliError(f"The call failed with {status.name}.", why=details, then="`shopkeeper doctor`")
+
+
+def _print_error(error: CliError, *, as_json: bool) -> None:
+    if as_json:
+        fault = {"what": error.what, "why": error.why, "next": error.then, "exit_code": int(error.code)}
+        sys.stdout.write(json.dumps({"error": fault}) + "\n")
+        return
+    out = progress_console()
+    out.print(f"[bold red]error[/] {_plain(error.what)}", highlight=False)
+    if error.why:
+        out.print(f"  [dim]why [/] {_plain(error.why)}", highlight=False)
+    out.print(f"  [dim]next[/] {_plain(error.then)}", highlight=False)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

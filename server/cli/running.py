@@ -1,0 +1,90 @@
+"""Commands about the installation: `serve`, `doctor`, `bench`, `version`."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+import server
+from server.cli import doctor as checks
+from server.cli.deployment import ConfigOption, DataDirOption, settings_of
+from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
+
+_BENCH = Path(server.__file__).parent.parent / "bench" / "run.py"
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@handled
+def serve(
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; logs go to standard error."""
+    from server.app import serve as run  # noqa: PLC0415 - the other commands need no server
+
+    settings = settings_of(config, data_dir, **{"listen.port": port, "listen.workers": workers})
+    note(f"data in {settings.data_dir}; Ctrl-C stops")
+    status = run(settings)
+    if status:
+        raise CliError(
+            f"The server ended with status {status}.",
+            why="its last log lines above say more",
+            then="`shopkeeper doctor`",
+            code=Exit.DEPENDENCY,
+        )
+    result({"status": status}, "stopped", as_json=json)
+
+
+@handled
+def doctor(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonFlag = False) -> None:
+    """Check the installation and the data folder; every row that is not ok says what to do."""
+    rows = checks.examine(config, data_dir)
+    table = Table("check", "state", "finding", "next", title="doctor", title_justify="left")
+    for row in rows:
+        style = _STYLES[row.state]
+        table.add_row(row.check, f"[{style}]{row.state}[/]", row.finding.replace("[", r"\["), row.then)
+    result({"ok": all(row.state != "fail" for row in rows), "checks": [vars(row) for row in rows]}, table, as_json=json)
+    failed = {row.check for row in rows if row.state == "fail"}
+    if failed:
+        raise typer.Exit(Exit.CONFIG if "settings" in failed else Exit.FAILED)
+
+
+@handled
+def bench(
+    context: typer.Context,
+    json: JsonFlag = False,
+) -> None:
+    """Run `bench/run.py` of a source checkout with the same arguments."""
+    if not _BENCH.is_file():
+        raise CliError(
+            "The benchmarks are not here.",
+            why=f"{_BENCH} does not exist; an installed package does not carry them",
+            then="run `shopkeeper bench` from a source checkout",
+        )
+    flags = ["--json"] if json else []
+    status = subprocess.run([sys.executable, str(_BENCH), *flags, *context.args], check=False).returncode  # noqa: S603
+    if status:
+        raise typer.Exit(Exit.FAILED)
+
+
+@handled
+def version(json: JsonFlag = False) -> None:
+    """Show the version, the engine's feature table and the platform."""
+    import core_rs  # noqa: PLC0415 - `doctor` must run without it
+
+    facts = {
+        "shopkeeper": importlib.metadata.version("shopkeeper"),
+        "python": platform.python_version(),
+        "schema_hash": core_rs.schema_hash(),
+        "feature_count": len(core_rs.feature_names()),
+        "platform": platform.platform(),
+    }
+    result(facts, "\n".join(f"{name} {value}" for name, value in facts.items()), as_json=json)

@@ -1,0 +1,134 @@
+"""The demo's shop on disk: the log as of the split, the export for trainers, and what was done already."""
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import core_rs
+from server.importing import complete_journey, writing
+from server.importing.complete_journey import SPLIT, data_files, held_out_lines, import_complete_journey
+from server.importing.report import ImportFault
+from server.settings import Settings
+from server.tables import open_log, request_export
+
+HELD_OUT_FILE = "held_out.parquet"
+"""Event lines from the split on, with the columns of `events.parquet`: what the models must foresee."""
+
+_STATE_FILE = "demo.json"
+_EXPORT_S = 600.0
+
+
+@dataclass
+class State:
+    """What earlier runs of the demo left in a folder.
+
+    Attributes
+    ----------
+    import_hash, train_hash : str
+        Inputs of what was done; empty before.
+    export : str
+        Folder of the export.
+    trained : dict[str, Any]
+        What the trainers answered.
+    """
+
+    import_hash: str = ""
+    train_hash: str = ""
+    export: str = ""
+    trained: dict[str, Any] = field(default_factory=dict)
+
+
+class DemoShop:
+    """The folder of the demo.
+
+    Parameters
+    ----------
+    settings : Settings
+        Whose data folder is the demo's own.
+
+    Raises
+    ------
+    ImportFault
+        When the folder holds something else.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._path = settings.data_dir / _STATE_FILE
+        if settings.log_path.exists() and not self._path.exists():
+            raise ImportFault(
+                f"{settings.data_dir} holds a log that is not the demo's.", "Name another folder with `--data-dir`."
+            )
+        stored = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
+        self.state = State(**stored)
+
+    @property
+    def export(self) -> Path:
+        """Folder of the export."""
+        return Path(self.state.export)
+
+    def import_shop(self) -> bool:
+        """Bring the data up to the split into the log; return whether there was anything to do."""
+        wanted = _hash([*data_files(), Path(complete_journey.__file__), Path(writing.__file__)])
+        if self.state.import_hash == wanted:
+            return False
+        if self.settings.data_dir.exists():
+            shutil.rmtree(self.settings.data_dir)
+        self.settings.data_dir.mkdir(parents=True)
+        self.state = State()
+        self._save()
+        log = open_log(self.settings)
+        try:
+            import_complete_journey(log, until=SPLIT)
+        finally:
+            log.close()
+        self.state.import_hash = wanted
+        self._save()
+        return True
+
+    def export_shop(self) -> bool:
+        """Fill the tables and write the export with the held-out lines; return whether there was anything to do."""
+        if self.state.export and (self.export / HELD_OUT_FILE).exists():
+            return False
+        folder = request_export(self.settings, _EXPORT_S)
+        columns = pl.read_parquet_schema(folder / "events.parquet")
+        held_out_lines(SPLIT, columns).write_parquet(folder / HELD_OUT_FILE)
+        self.state.export = str(folder)
+        self._save()
+        return True
+
+    def needs_training(self, seed: int) -> bool:
+        """Return whether the bundle of these inputs is still to be made."""
+        return self.state.train_hash != self._train_hash(seed)
+
+    def keep_training(self, seed: int, trained: dict[str, Any]) -> None:
+        """Remember what the trainers answered for the present inputs."""
+        self.state.trained = trained
+        self.state.train_hash = self._train_hash(seed)
+        self._save()
+
+    def _train_hash(self, seed: int) -> str:
+        spec = importlib.util.find_spec("trainers")
+        folders = (spec.submodule_search_locations if spec else None) or []
+        sources = [path for folder in folders for path in sorted(Path(folder).rglob("*.py"))]
+        return _hash(sources, f"{self.state.import_hash} {core_rs.schema_hash()} {seed}")
+
+    def _save(self) -> None:
+        beside = self._path.with_suffix(".part")
+        beside.write_text(json.dumps(vars(self.state), indent=2) + "\n", encoding="utf-8")
+        beside.replace(self._path)
+
+
+def _hash(files: Iterable[Path], text: str = "") -> str:
+    digest = hashlib.sha256(text.encode())
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

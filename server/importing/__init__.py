@@ -1,0 +1,1 @@
+"""What brings a shop's data in: the Complete Journey, and anyone's own files."""

@@ -1,0 +1,1 @@
+"""Numbered SQL of the table view."""

@@ -1,0 +1,85 @@
+"""The bundles in this process: what the engine reads of them, and their ranking models."""
+
+import threading
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from core_rs import Engine, EngineError
+from server.bundles import BundleStore
+from server.errors import ServiceError
+from server.ports import LogRecord
+from server.ranker import RANKER_FILE, Ranker, open_session
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, Activation
+
+_log = structlog.get_logger()
+
+
+class Models:
+    """Loaded bundles of one replica: the active one, the one before, and one about to be activated.
+
+    Parameters
+    ----------
+    engine : keeps the neighbour and visitor lists
+    store : where bundles lie
+    """
+
+    def __init__(self, engine: Engine, store: BundleStore) -> None:
+        self._engine = engine
+        self._store = store
+        self._loading = threading.Lock()
+        self._rankers: dict[str, Ranker | None] = {}
+
+    def load(self, version: str) -> None:
+        """Make a published bundle ready to serve, and let go of those no longer needed; a repeat does nothing.
+
+        Raises
+        ------
+        ServiceError : MODEL_NOT_FOUND, CHECKSUM_MISMATCH, BUNDLE_REJECTED
+        EngineError : the bundle does not fit the engine
+        """
+        with self._loading:
+            if version in self._rankers:
+                return
+            folder = self._store.verified_folder(version)
+            ranker = folder / RANKER_FILE
+            try:
+                loaded = Ranker(open_session(ranker)) if ranker.exists() else None
+            except Exception as error:
+                raise ServiceError("BUNDLE_REJECTED", f"bundle `{version}`: {RANKER_FILE} does not load") from error
+            self._engine.load_bundle(str(folder))
+            self._rankers[version] = loaded
+            for old in set(self._rankers) - {version, self._engine.active_model, self._engine.previous_model}:
+                self._engine.unload_bundle(old)
+                del self._rankers[old]
+
+    def restore(self) -> None:
+        """Load the bundles that a snapshot says are active and were before."""
+        for version in (self._engine.previous_model, self._engine.active_model):
+            self._load_or_degrade(version)
+
+    def before_apply(self, record: LogRecord) -> None:
+        """Load the bundle of an activation, so that every replica switches at the same offset."""
+        if record.kind == RECORD_KIND_ACTIVATION:
+            self._load_or_degrade(Activation.FromString(record.payload).version)
+
+    def score(self, version: str, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
+        """Return the actions of every row, or None with the reason that goes into `degraded`; empty: rules rank."""
+        if not version:
+            return None, ""
+        ranker = self._rankers.get(version)
+        return ranker.score(features) if ranker else (None, "model_missing")
+
+    def age_s(self, now_ms: int) -> float:
+        """Return the seconds since the data of the active bundle ended; 0 without a bundle."""
+        version = self._engine.active_model
+        return (now_ms - self._store.manifest(version).train_end_ms) / 1000 if version in self._rankers else 0.0
+
+    def _load_or_degrade(self, version: str) -> None:
+        if not version:
+            return
+        try:
+            self.load(version)
+        except (ServiceError, EngineError, OSError):
+            _log.exception("bundle not loaded; rules rank", version=version)

@@ -1,0 +1,144 @@
+"""What the server needs of the outside world; services and workers see these names, adapters stand behind them."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+
+class LogUnavailableError(Exception):
+    """The log cannot be read or written now; the text names the file and what to do. UNAVAILABLE."""
+
+
+class StoreError(Exception):
+    """The table view cannot do what was asked; the text says why and what to do."""
+
+
+class StoreBusyError(StoreError):
+    """Another process owns the table view."""
+
+
+class NewRecord(NamedTuple):
+    """Record to append."""
+
+    kind: int
+    """`RecordKind`; decides the message of `payload`."""
+    key: str
+    """Visitor the record belongs to; empty where it belongs to none."""
+    record_id: str
+    """Id under which the record is stored once; empty where repeats are welcome."""
+    payload: bytes
+
+
+class LogRecord(NamedTuple):
+    """Record of the log."""
+
+    offset: int
+    kind: int
+    time_ms: int
+    key: str
+    record_id: str
+    payload: bytes
+
+
+class AppendStatus(IntEnum):
+    """What became of an appended record; the numbers are those that `EventBatch.reply` takes."""
+
+    STORED = 0
+    DUPLICATE = 1
+    """The same id and payload were there already."""
+    CONFLICT = 2
+    """The same id was there with another payload; nothing changed."""
+
+
+class Clock(Protocol):
+    """Time for which answers are made."""
+
+    def now_ms(self) -> int:
+        """Return the time, Unix milliseconds."""
+
+
+class EventLog(Protocol):
+    """The one ordered record of everything that changed. Every method may be called from any thread."""
+
+    async def append(self, records: Sequence[NewRecord], time_ms: int) -> list[AppendStatus]:
+        """Return one status a record, once all are on disk and the commit hooks have run.
+
+        Raises LogUnavailableError when nothing was stored.
+        """
+        ...
+
+    def append_later(self, records: Sequence[NewRecord], time_ms: int) -> bool:
+        """Return whether the records were queued for a coming commit; never blocks. A refusal is counted."""
+        ...
+
+    def import_records(self, batches: Iterable[Sequence[NewRecord]], time_ms: int) -> Iterator[list[AppendStatus]]:
+        """Yield the statuses of each batch once it is on disk; blocks. Large batches make large commits."""
+        ...
+
+    @property
+    def dropped_count(self) -> int:
+        """Records that `append_later` took or was offered and that are not in the log."""
+        ...
+
+    def read(self, after: int, limit: int, *, bare_kinds: Collection[int] = ()) -> list[LogRecord]:
+        """Return up to `limit` records above the offset `after`, in order; `bare_kinds` come without their payload."""
+        ...
+
+    def last_offset(self) -> int:
+        """Return the offset of the last record; 0 if there is none."""
+        ...
+
+    def records_of(self, key: str) -> Iterator[LogRecord]:
+        """Yield every record of one visitor, in order."""
+        ...
+
+    def erase(self, key: str) -> int:
+        """Delete the events, decisions and profiles before the visitor's newest erasure record; return how many.
+
+        The erasure record stays, so that every view learns of it and no offset is used twice.
+        """
+        ...
+
+    def on_commit(self, hook: Callable[[int], object]) -> None:
+        """Call `hook(last offset)` after each commit of this process and before its callers learn of it."""
+        ...
+
+    def close(self) -> None:
+        """Write what is queued and close; may be repeated."""
+
+
+class EventStore(Protocol):
+    """The table view: what trainers and reports read."""
+
+    def migrate(self) -> list[str]:
+        """Bring the tables up to date; return the names of the migrations applied now."""
+        ...
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Add rows; a row with a known key replaces the old one."""
+
+    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+        """Return the result of `sql`, in which `{name:Type}` stands for a parameter."""
+
+    def offset(self) -> int:
+        """Return the offset up to which the log is in the tables; 0 at first."""
+        ...
+
+    def save_offset(self, offset: int) -> None:
+        """Keep the offset; to be called after the rows up to it are inserted."""
+
+    def erase(self, erasures: Mapping[str, int]) -> None:
+        """Delete all rows of each visitor that came from records before the given offset."""
+
+    def export(self, folder: Path) -> None:
+        """Write `events.parquet`, `items.parquet`, `profiles.parquet` and `meta.json` to a new folder."""
+
+    def version(self) -> tuple[int, int]:
+        """Return major and minor version of the database."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the tables, so that another process may open them."""

@@ -1,0 +1,106 @@
+"""What the shop states about a visitor, what is known, and forgetting it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from itertools import islice
+from typing import Final
+
+import core_rs
+from core_rs import Engine, NotFoundError
+from server.errors import required
+from server.ports import Clock, EventLog, LogRecord, NewRecord
+from shopkeeper.v1 import profile_service_pb2 as pb
+from shopkeeper.v1.event_pb2 import Event
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE, Erasure
+
+ERASURE_TIME: Final = timedelta(hours=24)
+"""By then the tables, and the snapshots made before the erasure, have forgotten too."""
+
+_CHUNK: Final = 500
+
+
+class ProfileService:
+    """Upsert and get profiles; export and erase everything kept about a visitor.
+
+    Parameters
+    ----------
+    engine : profiles and live state as served
+    log : where changes go, and what is exported and erased
+    clock : time of a change
+    """
+
+    descriptor = pb.DESCRIPTOR.services_by_name["ProfileService"]
+    raw_methods = frozenset[str]()
+
+    def __init__(self, engine: Engine, log: EventLog, clock: Clock) -> None:
+        self._engine = engine
+        self._log = log
+        self._clock = clock
+
+    async def upsert_profile(self, request: pb.UpsertProfileRequest) -> pb.UpsertProfileResponse:
+        """Return the profile after the merge."""
+        if not request.HasField("profile"):
+            raise required("profile")
+        payload = request.profile.SerializeToString()
+        core_rs.check_profile(payload)
+        visitor_id = request.profile.visitor_id
+        record = NewRecord(RECORD_KIND_PROFILE, visitor_id, "", payload)
+        await self._log.append([record], self._clock.now_ms())
+        return pb.UpsertProfileResponse(profile=self._known(visitor_id).profile)
+
+    async def get_profile(self, request: pb.GetProfileRequest) -> pb.GetProfileResponse:
+        """Return the profile with its live state."""
+        return self._known(_named(request.visitor_id))
+
+    async def export_user(self, request: pb.ExportUserRequest) -> AsyncIterator[pb.ExportUserResponse]:
+        """Yield the profile, then every event of the visitor and of the anonymous ids that became the visitor."""
+        visitor_id = _named(request.visitor_id)
+        with contextlib.suppress(NotFoundError):
+            yield pb.ExportUserResponse(profile=self._known(visitor_id).profile)
+        for key in await self._linked(visitor_id):
+            async for event in self._events(key):
+                yield pb.ExportUserResponse(event=event)
+
+    async def erase_user(self, request: pb.EraseUserRequest) -> pb.EraseUserResponse:
+        """Return by when every store has forgotten; serving and the log have forgotten when this returns.
+
+        The anonymous ids that became the visitor are erased with it. A repeat is harmless.
+        """
+        now_ms = self._clock.now_ms()
+        keys = await self._linked(_named(request.visitor_id))
+        erasures = [
+            NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in keys
+        ]
+        await self._log.append(erasures, now_ms)
+        for key in keys:
+            await asyncio.to_thread(self._log.erase, key)
+        response = pb.EraseUserResponse()
+        response.complete_time.FromMilliseconds(now_ms + ERASURE_TIME // timedelta(milliseconds=1))
+        return response
+
+    def _known(self, visitor_id: str) -> pb.GetProfileResponse:
+        return pb.GetProfileResponse.FromString(self._engine.profile(visitor_id))
+
+    async def _linked(self, visitor_id: str) -> list[str]:
+        """Return the visitor and the anonymous ids in its events."""
+        found = {event.context.visitor_id async for event in self._events(visitor_id)}
+        return [visitor_id, *sorted(found - {visitor_id, ""})]
+
+    async def _events(self, key: str) -> AsyncIterator[Event]:
+        records = self._log.records_of(key)
+        while chunk := await asyncio.to_thread(_take, records):
+            for record in chunk:
+                if record.kind == RECORD_KIND_EVENT:
+                    yield Event.FromString(record.payload)
+
+
+def _take(records: Iterator[LogRecord]) -> list[LogRecord]:
+    return list(islice(records, _CHUNK))
+
+
+def _named(visitor_id: str) -> str:
+    if not visitor_id:
+        raise required("visitor_id")
+    return visitor_id

@@ -1,0 +1,92 @@
+"""Decisions: engine, model, engine; the record of what was decided goes to the log behind the answer."""
+
+from collections.abc import AsyncIterator
+from itertools import count
+from typing import Final
+
+from core_rs import Answer, Engine, EngineError
+from server import telemetry
+from server.errors import is_bug, out_of_range, required
+from server.models import Models
+from server.ports import Clock, EventLog, NewRecord
+from shopkeeper.v1 import recommendation_service_pb2 as pb
+from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION
+
+_MAX_BATCH: Final = 1_000
+_STAGES_EVERY: Final = 16
+
+
+class RecommendationService:
+    """Recommend, BatchRecommend and Explain.
+
+    A whole decision takes about 100 µs, less than handing it to a thread and back gains, so it runs on the event loop.
+
+    Parameters
+    ----------
+    engine : decides
+    models : score the candidates of placements that use a model
+    log : where decisions go; an answer never waits for it
+    clock : time for which answers are made
+    """
+
+    descriptor = pb.DESCRIPTOR.services_by_name["RecommendationService"]
+    raw_methods = frozenset({"Recommend"})
+
+    def __init__(self, engine: Engine, models: Models, log: EventLog, clock: Clock) -> None:
+        self._engine = engine
+        self._models = models
+        self._log = log
+        self._clock = clock
+        self._turns = count()
+
+    async def recommend(self, request: bytes) -> bytes:
+        """Return `RecommendResponse` for `RecommendRequest`."""
+        return self._decide(request)
+
+    async def batch_recommend(self, request: pb.BatchRecommendRequest) -> AsyncIterator[pb.BatchRecommendResponse]:
+        """Yield one response a request, in order; what is wrong with one request is said in its own response."""
+        if not request.requests:
+            raise required("requests")
+        if len(request.requests) > _MAX_BATCH:
+            raise out_of_range("requests", f"has {len(request.requests):,} entries; send at most {_MAX_BATCH:,}")
+        for index, one in enumerate(request.requests):
+            response = pb.BatchRecommendResponse(index=index)
+            try:
+                response.response.MergeFromString(self._decide(one.SerializeToString()))
+            except EngineError as error:
+                if is_bug(error):
+                    raise
+                response.error = f"{error.reason}: {error}"
+            yield response
+
+    async def explain(self, request: pb.ExplainRequest) -> pb.ExplainResponse:
+        """Return how the decision comes about; nothing is logged."""
+        if not request.HasField("request"):
+            raise required("request")
+        plan = self._engine.begin(request.request.SerializeToString(), self._clock.now_ms())
+        actions, degraded = self._models.score(plan.model_version, plan.features)
+        return pb.ExplainResponse.FromString(self._engine.explain(plan, actions, degraded))
+
+    def _decide(self, request: bytes) -> bytes:
+        now_ms = self._clock.now_ms()
+        plan = self._engine.begin(request, now_ms)
+        actions, degraded = self._models.score(plan.model_version, plan.features)
+        answer = self._engine.finish(plan, actions, degraded)
+        if answer.decision:
+            record = NewRecord(RECORD_KIND_DECISION, _visitor_key(request), "", answer.decision)
+            self._log.append_later([record], now_ms)
+        self._measure(answer)
+        return answer.response
+
+    def _measure(self, answer: Answer) -> None:
+        for reason in answer.degraded:
+            telemetry.DEGRADED.labels(reason).inc()
+        if next(self._turns) % _STAGES_EVERY == 0:
+            for stage, duration_us in answer.stage_us:
+                telemetry.STAGE_SECONDS.labels(stage).observe(duration_us / 1e6)
+
+
+def _visitor_key(request: bytes) -> str:
+    """Return whose decision it is, so that an erasure finds it."""
+    context = pb.RecommendRequest.FromString(request).context
+    return context.user_id or context.visitor_id

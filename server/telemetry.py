@@ -1,0 +1,59 @@
+"""Every metric's name, and the set-up of the log lines. Neither holds ids of visitors, queries or anything personal."""
+
+import asyncio
+import logging
+import sys
+import time
+from typing import Final
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS: Final = (1e-4, 2e-4, 4e-4, 7e-4, 1e-3, 2e-3, 4e-3, 7e-3, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+RPC_SECONDS: Final = Histogram(
+    "shopkeeper_rpc_duration_seconds", "Time in the handler; its count is the rate.", ["method"], buckets=_SECONDS
+)
+RPC_ERRORS: Final = Counter("shopkeeper_rpc_errors", "Calls that failed.", ["method", "status"])
+RPC_ACTIVE: Final = Gauge("shopkeeper_rpc_active", "Calls in a handler now.")
+STAGE_SECONDS: Final = Histogram(
+    "shopkeeper_stage_duration_seconds",
+    "Time of one stage of a decision; one decision in sixteen is measured.",
+    ["stage"],
+    buckets=(2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.1),
+)
+DEGRADED: Final = Counter("shopkeeper_degraded", "Decisions that could not be made as configured.", ["reason"])
+DECISIONS_DROPPED: Final = Gauge("shopkeeper_decisions_dropped", "Decisions since the start that are not in the log.")
+EVENTS: Final = Counter("shopkeeper_events", "Events by outcome.", ["outcome"])
+LOG_LAG_RECORDS: Final = Gauge("shopkeeper_log_lag_records", "Records of the log not yet applied by this replica.")
+LOG_COMMIT_RECORDS: Final = Histogram(
+    "shopkeeper_log_commit_records", "Records in one commit.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
+)
+LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
+BUNDLE_AGE_SECONDS: Final = Gauge(
+    "shopkeeper_bundle_age_seconds", "Time since the data of the active bundle end; 0: none."
+)
+
+
+def configure_logging(level: str = "info") -> None:
+    """Write log lines to standard error: coloured on a terminal, else one JSON object a line."""
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if terminal else [structlog.processors.dict_tracebacks]),
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+async def watch_loop(period_s: float = 0.5) -> None:
+    """Measure for ever how late the event loop wakes."""
+    while True:
+        due = time.monotonic() + period_s
+        await asyncio.sleep(period_s)
+        LOOP_LAG_SECONDS.set(max(0.0, time.monotonic() - due))

@@ -1,0 +1,1 @@
+"""What runs beside the requests: the replica follows the log, the sink fills the tables."""

@@ -1,0 +1,170 @@
+"""The memory view: an engine that follows the log, and its snapshots.
+
+Records are applied strictly in log order, so two replicas with the same offset are equal.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from core_rs import Engine, EngineError
+from server.lockfile import FileLock, LockHeldError
+from server.ports import EventLog, LogRecord, LogUnavailableError
+from server.settings import Settings
+from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION, RECORD_KIND_UNSPECIFIED
+
+CHUNK_ROWS: Final = 10_000
+"""Records that are read and applied at once."""
+
+_logger = structlog.get_logger(__name__)
+
+
+class Replica:
+    """Engine that is kept up to date with the log.
+
+    Parameters
+    ----------
+    engine : empty engine
+    log : log to follow
+    settings : folders, times and counts
+    on_lag : told how many records were missing, each time the log was looked at
+    before_apply : told of every record before the engine is
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        log: EventLog,
+        settings: Settings,
+        on_lag: Callable[[int], None] = lambda _: None,
+        before_apply: Callable[[LogRecord], None] = lambda _: None,
+    ) -> None:
+        self._engine = engine
+        self._log = log
+        self._settings = settings
+        self._on_lag = on_lag
+        self._before_apply = before_apply
+        self._following = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def restore(self) -> int:
+        """Return the offset reached by the newest good snapshot and all that the log holds after it."""
+        for path in reversed(self._snapshots()):
+            if self._load(path):
+                break
+        return self.follow()
+
+    def start(self) -> None:
+        """Follow what this process commits at once and what others write by looking for it; keep snapshots."""
+        self._log.on_commit(lambda _: self.follow())
+        for run in (self._poll, self._keep_snapshots):
+            thread = threading.Thread(target=run, name=f"replica{run.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Stop following and save a snapshot."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        self.save()
+
+    def follow(self) -> int:
+        """Apply all records the engine lacks; return its offset."""
+        with self._following:
+            self._on_lag(self.lag())
+            while self._apply_chunk():
+                pass
+            return self._engine.offset
+
+    def lag(self) -> int:
+        """Return how many offsets the engine is behind the log."""
+        return max(0, self._log.last_offset() - self._engine.offset)
+
+    def save(self) -> Path | None:
+        """Return the snapshot of the present state; None if it is empty or another process is saving one."""
+        offset = self._engine.offset
+        if not offset:
+            return None
+        try:
+            with FileLock(self._settings.snapshot_dir / "lock"):
+                path = self._path_of(offset)
+                if not path.exists():
+                    path = path.replace(self._path_of(self._engine.save_snapshot(str(path))))
+                for old in self._snapshots()[: -self._settings.snapshot.keep]:
+                    old.unlink()
+                return path
+        except LockHeldError:
+            return None
+
+    def _apply_chunk(self) -> bool:
+        records = self._log.read(self._engine.offset, CHUNK_ROWS, bare_kinds=(RECORD_KIND_DECISION,))
+        for record in records:
+            self._before_apply(record)
+        rows = [(record.offset, record.kind, record.time_ms, record.payload) for record in records]
+        try:
+            self._engine.apply(rows)
+        except EngineError:
+            self._apply_singly(rows)
+        return len(records) == CHUNK_ROWS
+
+    def _apply_singly(self, rows: list[tuple[int, int, int, bytes]]) -> None:
+        for row in rows:
+            try:
+                self._engine.apply([row])
+            except EngineError:
+                offset, kind, time_ms, _ = row
+                _logger.exception("record_skipped", offset=offset, kind=kind)
+                self._engine.apply([(offset, RECORD_KIND_UNSPECIFIED, time_ms, b"")])
+
+    def _poll(self) -> None:
+        while not self._stopping.wait(self._settings.log.poll_ms / 1000):
+            try:
+                if self.lag():
+                    self.follow()
+            except LogUnavailableError:
+                _logger.exception("log_not_followed")
+                self._stopping.wait(1)
+
+    def _keep_snapshots(self) -> None:
+        interval_s = self._settings.snapshot.interval_s
+        while not self._stopping.wait(interval_s):
+            newest = self._snapshots()[-1:]
+            if newest and time.time() - newest[0].stat().st_mtime < interval_s / 2:
+                continue
+            try:
+                self.save()
+            except (OSError, EngineError):
+                _logger.exception("snapshot_not_saved")
+
+    def _load(self, path: Path) -> bool:
+        if int(path.stem) > self._log.last_offset():
+            self._set_aside(path, "it is ahead of the log, so it belongs to another one")
+            return False
+        try:
+            offset = self._engine.load_snapshot(str(path))
+        except (EngineError, OSError) as error:
+            self._set_aside(path, str(error))
+            return False
+        _logger.info("snapshot_loaded", path=str(path), offset=offset)
+        return True
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        _logger.warning(
+            "snapshot_set_aside", path=str(path), reason=reason, fix="none: an older one or the log is used"
+        )
+        self._settings.reject_dir.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.replace(self._settings.reject_dir / path.name)
+
+    def _snapshots(self) -> list[Path]:
+        return sorted(self._settings.snapshot_dir.glob("*.snapshot"))
+
+    def _path_of(self, offset: int) -> Path:
+        return self._settings.snapshot_dir / f"{offset:020d}.snapshot"

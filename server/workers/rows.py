@@ -1,0 +1,209 @@
+"""Rows of the table view, made from records of the log."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from server.ports import LogRecord
+from shopkeeper.v1.common_pb2 import (
+    CONSENT_PURPOSE_MARKETING,
+    CONSENT_PURPOSE_PERSONALIZATION,
+    CONSENT_PURPOSE_TRAINING,
+    Money,
+)
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.profile_service_pb2 import Profile
+from shopkeeper.v1.recommendation_service_pb2 import Reason
+from shopkeeper.v1.record_pb2 import Decision, ItemChange
+
+Row = dict[str, Any]
+
+_TEXTS: Final = pa.list_(pa.string())
+_NUMBERS: Final = pa.list_(pa.float64())
+
+ITEM_SCHEMA: Final = pa.schema(
+    {
+        "item_id": pa.string(),
+        "log_offset": pa.int64(),
+        "set_ms": pa.int64(),
+        "deleted": pa.bool_(),
+        "title": pa.string(),
+        "category_path": _TEXTS,
+        "brand": pa.string(),
+        "price": pa.float64(),
+        "sale_price": pa.float64(),
+        "currency": pa.string(),
+        "availability": pa.string(),
+        "stock_quantity": pa.int64(),
+        "release_ms": pa.int64(),
+        "payload": pa.binary(),
+    }
+)
+PROFILE_SCHEMA: Final = pa.schema(
+    {
+        "visitor_id": pa.string(),
+        "log_offset": pa.int64(),
+        "trait_names": _TEXTS,
+        "trait_values": _TEXTS,
+        "personalization": pa.bool_(),
+        "training": pa.bool_(),
+        "marketing": pa.bool_(),
+        "payload": pa.binary(),
+    }
+)
+DECISION_SCHEMA: Final = pa.schema(
+    {
+        "log_offset": pa.int64(),
+        "slate": pa.int64(),
+        "request_id": pa.string(),
+        "time_ms": pa.int64(),
+        "visitor_id": pa.string(),
+        "placement_id": pa.string(),
+        "model_version": pa.string(),
+        "attribution_token": pa.string(),
+        "item_ids": _TEXTS,
+        "scores": _NUMBERS,
+        "propensities": _NUMBERS,
+        "reasons": _TEXTS,
+        "applied_controls": _TEXTS,
+        "degraded": _TEXTS,
+    }
+)
+BAD_SCHEMA: Final = pa.schema(
+    {
+        "log_offset": pa.int64(),
+        "kind": pa.int64(),
+        "time_ms": pa.int64(),
+        "visitor_id": pa.string(),
+        "record_id": pa.string(),
+        "reason": pa.string(),
+        "payload": pa.binary(),
+    }
+)
+
+
+def event_table(columns: Mapping[str, list[str] | NDArray[np.int64] | NDArray[np.float64]]) -> pa.Table:
+    """Return the columns of `core_rs.event_columns` as rows of `events`; NaN becomes NULL."""
+    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+
+
+def item_row(record: LogRecord, change: ItemChange, known: Row | None) -> Row | None:
+    """Return the row of an item after a change; None if the row is as new, or the change is older than its values."""
+    set_ms = change.set_time.ToMilliseconds() if change.HasField("set_time") else record.time_ms
+    if known is not None and (record.offset <= known["log_offset"] or set_ms < known["set_ms"]):
+        return None
+    item = change.item
+    if change.update_paths and not change.deleted:
+        item = Item() if known is None or known["deleted"] else Item.FromString(known["payload"])
+        _overwrite(item, change)
+    unavailable = item.availability == Item.AVAILABILITY_UNAVAILABLE
+    return {
+        "item_id": change.item.item_id,
+        "log_offset": record.offset,
+        "set_ms": set_ms,
+        "deleted": change.deleted,
+        "title": item.title,
+        "category_path": list(item.category_path),
+        "brand": item.brand,
+        "price": _amount(item.price) if item.HasField("price") else None,
+        "sale_price": _amount(item.sale_price) if item.HasField("sale_price") else None,
+        "currency": item.price.currency_code or item.sale_price.currency_code,
+        "availability": "unavailable" if unavailable else "available",
+        "stock_quantity": item.stock_quantity if item.HasField("stock_quantity") else None,
+        "release_ms": item.release_time.ToMilliseconds() if item.HasField("release_time") else None,
+        "payload": item.SerializeToString(deterministic=True),
+    }
+
+
+def profile_row(record: LogRecord, change: Profile, known: Row | None) -> Row | None:
+    """Return the row of a profile after `change` is merged; None if the row is as new."""
+    if known is not None and record.offset <= known["log_offset"]:
+        return None
+    old = Profile() if known is None else Profile.FromString(known["payload"])
+    traits = {trait.name: trait.value for trait in (*old.traits, *change.traits)}
+    consents = {consent.purpose: consent.granted for consent in (*old.consents, *change.consents)}
+    merged = Profile(visitor_id=change.visitor_id)
+    for name, value in sorted(traits.items()):
+        if value:
+            merged.traits.add(name=name, value=value)
+    for purpose, granted in sorted(consents.items()):
+        merged.consents.add(purpose=purpose, granted=granted)
+    return {
+        "visitor_id": change.visitor_id,
+        "log_offset": record.offset,
+        "trait_names": [trait.name for trait in merged.traits],
+        "trait_values": [trait.value for trait in merged.traits],
+        "personalization": consents.get(CONSENT_PURPOSE_PERSONALIZATION),
+        "training": consents.get(CONSENT_PURPOSE_TRAINING),
+        "marketing": consents.get(CONSENT_PURPOSE_MARKETING),
+        "payload": merged.SerializeToString(deterministic=True),
+    }
+
+
+def decision_rows(record: LogRecord, decision: Decision) -> list[Row]:
+    """Return one row a slate."""
+    response = decision.response
+    return [
+        {
+            "log_offset": record.offset,
+            "slate": index,
+            "request_id": response.request_id,
+            "time_ms": decision.now_ms,
+            "visitor_id": record.key,
+            "placement_id": slate.placement_id,
+            "model_version": response.model_version,
+            "attribution_token": slate.attribution_token,
+            "item_ids": [item.item_id for item in slate.items],
+            "scores": [item.score for item in slate.items],
+            "propensities": [item.propensity for item in slate.items],
+            "reasons": [_reason(item.reason) for item in slate.items],
+            "applied_controls": list(slate.applied_controls),
+            "degraded": list(response.degraded),
+        }
+        for index, slate in enumerate(response.slates)
+    ]
+
+
+def bad_row(record: LogRecord, reason: str) -> Row:
+    """Return the row of a record that cannot be read."""
+    return {
+        "log_offset": record.offset,
+        "kind": record.kind,
+        "time_ms": record.time_ms,
+        "visitor_id": record.key,
+        "record_id": record.record_id,
+        "reason": reason,
+        "payload": record.payload,
+    }
+
+
+def table_of(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table."""
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def rows_of(table: pa.Table) -> list[Row]:
+    """Return a table as rows, payloads as bytes."""
+    schema = pa.schema([field.with_type(pa.binary()) if field.name == "payload" else field for field in table.schema])
+    rows: list[Row] = table.cast(schema).to_pylist()
+    return rows
+
+
+def _overwrite(item: Item, change: ItemChange) -> None:
+    fields = {path.partition(".")[0] for path in change.update_paths} | {"item_id"}
+    patch = Item()
+    patch.CopyFrom(change.item)
+    for field in Item.DESCRIPTOR.fields:
+        (item if field.name in fields else patch).ClearField(field.name)  # type: ignore[arg-type]
+    item.MergeFrom(patch)
+
+
+def _amount(money: Money) -> float:
+    return money.units + money.nanos / 1e9
+
+
+def _reason(reason: "Reason.ValueType") -> str:
+    return Reason.Name(reason).removeprefix("REASON_").lower()

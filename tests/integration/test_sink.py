@@ -1,0 +1,348 @@
+"""Sink and tables together: what the log says is what the tables hold, whatever is repeated, broken or erased."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from server.adapters.chdb_store import ChdbStore
+from server.adapters.memory_log import MemoryLog
+from server.ports import NewRecord, StoreBusyError, StoreError
+from server.settings import Settings, SinkSettings, load_settings
+from server.tables import open_log, open_store, request_export, run_sink
+from server.workers import sink as module
+from server.workers.sink import Sink
+from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose, Context, Money
+from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.profile_service_pb2 import Profile, Trait
+from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendedItem, RecommendResponse, Slate
+from shopkeeper.v1.record_pb2 import Decision, Erasure, ItemChange, RecordKind
+
+pytest.importorskip("chdb")
+
+TRAINING = ConsentPurpose.CONSENT_PURPOSE_TRAINING
+
+
+class Shop:
+    """Log, tables and sink of one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = MemoryLog()
+        self.store = ChdbStore(folder / "it's a store")
+        self.store.migrate()
+        self.sink = Sink(self.log, self.store, SinkSettings())
+
+    def add(self, *records: NewRecord) -> None:
+        self.log.append_later(records, 1_000)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        table = self.store.query(sql)
+        return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    shop = Shop(tmp_path)
+    yield shop
+    shop.store.close()
+
+
+def event(
+    event_id: str,
+    *item_ids: str,
+    visitor_id: str = "v",
+    user_id: str = "",
+    price: float | None = None,
+    time_ms: int = 5,
+) -> NewRecord:
+    money = None if price is None else Money(currency_code="USD", units=int(price), nanos=round(price % 1 * 1e9))
+    message = Event(
+        event_id=event_id,
+        event_type=EventType.EVENT_TYPE_PURCHASE if item_ids else EventType.EVENT_TYPE_SEARCH,
+        event_time=Timestamp(seconds=time_ms // 1000, nanos=time_ms % 1000 * 1_000_000),
+        context=Context(visitor_id=visitor_id, user_id=user_id, query="" if item_ids else "cheese"),
+        items=[EventItem(item_id=item_id, quantity=2, price=money) for item_id in item_ids],
+    )
+    key = user_id or visitor_id
+    return NewRecord(RecordKind.RECORD_KIND_EVENT, key, event_id, message.SerializeToString())
+
+
+def item(change: ItemChange) -> NewRecord:
+    return NewRecord(RecordKind.RECORD_KIND_ITEM, "", "", change.SerializeToString())
+
+
+def profile(visitor_id: str, traits: Mapping[str, str] | None = None, *, training: bool | None = None) -> NewRecord:
+    message = Profile(
+        visitor_id=visitor_id,
+        traits=[Trait(name=name, value=value) for name, value in (traits or {}).items()],
+        consents=[] if training is None else [Consent(purpose=TRAINING, granted=training)],
+    )
+    return NewRecord(RecordKind.RECORD_KIND_PROFILE, visitor_id, "", message.SerializeToString())
+
+
+def erasure(visitor_id: str) -> NewRecord:
+    payload = Erasure(visitor_id=visitor_id).SerializeToString()
+    return NewRecord(RecordKind.RECORD_KIND_ERASURE, visitor_id, "", payload)
+
+
+def test_event_lines_become_rows(shop: Shop) -> None:
+    shop.add(event("e1", "a", "b", user_id="u", price=2.5), event("e2"))
+    assert shop.sink.drain() == 2
+    columns = "event_id, line, item_id, visitor_id, anonymous_id, event_type, time_ms, quantity, price, query"
+    assert shop.rows(f"SELECT {columns} FROM events FINAL ORDER BY event_id, line") == [
+        ("e1", 0, "a", "u", "v", "purchase", 5, 2, 2.5, ""),
+        ("e1", 1, "b", "u", "v", "purchase", 5, 2, 2.5, ""),
+        ("e2", 0, "", "v", "v", "search", 5, 1, None, "cheese"),
+    ] or pytest.fail(str(shop.rows(f"SELECT {columns} FROM events FINAL ORDER BY event_id, line")))
+
+
+def test_repeated_batch_leaves_one_copy(shop: Shop) -> None:
+    shop.add(event("e1", "a", "b"), profile("v", {"size": "M"}), item(ItemChange(item=Item(item_id="a"))))
+    shop.sink.drain()
+    again = Sink(shop.log, shop.store, SinkSettings())
+    assert again.offset == 3
+    again._offset = 0
+    again.drain()
+    for table, count in (("events", 2), ("profiles", 1), ("items", 1)):
+        assert shop.rows(f"SELECT count() FROM {table} FINAL") == [(count,)]
+
+
+def test_batch_without_its_offset_is_written_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.add(event("e1", "a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.store, "save_offset", lambda _: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            shop.sink.drain()
+    assert shop.store.offset() == 0
+    Sink(shop.log, shop.store, SinkSettings()).drain()
+    assert shop.rows("SELECT count() FROM events FINAL") == [(1,)]
+    assert shop.store.offset() == 1
+
+
+def test_poison_records_are_set_aside_and_the_batch_goes_on(shop: Shop) -> None:
+    bad = [NewRecord(kind, "v", f"x{kind}", b"\xff\xff\xff") for kind in range(1, 5)]
+    shop.add(*(event(f"e{number}", "a") for number in range(5)), *bad, event("e9", "a"))
+    shop.sink.drain()
+    assert shop.rows("SELECT count() FROM events FINAL") == [(6,)]
+    assert shop.rows(
+        "SELECT log_offset, kind, visitor_id, record_id, hex(payload) FROM bad_events FINAL ORDER BY 1"
+    ) == [(6 + index, index + 1, "v", f"x{index + 1}", "FFFFFF") for index in range(4)]
+    assert shop.rows("SELECT count() FROM bad_events WHERE reason = ''") == [(0,)]
+
+
+def test_items_follow_masks_times_and_deletions(shop: Shop) -> None:
+    def at(seconds: int) -> Timestamp:
+        return Timestamp(seconds=seconds)
+
+    whole = Item(item_id="a", title="Brie", category_path=["FOOD", "CHEESE"], stock_quantity=0)
+    whole.price.units = 3
+    shop.add(item(ItemChange(item=whole, set_time=at(10))), item(ItemChange(item=Item(item_id="b"), set_time=at(10))))
+    shop.sink.drain()
+    cheaper = Item(item_id="a", title="not in the mask")
+    cheaper.sale_price.units = 2
+    shop.add(
+        item(ItemChange(item=cheaper, update_paths=["sale_price.units", "stock_quantity"], set_time=at(20))),
+        item(ItemChange(item=Item(item_id="a", title="late"), update_paths=["title"], set_time=at(15))),
+        item(ItemChange(item=Item(item_id="b"), deleted=True, set_time=at(20))),
+    )
+    shop.sink.drain()
+    sql = "SELECT item_id, deleted, title, category_path, price, sale_price, stock_quantity FROM items FINAL ORDER BY 1"
+    assert shop.rows(sql) == [
+        ("a", False, "Brie", ["FOOD", "CHEESE"], 3.0, 2.0, None),
+        ("b", True, "", [], None, None, None),
+    ]
+
+
+def test_profiles_merge(shop: Shop) -> None:
+    shop.add(profile("v", {"size": "M", "city": "Ulm"}, training=True))
+    shop.sink.drain()
+    shop.add(profile("v", {"size": "L"}), profile("v", {"city": ""}, training=False))
+    shop.sink.drain()
+    sql = "SELECT trait_names, trait_values, training, marketing FROM profiles FINAL"
+    assert shop.rows(sql) == [(["size"], ["L"], False, None)]
+
+
+def test_decisions_become_one_row_a_slate(shop: Shop) -> None:
+    shown = [RecommendedItem(item_id=name, score=1.5, propensity=0.5, reason=Reason.REASON_BUY_AGAIN) for name in "ab"]
+    response = RecommendResponse(
+        request_id="r", slates=[Slate(placement_id="home", items=shown)], degraded=["model_missing"]
+    )
+    decision = Decision(now_ms=7, response=response)
+    shop.add(NewRecord(RecordKind.RECORD_KIND_DECISION, "v", "r", decision.SerializeToString()))
+    shop.sink.drain()
+    sql = "SELECT request_id, time_ms, visitor_id, placement_id, item_ids, scores, propensities, reasons, degraded FROM decisions"
+    assert shop.rows(sql) == [
+        ("r", 7, "v", "home", ["a", "b"], [1.5, 1.5], [0.5, 0.5], ["buy_again", "buy_again"], ["model_missing"])
+    ]
+
+
+@pytest.mark.parametrize("visitor_id", ["v", "o'Neil\\\t]"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_erasure_removes_what_came_before_it(shop: Shop, visitor_id: str, at_once: bool) -> None:
+    records = [
+        event("e1", "a", visitor_id=visitor_id),
+        event("e2", "a", visitor_id="w"),
+        profile(visitor_id, {"size": "M"}),
+        NewRecord(RecordKind.RECORD_KIND_EVENT, visitor_id, "x", b"\xff"),
+        erasure(visitor_id),
+        event("e3", "a", visitor_id=visitor_id),
+        profile(visitor_id, {"city": "Ulm"}),
+    ]
+    for record in records:
+        shop.add(record)
+        if not at_once:
+            shop.sink.drain()
+    shop.sink.drain()
+    assert shop.rows("SELECT event_id FROM events ORDER BY 1") == [("e2",), ("e3",)]
+    assert shop.rows("SELECT trait_names FROM profiles FINAL") == [(["city"],)]
+    assert shop.rows("SELECT count() FROM bad_events") == [(0,)]
+
+
+@pytest.mark.parametrize("consent_default", [True, False])
+def test_export_holds_what_trainers_may_see(shop: Shop, tmp_path: Path, consent_default: bool) -> None:
+    shop.store._consent_default = consent_default
+    shop.add(
+        event("e1", "a", visitor_id="open", time_ms=30),
+        event("e2", "b", "a", visitor_id="granted", price=1.25, time_ms=20),
+        event("e3", "a", visitor_id="denied"),
+        event("e4", "a", visitor_id="phone-of-denied"),
+        event("e5", "a", visitor_id="phone-of-denied", user_id="denied"),
+        profile("granted", {"size": "M"}, training=True),
+        profile("denied", training=False),
+        item(ItemChange(item=Item(item_id="a", title="Brie", availability=Item.AVAILABILITY_UNAVAILABLE))),
+        item(ItemChange(item=Item(item_id="b"), deleted=True)),
+    )
+    shop.sink.drain()
+    shop.store.export(tmp_path / "export")
+    events = pq.read_table(tmp_path / "export" / "events.parquet")
+    granted = [("e2", 0, "granted", "b", 1.25), ("e2", 1, "granted", "a", 1.25)]
+    columns = [events.column(name).to_pylist() for name in ("event_id", "line", "visitor_id", "item_id", "price")]
+    assert list(zip(*columns, strict=True)) == granted + [("e1", 0, "open", "a", None)] * consent_default
+    items = pq.read_table(tmp_path / "export" / "items.parquet")
+    assert items.column("item_id").to_pylist() == ["a"]
+    assert items.column("availability").to_pylist() == ["unavailable"]
+    assert items.schema.field("category_path").type.value_type == pa.string()
+    profiles = pq.read_table(tmp_path / "export" / "profiles.parquet")
+    assert profiles.column("visitor_id").to_pylist() == ["granted"]
+    meta = json.loads((tmp_path / "export" / "meta.json").read_text())
+    assert meta == {
+        "offset": 9,
+        "consent_default": consent_default,
+        "line_count": 2 + consent_default,
+        "event_count": 1 + consent_default,
+        "visitor_count": 1 + consent_default,
+        "start_ms": 20,
+        "end_ms": 30 if consent_default else 20,
+        "item_count": 1,
+        "profile_count": 1,
+    }
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_run_retries_until_the_store_takes_the_batch(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(module, "POLL_S", 0.01)
+    insert, failures = shop.store.insert, [StoreError("disk")] * 2
+
+    def failing(table: str, rows: pa.Table) -> None:
+        if failures:
+            raise failures.pop()
+        insert(table, rows)
+
+    monkeypatch.setattr(shop.store, "insert", failing)
+    sink = Sink(shop.log, shop.store, SinkSettings(batch_ms=1))
+    stopping = threading.Event()
+    thread = threading.Thread(target=sink.run, args=(stopping, lambda: None))
+    thread.start()
+    shop.add(event("e1", "a"))
+    for _ in range(500):
+        if sink.offset == 1:
+            break
+        time.sleep(0.01)
+    assert (sink.offset, failures) == (1, [])
+    shop.add(event("e2", "a"))
+    stopping.set()
+    thread.join()
+    assert sink.offset == 2
+
+
+def test_changed_migration_is_refused(shop: Shop) -> None:
+    assert shop.store.migrate() == []
+    shop.store.query(
+        "ALTER TABLE migrations UPDATE checksum = 'x' WHERE name = '0002_items' SETTINGS mutations_sync = 2"
+    )
+    with pytest.raises(StoreError, match="0002_items was changed"):
+        shop.store.migrate()
+
+
+def test_fault_of_a_statement_is_told(shop: Shop) -> None:
+    with pytest.raises(StoreError, match="UNKNOWN_TABLE"):
+        shop.store.query("SELECT * FROM nowhere")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(None, {"data_dir": tmp_path / "data", "sink.batch_ms": 10})
+
+
+def fill(settings: Settings, event_id: str) -> None:
+    log = open_log(settings)
+    list(log.import_records([[event(event_id, "a")]], 0))
+    log.close()
+
+
+def exported(folder: Path) -> list[str]:
+    ids: list[str] = pq.read_table(folder / "events.parquet").column("event_id").to_pylist()
+    return ids
+
+
+def test_second_opener_learns_the_owner(settings: Settings) -> None:
+    store = open_store(settings)
+    with pytest.raises(StoreBusyError, match=f"owned by process {os.getpid()}"):
+        open_store(settings)
+    store.close()
+    open_store(settings).close()
+
+
+def test_export_is_made_here_when_nobody_owns_the_tables(settings: Settings) -> None:
+    fill(settings, "e1")
+    assert exported(request_export(settings, 60)) == ["e1"]
+
+
+def test_export_of_owned_tables_times_out_with_the_owner(settings: Settings) -> None:
+    store = open_store(settings)
+    with pytest.raises(StoreError, match=rf"no export within 0.2 s; .* process {os.getpid()}"):
+        request_export(settings, 0.2)
+    store.close()
+    assert list(settings.export_dir.iterdir()) == []
+
+
+def test_sink_process_answers_exports_and_ends_by_sigterm(settings: Settings) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings,))
+    process.start()
+    for _ in range(600):
+        if (settings.store_dir / "metadata").exists():
+            break
+        time.sleep(0.05)
+    fill(settings, "e1")
+    folder = request_export(settings, 60)
+    assert exported(folder) == ["e1"]
+    assert sorted(path.name for path in settings.export_dir.iterdir()) == [folder.name]
+    fill(settings, "e2")
+    os.kill(process.pid or 0, signal.SIGTERM)
+    process.join(30)
+    assert process.exitcode == 0
+    store = open_store(settings)
+    assert store.offset() == 2
+    store.close()

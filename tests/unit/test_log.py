@@ -1,0 +1,253 @@
+"""What every `EventLog` must do, run over each adapter; then what only the file can get wrong."""
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from server.adapters.memory_log import MemoryLog
+from server.adapters.sqlite_log import SqliteLog
+from server.ports import AppendStatus, EventLog, LogRecord, LogUnavailableError, NewRecord
+
+EVENT, DECISION, ITEM, PROFILE, ERASURE = 1, 2, 3, 4, 6
+STORED, DUPLICATE, CONFLICT = AppendStatus
+
+
+def event(number: int, *, key: str = "v", payload: bytes = b"p") -> NewRecord:
+    return NewRecord(EVENT, key, f"e{number}", payload)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("nothing happened within 5 s")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    log: EventLog = MemoryLog() if request.param == "memory" else SqliteLog(tmp_path / "data" / "log.sqlite")
+    yield log
+    log.close()
+
+
+async def test_records_come_back_in_order(log: EventLog) -> None:
+    assert log.last_offset() == 0
+    assert log.read(0, 10) == []
+    assert await log.append([event(1, payload=b"\x00\xff"), NewRecord(ITEM, "", "", b"")], 7) == [STORED, STORED]
+    assert await log.append([event(2, key="w")], 8) == [STORED]
+    assert log.read(0, 10) == [
+        LogRecord(1, EVENT, 7, "v", "e1", b"\x00\xff"),
+        LogRecord(2, ITEM, 7, "", "", b""),
+        LogRecord(3, EVENT, 8, "w", "e2", b"p"),
+    ]
+    assert log.last_offset() == 3
+
+
+async def test_read_begins_after_an_offset_and_stops_at_the_limit(log: EventLog) -> None:
+    await log.append([event(number) for number in range(10)], 0)
+    assert [record.offset for record in log.read(3, 4)] == [4, 5, 6, 7]
+    assert log.read(10, 4) == []
+
+
+async def test_bare_kinds_come_without_payload(log: EventLog) -> None:
+    await log.append([event(1), NewRecord(DECISION, "v", "", b"large")], 0)
+    assert [record.payload for record in log.read(0, 9, bare_kinds=(DECISION,))] == [b"p", b""]
+
+
+async def test_same_id_is_stored_once_and_another_payload_is_a_conflict(log: EventLog) -> None:
+    await log.append([event(1)], 0)
+    again = [event(1), event(1, payload=b"other"), event(2), event(2), event(2, payload=b"other"), event(3)]
+    assert await log.append(again, 1) == [DUPLICATE, CONFLICT, STORED, DUPLICATE, CONFLICT, STORED]
+    assert [(record.record_id, record.payload) for record in log.read(0, 9)] == [
+        ("e1", b"p"),
+        ("e2", b"p"),
+        ("e3", b"p"),
+    ]
+
+
+async def test_many_duplicates_in_one_batch_are_told_apart(log: EventLog) -> None:
+    await log.append([event(number) for number in range(0, 3000, 2)], 0)
+    statuses = await log.append([event(number) for number in range(3000)], 1)
+    assert statuses == [DUPLICATE, STORED] * 1500
+
+
+async def test_records_without_id_may_repeat(log: EventLog) -> None:
+    document = NewRecord(ITEM, "", "", b"same")
+    assert await log.append([document, document], 0) == [STORED, STORED]
+    assert await log.append([document, event(1), event(1)], 0) == [STORED, STORED, DUPLICATE]
+
+
+async def test_concurrent_calls_get_their_own_statuses(log: EventLog) -> None:
+    results = await asyncio.gather(*(log.append([event(number), event(number)], 0) for number in range(50)))
+    assert results == [[STORED, DUPLICATE]] * 50
+    assert log.last_offset() == 50
+
+
+async def test_empty_append_is_harmless(log: EventLog) -> None:
+    assert await log.append([], 0) == []
+    assert log.last_offset() == 0
+
+
+async def test_hook_sees_the_commit_before_the_caller(log: EventLog) -> None:
+    seen: list[tuple[int, int]] = []
+    log.on_commit(lambda offset: seen.append((offset, len(log.read(0, 9)))))
+    await log.append([event(1), event(2)], 0)
+    assert seen == [(2, 2)]
+
+
+async def test_later_records_are_stored_soon(log: EventLog) -> None:
+    assert log.append_later([NewRecord(DECISION, "v", "r1", b"d")], 5)
+    wait_until(lambda: log.last_offset() == 1)
+    assert log.read(0, 9) == [LogRecord(1, DECISION, 5, "v", "r1", b"d")]
+    assert log.dropped_count == 0
+
+
+def test_import_answers_batch_by_batch(log: EventLog) -> None:
+    batches = ([event(number) for number in range(start, start + 100)] for start in (0, 50, 200))
+    counts = [statuses.count(STORED) for statuses in log.import_records(batches, 0)]
+    assert counts == [100, 50, 100]
+
+
+async def test_records_of_one_visitor(log: EventLog) -> None:
+    await log.append([event(number, key=f"v{number % 2}") for number in range(2500)], 0)
+    found = list(log.records_of("v1"))
+    assert [record.record_id for record in found] == [f"e{number}" for number in range(1, 2500, 2)]
+    assert list(log.records_of("")) == []
+
+
+async def test_erasure_deletes_what_came_before_it_and_stays(log: EventLog) -> None:
+    await log.append(
+        [
+            event(1),
+            NewRecord(PROFILE, "v", "", b"p"),
+            NewRecord(DECISION, "v", "", b"d"),
+            NewRecord(ITEM, "v", "", b"not theirs"),
+            event(2, key="w"),
+            NewRecord(ERASURE, "v", "", b"x"),
+            event(3),
+        ],
+        0,
+    )
+    assert log.erase("v") == 3
+    assert [record.offset for record in log.read(0, 9)] == [4, 5, 6, 7]
+    assert log.erase("v") == 0
+    assert await log.append([event(4)], 0) == [STORED]
+    assert log.last_offset() == 8
+
+
+async def test_erase_without_an_erasure_record_deletes_nothing(log: EventLog) -> None:
+    await log.append([event(1)], 0)
+    assert log.erase("v") == 0
+    assert log.last_offset() == 1
+
+
+def open_log(path: Path, **options: float) -> SqliteLog:
+    return SqliteLog(path, **options)  # type: ignore[arg-type]
+
+
+async def test_two_logs_share_a_file_without_gap_or_loss(tmp_path: Path) -> None:
+    logs = [open_log(tmp_path / "log.sqlite") for _ in range(2)]
+    jobs = [logs[number % 2].append([event(number), event(0)], 0) for number in range(1, 101)]
+    statuses = await asyncio.gather(*jobs)
+    assert [first for first, _ in statuses] == [STORED] * 100
+    assert sorted(second for _, second in statuses) == [STORED] + [DUPLICATE] * 99
+    assert [record.offset for record in logs[0].read(0, 1000)] == list(range(1, 102))
+    for log in logs:
+        log.close()
+
+
+async def test_full_queue_refuses_and_counts(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log.sqlite", queue_rows=2)
+    decisions = [NewRecord(DECISION, "v", "", b"d")] * 3
+    assert not log.append_later(decisions, 0)
+    assert log.dropped_count == 3
+    assert log.append_later(decisions[:2], 0)
+    log.close()
+    assert open_log(tmp_path / "log.sqlite").last_offset() == 2
+
+
+async def test_closed_log_refuses(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log.sqlite")
+    log.close()
+    log.close()
+    with pytest.raises(LogUnavailableError, match="closed"):
+        await log.append([event(1)], 0)
+    assert not log.append_later([event(1)], 0)
+
+
+async def test_failing_hook_does_not_fail_the_append(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log.sqlite")
+    log.on_commit(lambda _: 1 // 0)
+    assert await log.append([event(1)], 0) == [STORED]
+    log.close()
+
+
+async def test_cancelled_call_does_not_stop_the_writer(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log.sqlite", commit_wait_ms=5)
+    task = asyncio.ensure_future(log.append([event(1)], 0))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await log.append([event(2)], 0) == [STORED]
+    log.close()
+
+
+async def test_full_disk_fails_the_call_and_the_log_recovers(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log.sqlite")
+    await log.append([event(1)], 0)
+    assert log._connection is not None
+    pages = log._connection.execute("PRAGMA page_count").fetchone()[0]
+    log._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LogUnavailableError, match="free space on the disk"):
+        await log.append([event(number, payload=os.urandom(9000)) for number in range(2, 20)], 0)
+    assert await log.append([event(2)], 0) == [STORED]
+    assert log.last_offset() == 2
+    log.close()
+
+
+@pytest.mark.parametrize("content", [b"not a database " * 999, None])
+def test_unusable_file_is_named_with_a_fix(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "log.sqlite"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(LogUnavailableError, match=rf"log {path} cannot be used \(.*\); \w+"):
+        open_log(path)
+
+
+async def test_damaged_file_fails_calls_and_not_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    log = open_log(path)
+    await log.append([event(number) for number in range(5000)], 0)
+    log.close()
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\x5a" * (len(content) - 4096))
+    log = open_log(path)
+    with pytest.raises(LogUnavailableError, match="restore the file"):
+        log.read(0, 10_000)
+    with pytest.raises(LogUnavailableError, match="restore the file"):
+        await log.append([event(9999)], 0)
+    log.close()
+
+
+def test_erased_bytes_leave_the_disk(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log.sqlite")
+    list(log.import_records([[event(1, payload=b"SECRET" * 10), NewRecord(ERASURE, "v", "", b"")]], 0))
+    assert log.erase("v") == 1
+    assert b"SECRET" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    log.close()
+
+
+async def test_every_commit_is_synced(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log.sqlite")
+    await log.append([event(1)], 0)
+    assert log._connection is not None
+    assert log._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert sqlite3.connect(tmp_path / "log.sqlite").execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    log.close()

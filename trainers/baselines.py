@@ -1,0 +1,92 @@
+"""Trivial models that every other one has to beat. All score by the purchases before the split."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.preprocessing import normalize
+
+from trainers.dataset import Dataset
+from trainers.evaluate import Scorer
+from trainers.protocols import pair
+
+DAY_MS = 86_400_000
+
+
+def popular(train: Dataset, now_ms: int, days: int | None = None) -> Scorer:
+    """Return a scorer by the number of baskets, in the last `days` or ever."""
+    counts = _popularity(train if days is None else train.since(now_ms - days * DAY_MS))
+    return lambda visitors: np.broadcast_to(counts, (len(visitors), len(counts)))
+
+
+def personal_top(train: Dataset) -> Scorer:
+    """Return a scorer by the visitor's own number of baskets with the item."""
+    counts = _counts(train)
+    return lambda visitors: counts[visitors].toarray()
+
+
+def personal_then_popular(train: Dataset) -> Scorer:
+    """Return a scorer by the visitor's own baskets first, then by everybody's."""
+    counts, everybody = _counts(train), _popularity(train)
+    share = everybody / (everybody.max(initial=0) + 1)
+    return lambda visitors: counts[visitors].toarray() + share
+
+
+def item_knn(train: Dataset) -> Scorer:
+    """Return a scorer by the summed cosine of an item's buyers with those of all the visitor's items."""
+    bought = _counts(train).sign()
+    columns = normalize(bought, axis=0)
+    similar = (columns.T @ columns).tolil()
+    similar.setdiag(0)
+    similar = similar.tocsr()
+    return lambda visitors: (bought[visitors] @ similar).toarray()
+
+
+def user_knn(train: Dataset, neighbours: int = 50) -> Scorer:
+    """Return a scorer by the summed cosine of the nearest visitors that bought the item."""
+    bought = _counts(train).sign()
+    rows = normalize(bought)
+
+    def score(visitors: NDArray[np.uint32]) -> NDArray[np.float32]:
+        similar = (rows[visitors] @ rows.T).toarray()
+        similar[np.arange(len(visitors)), visitors] = 0
+        if similar.shape[1] > neighbours:
+            weakest = np.partition(similar, -neighbours, axis=1)[:, -neighbours][:, None]
+            similar[similar < weakest] = 0
+        return np.asarray((sparse.csr_matrix(similar) @ bought).toarray(), dtype=np.float32)
+
+    return score
+
+
+def all_baselines(train: Dataset, now_ms: int) -> dict[str, Callable[[], Scorer]]:
+    """Return how to make every baseline, by the name it has in tables."""
+    return {
+        "popular": lambda: popular(train, now_ms),
+        "popular 28 d": lambda: popular(train, now_ms, 28),
+        "popular 7 d": lambda: popular(train, now_ms, 7),
+        "personal top": lambda: personal_top(train),
+        "personal + popular top": lambda: personal_then_popular(train),
+        "item-kNN": lambda: item_knn(train),
+        "user-kNN": lambda: user_knn(train),
+    }
+
+
+def _basket_lines(train: Dataset) -> Dataset:
+    """Return one row for each basket and item."""
+    _, first = np.unique(train.basket.astype(np.int64) * train.n_items + train.item, return_index=True)
+    keep = np.zeros(len(train), dtype=np.bool_)
+    keep[first] = True
+    return train.where(keep)
+
+
+def _counts(train: Dataset) -> sparse.csr_matrix:
+    numbers, baskets = np.unique(
+        pair(train, (lines := _basket_lines(train)).visitor, lines.item), return_counts=True
+    )
+    place = (numbers // train.n_items, numbers % train.n_items)
+    return sparse.csr_matrix((baskets.astype(np.float32), place), shape=(train.n_visitors, train.n_items))
+
+
+def _popularity(train: Dataset) -> NDArray[np.float32]:
+    return np.bincount(_basket_lines(train).item, minlength=train.n_items).astype(np.float32)

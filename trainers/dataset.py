@@ -1,0 +1,211 @@
+"""What every trainer learns from: one row an event line, with the item table beside it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shopkeeper.v1 import event_pb2
+
+ACTIONS: dict[str, int] = {
+    name.removeprefix("EVENT_TYPE_").lower(): number for name, number in event_pb2.EventType.items() if number
+}
+"""Number of every event type by its lower-case name, e.g. `purchase`."""
+
+PURCHASE: int = ACTIONS["purchase"]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Attributes of the items, position by position as in `Dataset.items`; what an item lacks is empty or NaN."""
+
+    titles: list[str]
+    category_paths: list[tuple[str, ...]]
+    brands: list[str]
+    price: NDArray[np.float32]
+
+    def category(self, level: int = -1) -> NDArray[np.int32]:
+        """Return the dense number of each item's category at `level` of its path, -1 where it has none."""
+        names = [path[level] if path and level < len(path) else "" for path in self.category_paths]
+        return _numbers(names)
+
+    def brand(self) -> NDArray[np.int32]:
+        """Return the dense number of each item's brand, -1 where it has none."""
+        return _numbers(self.brands)
+
+    def within(self, names: Sequence[str], level: int | None = None) -> NDArray[np.bool_]:
+        """Return which items lie in one of the categories `names`, at `level` of their path or, without it, at any."""
+        wanted = set(names)
+        paths = self.category_paths if level is None else [path[level : level + 1] for path in self.category_paths]
+        return np.array([not wanted.isdisjoint(path) for path in paths], dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Event lines as columns, sorted by (visitor, time_ms, basket, item).
+
+    Attributes
+    ----------
+    visitors, items : list[str]
+        Id tables; `visitor` and `item` index them. Every slice of a data set keeps the same tables.
+    visitor, item : NDArray[np.uint32] of shape (n_rows,)
+    action : NDArray[np.uint8]
+        Number of `EventType`.
+    time_ms : NDArray[np.int64]
+    basket : NDArray[np.uint32]
+        Dense number of the event (order, page view, …) the line belongs to, in order of time.
+    quantity : NDArray[np.float32]
+    price : NDArray[np.float32]
+        Price paid for one unit; NaN where unknown.
+    catalogue : Catalogue
+    """
+
+    visitors: list[str]
+    items: list[str]
+    visitor: NDArray[np.uint32]
+    item: NDArray[np.uint32]
+    action: NDArray[np.uint8]
+    time_ms: NDArray[np.int64]
+    basket: NDArray[np.uint32]
+    quantity: NDArray[np.float32]
+    price: NDArray[np.float32]
+    catalogue: Catalogue
+
+    def __len__(self) -> int:
+        return len(self.visitor)
+
+    @property
+    def n_visitors(self) -> int:
+        """Size of the visitor table."""
+        return len(self.visitors)
+
+    @property
+    def n_items(self) -> int:
+        """Size of the item table."""
+        return len(self.items)
+
+    def before(self, time_ms: int) -> "Dataset":
+        """Return the rows older than `time_ms`: all that was known at that moment."""
+        return self.where(self.time_ms < time_ms)
+
+    def since(self, time_ms: int) -> "Dataset":
+        """Return the rows of `time_ms` and later."""
+        return self.where(self.time_ms >= time_ms)
+
+    def of(self, *actions: str) -> "Dataset":
+        """Return the rows of these event types, by their lower-case names."""
+        return self.where(np.isin(self.action, [ACTIONS[name] for name in actions]))
+
+    def where(self, mask: NDArray[np.bool_]) -> "Dataset":
+        """Return the rows where `mask` holds."""
+        return replace(
+            self,
+            visitor=self.visitor[mask],
+            item=self.item[mask],
+            action=self.action[mask],
+            time_ms=self.time_ms[mask],
+            basket=self.basket[mask],
+            quantity=self.quantity[mask],
+            price=self.price[mask],
+        )
+
+    @classmethod
+    def from_frames(cls, events: pl.DataFrame, items: pl.DataFrame | None = None) -> "Dataset":
+        """Return the data set of two tables with the columns of an export.
+
+        Parameters
+        ----------
+        events : pl.DataFrame
+            Needs event_id, visitor_id, item_id, event_type and time_ms; quantity and price are optional.
+            Lines without an item are left out.
+        items : pl.DataFrame, optional
+            Needs item_id; title, category_path, brand and price are optional. Items seen in events only come after.
+        """
+        rows = events.filter(pl.col("item_id") != "").with_columns(
+            pl.col("event_type").replace_strict(ACTIONS, return_dtype=pl.UInt8).alias("action"),
+            *_optional(events, "quantity", pl.Float32, 1.0),
+            *_optional(events, "price", pl.Float32, float("nan")),
+        )
+        known = [] if items is None else items["item_id"].to_list()
+        item_ids = known + sorted(set(rows["item_id"].unique().to_list()) - set(known))
+        visitor_ids = rows["visitor_id"].unique().sort().to_list()
+        baskets = rows.select("time_ms", "event_id").unique("event_id").sort("time_ms", "event_id")
+        rows = (
+            rows.with_columns(
+                _index(visitor_ids, "visitor_id").alias("visitor"), _index(item_ids, "item_id").alias("item")
+            )
+            .join(baskets.select("event_id").with_row_index("basket"), on="event_id", how="left")
+            .sort("visitor", "time_ms", "basket", "item")
+        )
+        return cls(
+            visitors=visitor_ids,
+            items=item_ids,
+            visitor=rows["visitor"].to_numpy(),
+            item=rows["item"].to_numpy(),
+            action=rows["action"].to_numpy(),
+            time_ms=rows["time_ms"].cast(pl.Int64).to_numpy(),
+            basket=rows["basket"].cast(pl.UInt32).to_numpy(),
+            quantity=rows["quantity"].to_numpy(),
+            price=rows["price"].to_numpy(),
+            catalogue=_catalogue(items, len(item_ids)),
+        )
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export of the store, as read from its folder."""
+
+    dataset: Dataset
+    events: pl.DataFrame
+    items: pl.DataFrame
+    meta: dict[str, object]
+
+
+def read_export(folder: Path) -> Export:
+    """Return what the export in `folder` holds: events.parquet, items.parquet and meta.json.
+
+    Raises
+    ------
+    FileNotFoundError
+        When a file is missing; the message names it and the command that writes it.
+    """
+    for name in ("events.parquet", "items.parquet", "meta.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing; write the export with `shopkeeper export`")
+    events = pl.read_parquet(folder / "events.parquet")
+    items = pl.read_parquet(folder / "items.parquet")
+    meta: dict[str, object] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    return Export(Dataset.from_frames(events, items), events, items, meta)
+
+
+def _optional(frame: pl.DataFrame, name: str, dtype: type[pl.DataType], default: float) -> list[pl.Expr]:
+    column = pl.col(name).cast(dtype).fill_null(default) if name in frame.columns else pl.lit(default, dtype)
+    return [column.alias(name)]
+
+
+def _index(ids: list[str], column: str) -> pl.Expr:
+    return pl.col(column).replace_strict(ids, list(range(len(ids))), return_dtype=pl.UInt32)
+
+
+def _numbers(names: list[str]) -> NDArray[np.int32]:
+    numbers: dict[str, int] = {"": -1}
+    return np.array([numbers.setdefault(name, len(numbers) - 1) for name in names], dtype=np.int32)
+
+
+def _catalogue(items: pl.DataFrame | None, count: int) -> Catalogue:
+    frame = pl.DataFrame({"item_id": []}) if items is None else items
+    missing = count - len(frame)
+
+    def column(name: str) -> list[object]:
+        return (frame[name].to_list() if name in frame.columns else [None] * len(frame)) + [None] * missing
+
+    return Catalogue(
+        titles=[str(title or "") for title in column("title")],
+        category_paths=[tuple(path) if isinstance(path, list) else () for path in column("category_path")],
+        brands=[str(brand or "") for brand in column("brand")],
+        price=np.array([np.nan if price is None else price for price in column("price")], dtype=np.float32),
+    )

@@ -1,0 +1,120 @@
+"""Fixed questions that models are compared by: what is in the next basket after a moment."""
+
+import datetime as dt
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.dataset import Dataset
+
+COMPLETE_JOURNEY_SPLIT = dt.datetime(2017, 12, 4, 5, tzinfo=dt.UTC)
+"""Midnight of 2017-12-04 in New York."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Visitors with the items of their next basket.
+
+    Attributes
+    ----------
+    train : Dataset
+        Kept rows before the split: all that a model may read.
+    kept : NDArray[np.bool_] of shape (n_items,)
+        Items that are asked for; every one of them is a candidate.
+    visitor : NDArray[np.uint32] of shape (n,)
+        Visitors asked about, ascending.
+    offsets : NDArray[np.int64] of shape (n + 1,)
+        Visitor `i` buys `target[offsets[i]:offsets[i + 1]]`.
+    target : NDArray[np.uint32]
+    explore : bool
+        Whether only items count that the visitor did not buy before; a visitor may then have no target.
+    """
+
+    train: Dataset
+    kept: NDArray[np.bool_]
+    visitor: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+    target: NDArray[np.uint32]
+    explore: bool = False
+
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """Position in `visitor` of every entry of `target`."""
+        return np.repeat(np.arange(len(self.visitor)), np.diff(self.offsets))
+
+    def explore_only(self) -> "Task":
+        """Return the same question about items the visitor has not bought before."""
+        owner = self.owner
+        bought = np.unique(pair(self.train, self.train.visitor, self.train.item))
+        new = ~np.isin(pair(self.train, self.visitor[owner], self.target), bought)
+        size = np.bincount(owner[new], minlength=len(self.visitor))
+        return replace(self, offsets=_offsets(size), target=self.target[new], explore=True)
+
+
+@dataclass(frozen=True)
+class NextBasket:
+    """Next basket after a moment; the defaults drop what is no article of Complete Journey's shop.
+
+    Parameters
+    ----------
+    split_ms : int
+        Models see what is before; the target is the first basket from here on that is large enough.
+    until_ms : int, optional
+        Baskets from here on are no target.
+    dropped_departments, dropped_categories : tuple[str, ...]
+        First and second levels of category paths that are services, not articles.
+    min_buyers : int
+        An item counts if so many visitors bought it before the split.
+    min_baskets : int
+        A visitor is asked about with so many baskets before the split.
+    min_target : int
+        Least kept items of the target basket.
+    """
+
+    split_ms: int
+    until_ms: int | None = None
+    dropped_departments: tuple[str, ...] = ("FUEL", "COUPON", "MISCELLANEOUS")
+    dropped_categories: tuple[str, ...] = ("COUPON/MISC ITEMS",)
+    min_buyers: int = 10
+    min_baskets: int = 5
+    min_target: int = 3
+
+    def task(self, dataset: Dataset) -> Task:
+        """Return the question asked of `dataset`; only its purchases count."""
+        purchases = dataset.of("purchase")
+        catalogue = dataset.catalogue
+        sold = ~(catalogue.within(self.dropped_departments, 0) | catalogue.within(self.dropped_categories, 1))
+        before = purchases.before(self.split_ms)
+        buyers = np.unique(pair(before, before.visitor, before.item)) % dataset.n_items
+        kept = sold & (np.bincount(buyers, minlength=dataset.n_items) >= self.min_buyers)
+        train = before.where(kept[before.item])
+        baskets = np.unique(train.visitor.astype(np.int64) << 32 | train.basket) >> 32
+        asked = np.bincount(baskets, minlength=dataset.n_visitors) >= self.min_baskets
+
+        after = purchases.since(self.split_ms)
+        if self.until_ms is not None:
+            after = after.before(self.until_ms)
+        after = after.where(kept[after.item] & asked[after.visitor])
+        visitor, item = _first_baskets(after, self.min_target)
+        shopper, size = np.unique(visitor, return_counts=True)
+        return Task(train, kept, shopper, _offsets(size), item)
+
+
+def pair(dataset: Dataset, visitor: NDArray[np.uint32], item: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Return one number for each visitor and item."""
+    return visitor.astype(np.int64) * dataset.n_items + item
+
+
+def _first_baskets(rows: Dataset, min_lines: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return visitor and item of the distinct lines of each visitor's first basket with `min_lines` items."""
+    lines = np.unique(np.stack([rows.visitor, rows.basket, rows.item], axis=1), axis=0)
+    baskets, size = np.unique(lines[:, 1], return_counts=True)
+    lines = lines[np.isin(lines[:, 1], baskets[size >= min_lines])]
+    _, first = np.unique(lines[:, 0], return_index=True)
+    lines = lines[np.isin(lines[:, 1], lines[first, 1])]
+    return lines[:, 0], lines[:, 2]
+
+
+def _offsets(size: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
