@@ -49,6 +49,9 @@ py-test: .venv/dev.stamp ## Run the Python tests and doctests (ARGS="-k name" ch
 protos: .venv/dev.stamp ## Write the Python stubs of proto/ into shopkeeper/v1
 	$(UV) run --quiet --no-project --with grpcio-tools==1.75.1 --with mypy-protobuf==5.1.0 python proto/generate.py
 
+release-contract: .venv/dev.stamp ## Keep the contract as released; later changes may not break it
+	cd proto && ../$(BIN)/buf build --output released.binpb
+
 lock: .venv/dev.stamp ## Resolve the newest dependencies into constraints.txt and Cargo.lock
 	$(UV) pip compile --quiet --upgrade --universal --no-header --no-annotate --python-version 3.11 --all-extras --group dev --group protos pyproject.toml --output-file constraints.txt
 	cargo update

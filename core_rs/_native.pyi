@@ -202,3 +202,54 @@ def event_columns(records: Sequence[tuple[int, int, bytes]]) -> dict[str, list[s
     attribution_token. Number columns are arrays: log_offset, line, time_ms, quantity, position (int64), price (float64, NaN if none).
     A SEARCH event gives one row with an empty item_id.
     """
+
+def item_neighbours(
+    rows: NDArray[np.uint32],
+    items: NDArray[np.uint32],
+    shape: tuple[int, int],
+    *,
+    measure: str,
+    k: int,
+    shrink: float,
+    weights: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
+    """Return offsets, neighbours and scores of each item's `k` nearest items by common rows (visitors or baskets).
+
+    `shape` is (rows, items). `measure` is cosine, tf_idf, lift, jaccard or conditional; only the first two take weights.
+    Without weights a repeated pair counts once, with weights they are added. ValueError names the row at fault.
+    """
+
+def sequence_neighbours(
+    sequence: NDArray[np.uint32],
+    items: NDArray[np.uint32],
+    time_ms: NDArray[np.int64],
+    n_items: int,
+    *,
+    window: int,
+    directed: bool,
+    k: int,
+    half_life_ms: int,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
+    """Return offsets, items and scores of each item's `k` best sequential rules; rows are sorted by sequence, then time.
+
+    A pair weighs 1 / distance, halved with every `half_life_ms` (0: never) of its age before the newest row.
+    """
+
+def next_baskets(
+    visitors: NDArray[np.uint32],
+    baskets: NDArray[np.uint32],
+    items: NDArray[np.uint32],
+    shape: tuple[int, int],
+    *,
+    n_groups: int,
+    within: float,
+    across: float,
+    neighbours: int,
+    alpha: float,
+    length: int,
+    only_new: bool = False,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
+    """Return offsets, items and scores of each visitor's next basket; rows are sorted by visitor, time, basket.
+
+    `shape` is (visitors, items). `only_new` leaves out what the visitor has bought.
+    """

@@ -17,11 +17,12 @@ def main(
     workers: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    status: int | str
     try:
-        settings = load_settings(config, {"data_dir": data_dir, "listen.port": port, "listen.workers": workers})
-    except SettingsError as error:
-        sys.exit(str(error))
-    sys.exit(serve(settings))
+        status = serve(load_settings(config, {"data_dir": data_dir, "listen.port": port, "listen.workers": workers}))
+    except (SettingsError, OSError) as error:
+        status = str(error)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

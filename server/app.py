@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import os
 import secrets
 import signal
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -18,14 +18,14 @@ from prometheus_client import start_http_server
 
 from core_rs import Engine
 from server import telemetry
-from server.adapters.sqlite_log import SqliteLog
+from server.adapters.sqlite_log import open_log
 from server.bundles import BundleStore
 from server.clock import clock_of
 from server.defaults import add_placements
 from server.health import Health
 from server.interceptors import Guard
 from server.models import Models
-from server.ports import EventLog, EventStore
+from server.ports import EventLog
 from server.rpc import Service, handler_of
 from server.services.catalog import CatalogService
 from server.services.events import EventService
@@ -35,7 +35,6 @@ from server.services.profiles import ProfileService
 from server.services.recommendations import RecommendationService
 from server.settings import Settings
 from server.workers.replica import Replica
-from server.workers.sink import Sink
 from server.workers.supervisor import Child, reserve_port, supervise
 
 _GRACE_S: Final = 20.0
@@ -158,14 +157,6 @@ class App:
         telemetry.BUNDLE_AGE_SECONDS.set_function(lambda: self._models.age_s(self._clock.now_ms()))
 
 
-def open_log(settings: Settings) -> SqliteLog:
-    """Return the log of the settings."""
-    log = settings.log
-    return SqliteLog(
-        settings.log_path, commit_wait_ms=log.commit_wait_ms, group_rows=log.group_rows, queue_rows=log.queue_rows
-    )
-
-
 def token_key_of(settings: Settings) -> bytes:
     """Return the key that signs attribution tokens: that of the settings, else one kept in the data folder."""
     if given := settings.token_key.get_secret_value():
@@ -181,6 +172,8 @@ def token_key_of(settings: Settings) -> bytes:
 
 def serve(settings: Settings) -> int:
     """Run the replicas and the sink until a signal; return the exit status."""
+    from server.tables import run_sink  # noqa: PLC0415 - replicas need nothing of the tables
+
     telemetry.configure_logging(settings.log_level)
     with reserve_port(settings.listen) as port:
         listen = settings.listen.model_copy(update={"port": port})
@@ -203,24 +196,8 @@ async def _serve_replica(settings: Settings, index: int, ready: Callable[[str], 
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     app = App(settings, index=index)
-    ready(await app.start())
+    address = await app.start()
+    gc.freeze()  # what is alive now lives on: collections look at young objects only
+    ready(address)
     await stopping.wait()
     await app.stop()
-
-
-def run_sink(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Run the sink until SIGTERM."""
-    telemetry.configure_logging(settings.log_level)
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    with contextlib.closing(open_log(settings)) as log, contextlib.closing(open_store(settings)) as store:
-        store.migrate()
-        ready("sink")
-        Sink(log, store, settings.sink).run(stopping, lambda: None)
-
-
-def open_store(settings: Settings) -> EventStore:
-    """Return the table view of the settings; only one process may hold it."""
-    from server.adapters.chdb_store import ChdbStore  # noqa: PLC0415 - an extra, and 0.3 s of start-up for the sink only
-
-    return ChdbStore(settings.store_dir, consent_default=settings.privacy.consent_default)

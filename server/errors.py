@@ -32,6 +32,9 @@ from core_rs import EngineError
 from shopkeeper.v1.error_reason_pb2 import ErrorReason
 
 DOMAIN: Final = "shopkeeper"
+MAX_ID_BYTES: Final = 256
+
+_MAX_TEXT: Final = 1_000
 
 
 class Kind(Enum):
@@ -96,6 +99,20 @@ def out_of_range(field: str, message: str) -> ServiceError:
     return ServiceError("FIELD_OUT_OF_RANGE", f"`{field}` {message}", field=field)
 
 
+def checked_id(field: str, value: str) -> str:
+    """Return an id that a request names.
+
+    Raises
+    ------
+    ServiceError : FIELD_REQUIRED, FIELD_OUT_OF_RANGE
+    """
+    if not value:
+        raise required(field)
+    if (size := len(value.encode())) > MAX_ID_BYTES:
+        raise out_of_range(field, f"has {size:,} bytes; an id has at most {MAX_ID_BYTES}")
+    return value
+
+
 def is_bug(error: EngineError | ServiceError) -> bool:
     """Return whether the fault is ours, so that its text is for the log only."""
     return KINDS.get(error.reason, Kind.BUG) is Kind.BUG
@@ -107,7 +124,11 @@ def to_status(error: EngineError | ServiceError, request_id: str) -> status_pb2.
 
 
 def status(reason: str, message: str, *, request_id: str, field: str = "") -> status_pb2.Status:
-    """Return the status of a reason, with `ErrorInfo` and, where a field is named, `BadRequest`."""
+    """Return the status of a reason, with `ErrorInfo` and, where a field is named, `BadRequest`.
+
+    A status travels in headers, which have little room: text that quotes much of a request is cut.
+    """
+    message, field = message[:_MAX_TEXT], field[:_MAX_TEXT]
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"request_id": request_id})
     if field:
         info.metadata["field"] = field

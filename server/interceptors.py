@@ -18,13 +18,10 @@ from prometheus_client import Histogram
 from core_rs import EngineError
 from server import errors, telemetry
 from server.ports import LogUnavailableError
-from server.rpc import HANDLER_TYPES
+from server.rpc import HANDLER_TYPES, Context, Handler
 from server.settings import LimitSettings
 
 _log = structlog.get_logger()
-
-Handler = grpc.RpcMethodHandler[Any, Any]
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _SLOW_METHODS: Final = frozenset({"ImportEvents", "ImportItems", "PublishModel", "ActivateModel", "EraseUser"})
 _PUSHBACK_MS: Final = (100, 400)

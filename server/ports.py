@@ -3,9 +3,10 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class LogUnavailableError(Exception):
@@ -84,7 +85,10 @@ class EventLog(Protocol):
         ...
 
     def read(self, after: int, limit: int, *, bare_kinds: Collection[int] = ()) -> list[LogRecord]:
-        """Return up to `limit` records above the offset `after`, in order; `bare_kinds` come without their payload."""
+        """Return up to `limit` records above the offset `after`, in order; `bare_kinds` come without their payload.
+
+        Fewer come where their payloads are large; none only where there are none.
+        """
         ...
 
     def last_offset(self) -> int:
@@ -117,10 +121,10 @@ class EventStore(Protocol):
         """Bring the tables up to date; return the names of the migrations applied now."""
         ...
 
-    def insert(self, table: str, rows: pa.Table) -> None:
+    def insert(self, table: str, rows: "pa.Table") -> None:
         """Add rows; a row with a known key replaces the old one."""
 
-    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+    def query(self, sql: str, params: Mapping[str, object] | None = None) -> "pa.Table":
         """Return the result of `sql`, in which `{name:Type}` stands for a parameter."""
 
     def offset(self) -> int:

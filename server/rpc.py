@@ -7,13 +7,20 @@ generator where the server streams). It raises, and never sees gRPC. Methods lis
 
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-HANDLER_TYPES: Final[Mapping[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any, Any]]]] = {
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Context = grpc.aio.ServicerContext[Any, Any]
+else:  # generic in their stubs only
+    Handler = grpc.RpcMethodHandler
+    Context = grpc.aio.ServicerContext
+
+HANDLER_TYPES: Final[Mapping[tuple[bool, bool], Callable[..., Handler]]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, False): grpc.stream_unary_rpc_method_handler,
@@ -49,7 +56,7 @@ def python_name(rpc: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", rpc).lower()
 
 
-def _method_handler(service: Service, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(service: Service, method: MethodDescriptor) -> Handler:
     call = getattr(service, python_name(method.name))
 
     async def unary(request: object, _context: object) -> object:

@@ -1,9 +1,9 @@
 """The table view as processes use it: the sink's own process, and exports for trainers."""
 
-import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -12,23 +12,16 @@ from uuid import uuid4
 import structlog
 
 from server.adapters.chdb_store import ChdbStore
-from server.adapters.sqlite_log import SqliteLog
+from server.adapters.sqlite_log import open_log
 from server.ports import StoreBusyError, StoreError
 from server.settings import Settings
+from server.telemetry import configure_logging
 from server.workers.exports import answer_to, answer_wants, make_export
 from server.workers.sink import Sink
 
 _POLL_S: Final = 0.1
 
 _logger = structlog.get_logger(__name__)
-
-
-def open_log(settings: Settings) -> SqliteLog:
-    """Return the log of the deployment."""
-    log = settings.log
-    return SqliteLog(
-        settings.log_path, commit_wait_ms=log.commit_wait_ms, group_rows=log.group_rows, queue_rows=log.queue_rows
-    )
 
 
 def open_store(settings: Settings) -> ChdbStore:
@@ -47,24 +40,15 @@ def open_store(settings: Settings) -> ChdbStore:
     return store
 
 
-def run_sink(settings: Settings) -> None:
-    """Keep the tables up to date and answer wishes for exports, until SIGTERM or the end of the parent process.
-
-    SIGINT is left to the parent: Ctrl-C reaches both, and the sink writes what the server commits last.
-    """
+def run_sink(settings: Settings, ready: Callable[[str], object]) -> None:
+    """Keep the tables up to date and answer wishes for exports, until SIGTERM; `ready` is told when they are open."""
+    configure_logging(settings.log_level)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
     with closing(open_log(settings)) as log, closing(_await_store(settings, stopping)) as store:
         sink = Sink(log, store, settings.sink)
-
-        def meanwhile() -> None:
-            answer_wants(sink, store, settings.export_dir)
-            if os.getppid() != parent:
-                stopping.set()
-
-        sink.run(stopping, meanwhile)
+        ready("sink")
+        sink.run(stopping, lambda: answer_wants(sink, store, settings.export_dir))
 
 
 def request_export(settings: Settings, timeout_s: float) -> Path:

@@ -53,6 +53,13 @@ impl Error {
         Self::new(Kind::InvalidRequest, ErrorReason::RequestMalformed, "", text)
     }
 
+    /// An event id that another event has.
+    pub fn event_id_conflict(field: impl Into<String>) -> Self {
+        let field = field.into();
+        let message = format!("`{field}` belongs to another event; give every event an id of its own");
+        Self::new(Kind::InvalidRequest, ErrorReason::EventIdConflict, field, message)
+    }
+
     /// Something named that does not exist.
     pub fn not_found(reason: ErrorReason, field: &str, id: &str) -> Self {
         Self::new(Kind::NotFound, reason, field, format!("`{field}` names `{id}`, which does not exist"))

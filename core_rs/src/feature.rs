@@ -109,13 +109,22 @@ impl<'a> Shared<'a> {
     /// Appends the row of one candidate to `out`.
     pub fn push_row(&self, candidate: &Candidate, out: &mut Vec<f32>) {
         let row = self.query.state.catalog.row(candidate.item);
-        out.extend_from_slice(&candidate.source_scores);
-        out.extend_from_slice(&self.bought_part(candidate.item));
-        out.extend_from_slice(&self.seen_part(candidate.item));
-        out.extend_from_slice(&self.item_part(candidate.item, row));
-        out.extend_from_slice(&self.visitor);
-        out.extend_from_slice(&self.cross_part(row));
-        out.extend_from_slice(&self.context);
+        let parts: [&[f32]; 7] = [
+            &candidate.source_scores,
+            &self.bought_part(candidate.item),
+            &self.seen_part(candidate.item),
+            &self.item_part(candidate.item, row),
+            &self.visitor,
+            &self.cross_part(row),
+            &self.context,
+        ];
+        let mut columns = [0.0; WIDTH];
+        let mut start = 0;
+        for part in parts {
+            columns[start..start + part.len()].copy_from_slice(part);
+            start += part.len();
+        }
+        out.extend_from_slice(&columns);
     }
 
     fn bought_part(&self, item: u32) -> [f32; BOUGHT.len()] {
@@ -156,19 +165,19 @@ impl<'a> Shared<'a> {
     }
 
     fn item_part(&self, item: u32, row: &Row) -> [f32; ITEM.len()] {
-        let (long, short, purchases) = self.query.state.popularity.kept(item);
-        let popular = (long as f32 - self.popular_age).max(FLOOR);
-        let recent = (short as f32 - self.recent_age).max(FLOOR);
+        let counts = self.query.state.popularity.counts(item);
+        let popular = (counts.long as f32 - self.popular_age).max(FLOOR);
+        let recent = (counts.short as f32 - self.recent_age).max(FLOOR);
         let known = row.price.is_finite() && row.price > 0.0;
         let age_days = (self.query.now_ms - row.release_ms) as f32 / DAY_MS as f32;
         [
             popular,
             recent,
             recent - popular,
-            (purchases as f32).ln_1p(),
+            (1.0 + counts.purchases as f32).ln(),
             if known { row.price.ln() } else { 0.0 },
             discount(row),
-            if row.release_ms > 0 { age_days.max(0.0).ln_1p() } else { 0.0 },
+            if row.release_ms > 0 { (1.0 + age_days.max(0.0)).ln() } else { 0.0 },
             if known { 1.0 } else { 0.0 },
         ]
     }

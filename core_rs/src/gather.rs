@@ -125,7 +125,7 @@ fn fill(
     let filters = [query.placement.filter.as_ref(), request.filter.as_ref()];
     let narrow = filters.into_iter().flatten().filter_map(|filter| Condition::new(filter, query.state).narrow(catalog));
     if let Some(mut list) = narrow.min_by_key(Vec::len) {
-        list.sort_by(|&a, &b| popularity.kept(b).0.total_cmp(&popularity.kept(a).0).then(a.cmp(&b)));
+        list.sort_by(|&a, &b| popularity.counts(b).long.total_cmp(&popularity.counts(a).long).then(a.cmp(&b)));
         basket.top_up(list, wanted);
     } else {
         basket.top_up(popularity.most_popular().chain(0..catalog.end()), wanted);

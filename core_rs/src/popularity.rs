@@ -17,12 +17,23 @@ pub fn event_weight(kind: EventType) -> f64 {
     }
 }
 
+/// Counts of one item, the decayed ones kept as by [`decay`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counts {
+    /// With the long half-life.
+    pub long: f64,
+    /// With the short half-life.
+    pub short: f64,
+    /// Purchases ever.
+    pub purchases: u32,
+}
+
+const NOTHING: Counts = Counts { long: decay::EMPTY, short: decay::EMPTY, purchases: 0 };
+
 /// Decayed counts of every item and the items in their order.
 #[derive(Default)]
 pub struct Popularity {
-    long: Vec<f64>,
-    short: Vec<f64>,
-    purchases: Vec<u32>,
+    counts: Vec<Counts>,
     by_long: BTreeSet<Ranked>,
     by_trend: BTreeSet<Ranked>,
 }
@@ -34,45 +45,26 @@ impl Popularity {
         if weight <= 0.0 {
             return;
         }
-        self.grow(item);
-        let index = item as usize;
-        if kind == EventType::Purchase {
-            self.purchases[index] = self.purchases[index].saturating_add(1);
-        }
-        let long = decay::add(self.long[index], decay::term(weight, time_ms, POPULAR_HALF_LIFE_DAYS));
-        let short = decay::add(self.short[index], decay::term(weight, time_ms, TREND_HALF_LIFE_DAYS));
-        self.place(item, long, short);
+        let mut counts = self.counts(item);
+        counts.purchases = counts.purchases.saturating_add(u32::from(kind == EventType::Purchase));
+        counts.long = decay::add(counts.long, decay::term(weight, time_ms, POPULAR_HALF_LIFE_DAYS));
+        counts.short = decay::add(counts.short, decay::term(weight, time_ms, TREND_HALF_LIFE_DAYS));
+        self.place(item, counts);
     }
 
-    /// Puts an item at the given kept values, e.g. those of a snapshot.
-    pub fn restore(&mut self, item: u32, long: f64, short: f64, purchases: u32) {
-        self.grow(item);
-        self.purchases[item as usize] = purchases;
-        self.place(item, long, short);
-    }
-
-    /// Kept values of an item: long, short and its purchases.
-    pub fn kept(&self, item: u32) -> (f64, f64, u32) {
-        let index = item as usize;
-        match self.long.get(index) {
-            Some(&long) => (long, self.short[index], self.purchases[index]),
-            None => (decay::EMPTY, decay::EMPTY, 0),
-        }
+    /// Counts of an item.
+    pub fn counts(&self, item: u32) -> Counts {
+        self.counts.get(item as usize).copied().unwrap_or(NOTHING)
     }
 
     /// Decayed count at `now_ms` with the long half-life.
     pub fn popular(&self, item: u32, now_ms: i64) -> f32 {
-        decay::at(self.kept(item).0, now_ms, POPULAR_HALF_LIFE_DAYS) as f32
+        decay::at(self.counts(item).long, now_ms, POPULAR_HALF_LIFE_DAYS) as f32
     }
 
     /// Decayed count at `now_ms` with the short half-life.
     pub fn recent(&self, item: u32, now_ms: i64) -> f32 {
-        decay::at(self.kept(item).1, now_ms, TREND_HALF_LIFE_DAYS) as f32
-    }
-
-    /// Purchases ever.
-    pub fn purchases(&self, item: u32) -> u32 {
-        self.kept(item).2
+        decay::at(self.counts(item).short, now_ms, TREND_HALF_LIFE_DAYS) as f32
     }
 
     /// Items by popularity, best first.
@@ -87,47 +79,39 @@ impl Popularity {
 
     /// Number of items with room for a count.
     pub fn len(&self) -> usize {
-        self.long.len()
+        self.counts.len()
     }
 
     /// Whether nothing was counted yet.
     pub fn is_empty(&self) -> bool {
-        self.long.is_empty()
+        self.counts.is_empty()
     }
 
     /// Bytes held, without the allocator's overhead.
     pub fn bytes(&self) -> usize {
-        self.long.len() * (2 * size_of::<f64>() + size_of::<u32>())
-            + (self.by_long.len() + self.by_trend.len()) * size_of::<Ranked>()
+        self.counts.len() * size_of::<Counts>() + (self.by_long.len() + self.by_trend.len()) * size_of::<Ranked>()
     }
 
-    fn grow(&mut self, item: u32) {
-        let len = item as usize + 1;
-        if self.long.len() < len {
-            self.long.resize(len, decay::EMPTY);
-            self.short.resize(len, decay::EMPTY);
-            self.purchases.resize(len, 0);
-        }
-    }
-
-    fn place(&mut self, item: u32, long: f64, short: f64) {
+    /// Sets the counts of an item, e.g. to those of a snapshot, and its places in the orders.
+    pub fn place(&mut self, item: u32, counts: Counts) {
         let index = item as usize;
-        let (old_long, old_short) = (self.long[index], self.short[index]);
-        if old_long > decay::EMPTY {
-            self.by_long.remove(&Ranked { key: old_long, item });
-            self.by_trend.remove(&Ranked { key: trend(old_long, old_short), item });
+        if self.counts.len() <= index {
+            self.counts.resize(index + 1, NOTHING);
         }
-        if long > decay::EMPTY {
-            self.by_long.insert(Ranked { key: long, item });
-            self.by_trend.insert(Ranked { key: trend(long, short), item });
+        let old = std::mem::replace(&mut self.counts[index], counts);
+        if old.long > decay::EMPTY {
+            self.by_long.remove(&Ranked { key: old.long, item });
+            self.by_trend.remove(&Ranked { key: trend(old), item });
         }
-        self.long[index] = long;
-        self.short[index] = short;
+        if counts.long > decay::EMPTY {
+            self.by_long.insert(Ranked { key: counts.long, item });
+            self.by_trend.insert(Ranked { key: trend(counts), item });
+        }
     }
 }
 
-fn trend(long: f64, short: f64) -> f64 {
-    short - 0.5 * long
+fn trend(counts: Counts) -> f64 {
+    counts.short - 0.5 * counts.long
 }
 
 /// Item in an order: greater key first, then smaller id.
@@ -167,7 +151,7 @@ mod tests {
         popularity.record(2, EventType::Purchase, NOW);
         popularity.record(1, EventType::Purchase, NOW);
         assert_eq!(popularity.most_popular().collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(popularity.purchases(3), 4);
+        assert_eq!(popularity.counts(3).purchases, 4);
         assert!((popularity.popular(1, NOW) - 1.0).abs() < 1e-6);
     }
 

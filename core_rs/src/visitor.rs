@@ -99,6 +99,15 @@ impl Visitor {
         self.ring[..self.ring_len as usize].iter()
     }
 
+    /// Takes interactions of a snapshot, newest first; those beyond the ring are dropped.
+    pub(crate) fn restore_recent(&mut self, recent: impl Iterator<Item = Interaction>) {
+        self.ring_len = 0;
+        for (slot, interaction) in self.ring.iter_mut().zip(recent) {
+            *slot = interaction;
+            self.ring_len += 1;
+        }
+    }
+
     /// Purchases of an item, if the visitor bought it.
     pub fn bought(&self, item: u32) -> Option<&Bought> {
         self.bought.binary_search_by_key(&item, |bought| bought.item).ok().map(|index| &self.bought[index])

@@ -81,8 +81,8 @@ class MemoryLog:
     def _commit(self, records: Sequence[NewRecord], time_ms: int) -> list[AppendStatus]:
         with self._lock:
             statuses = [self._store(record, time_ms) for record in records]
-            for hook in self._hooks:
-                hook(self.last_offset())
+        for hook in self._hooks:
+            hook(self.last_offset())
         return statuses
 
     def _store(self, record: NewRecord, time_ms: int) -> AppendStatus:

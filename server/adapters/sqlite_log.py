@@ -4,6 +4,7 @@ One writer thread a process commits what waits as one group, with one fsync, and
 """
 
 import asyncio
+import fcntl
 import sqlite3
 import threading
 import time
@@ -18,12 +19,15 @@ from typing import Final, NamedTuple
 import structlog
 
 from server.ports import AppendStatus, LogRecord, LogUnavailableError, NewRecord
+from server.settings import Settings
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION, RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE
 
 BUSY_S: Final = 5.0
 """Seconds to wait for another process that commits."""
 LATER_WAIT_S: Final = 0.05
 """Seconds that records nobody waits for hope for company, so that the disk is free for the others."""
+READ_BYTES: Final = 64 * 1_048_576
+"""Payload after which a read returns what it has, so that a few large records do not fill the memory."""
 
 _SCHEMA: Final = """
 BEGIN IMMEDIATE;
@@ -162,7 +166,7 @@ class SqliteLog:
             f"DELETE FROM records WHERE key = ? AND key != '' AND kind IN ({_marks(_ERASED_KINDS)}) "  # noqa: S608
             'AND "offset" < (SELECT max("offset") FROM records WHERE key = ? AND key != \'\' AND kind = ?)'
         )
-        with self._translated(), closing(_connect(self._path)) as connection:
+        with self._translated(), self._turn(), closing(_connect(self._path)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             count = connection.execute(sql, (key, *_ERASED_KINDS, key, RECORD_KIND_ERASURE)).rowcount
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -221,9 +225,9 @@ class SqliteLog:
         return calls, later
 
     def _commit(self, calls: list[_Call], later: list[_Row]) -> None:
-        rows = [row for call in calls for row in call.rows] + later
+        rows = [*later, *(row for call in calls for row in call.rows)]
         try:
-            with self._translated():
+            with self._translated(), self._turn():
                 statuses, offset = self._write(rows)
         except Exception as error:
             _logger.exception("log_unavailable", path=str(self._path), record_count=len(rows))
@@ -233,9 +237,16 @@ class SqliteLog:
                 call.done.set_exception(error)
             return
         self._run_hooks(offset)
-        taken = iter(statuses)
+        taken = iter(statuses[len(later) :])
         for call in calls:
             call.done.set_result(list(islice(taken, len(call.rows))))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait in line with the other processes: SQLite's own wait is a backoff, which starves some of them."""
+        with self._path.with_suffix(".lock").open("w") as line:
+            fcntl.flock(line, fcntl.LOCK_EX)
+            yield
 
     def _write(self, rows: list[_Row]) -> tuple[list[AppendStatus], int]:
         if self._connection is None:
@@ -269,8 +280,13 @@ class SqliteLog:
             self._connection = None
 
     def _select(self, sql: str, params: Sequence[object]) -> list[LogRecord]:
-        with self._translated(), self._reading:
-            return list(map(LogRecord._make, self._reader.execute(sql, params)))
+        records: list[LogRecord] = []
+        byte_count = 0
+        with self._translated(), self._reading, closing(self._reader.execute(sql, params)) as cursor:
+            while byte_count < READ_BYTES and (chunk := list(map(LogRecord._make, cursor.fetchmany(1_000)))):
+                records += chunk
+                byte_count += sum(len(record.payload) for record in chunk)
+        return records
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -280,6 +296,14 @@ class SqliteLog:
             name = getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN")
             fix = next((fix for code, fix in _FIXES.items() if name.startswith(code)), "look at the disk, then retry")
             raise LogUnavailableError(f"log {self._path} cannot be used ({error}); {fix}") from error
+
+
+def open_log(settings: Settings) -> SqliteLog:
+    """Return the log of the deployment."""
+    log = settings.log
+    return SqliteLog(
+        settings.log_path, commit_wait_ms=log.commit_wait_ms, group_rows=log.group_rows, queue_rows=log.queue_rows
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

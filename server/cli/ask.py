@@ -14,7 +14,9 @@ from shopkeeper.v1 import recommendation_service_pb2 as pb
 
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Id of the customer.")]
 PlacementOption = Annotated[str, typer.Option("--placement", "-p", help="Place to fill.")]
-CountOption = Annotated[int, typer.Option("--count", "-k", min=0, max=500, help="Items wanted; 0: as the placement says.")]
+CountOption = Annotated[
+    int, typer.Option("--count", "-k", min=0, max=500, help="Items wanted; 0: as the placement says.")
+]
 AnchorOption = Annotated[list[str] | None, typer.Option("--item", help="Item the slate belongs to; may be repeated.")]
 CartOption = Annotated[list[str] | None, typer.Option("--cart", help="Item in the cart; may be repeated.")]
 CategoryOption = Annotated[list[str] | None, typer.Option("--category", help="Only this category; may be repeated.")]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from server.adapters.sqlite_log import SqliteLog
 from server.cli.deployment import ConfigOption, DataDirOption, existing_log, settings_of, writable_log
-from server.cli.output import CliError, JsonFlag, handled, note, result
+from server.cli.output import EXIT_CODES, CliError, JsonFlag, handled, note, result
 from server.importing.complete_journey import import_complete_journey
 from server.importing.files import Kind, Options, import_file
 from server.importing.report import ImportReport
@@ -36,7 +36,7 @@ CurrencyOption = Annotated[str, typer.Option(help="ISO 4217 code of the prices."
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Check and count, but store nothing.")]
 
 
-@imports.command("events")
+@imports.command("events", epilog=EXIT_CODES)
 @handled
 def import_events(
     file: FileArgument,
@@ -48,15 +48,16 @@ def import_events(
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Import events: user_id, item_id, event_type, timestamp; optional price, quantity, session_id, store_id, query, order_id.
+    """Import events: user_id, item_id, event_type, timestamp.
 
-    Rows of one order_id become one event. A second import of the same rows changes nothing.
+    Optional are price, quantity, session_id, store_id, query and order_id. Rows of one order_id become one event.
+    A second import of the same rows changes nothing.
     """
     options = {"event_type": event_type, "currency": currency, "dry_run": dry_run}
     _import(file, "events", column_map, options, (config, data_dir, json))
 
 
-@imports.command("items")
+@imports.command("items", epilog=EXIT_CODES)
 @handled
 def import_items(
     file: FileArgument,
@@ -67,14 +68,15 @@ def import_items(
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Import items: item_id; optional title, category_path (A > B), brand, price, sale_price, available, stock_quantity, ….
+    """Import items: item_id.
 
-    Also release_time, image_uri, uri, and attribute.NAME for further properties (values divided by |).
+    Optional are title, category_path (A > B), brand, price, sale_price, available, stock_quantity, release_time,
+    image_uri, uri, and attribute.NAME for further properties (values divided by |).
     """
     _import(file, "items", column_map, {"currency": currency, "dry_run": dry_run}, (config, data_dir, json))
 
 
-@imports.command("profiles")
+@imports.command("profiles", epilog=EXIT_CODES)
 @handled
 def import_profiles(
     file: FileArgument,
@@ -88,10 +90,12 @@ def import_profiles(
     _import(file, "profiles", column_map, {"dry_run": dry_run}, (config, data_dir, json))
 
 
-@imports.command("complete-journey")
+@imports.command("complete-journey", epilog=EXIT_CODES)
 @handled
 def import_journey(
-    since: Annotated[datetime | None, typer.Option(help="First day of purchases, New York time; items are known.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="First day of purchases, New York time; items are known.")
+    ] = None,
     until: Annotated[datetime | None, typer.Option(help="First day left out, New York time.")] = None,
     dry_run: DryRunFlag = False,
     config: ConfigOption = None,
@@ -114,7 +118,7 @@ def export(config: ConfigOption = None, data_dir: DataDirOption = None, json: Js
     result({"folder": str(folder)}, str(folder), as_json=json)
 
 
-@events.command("tail")
+@events.command("tail", epilog=EXIT_CODES)
 @handled
 def tail(
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=_TAIL_RECORDS, help="Events to show.")] = 10,

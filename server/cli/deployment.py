@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from server.adapters.sqlite_log import SqliteLog
+from server.adapters.sqlite_log import SqliteLog, open_log
 from server.cli.output import CliError, Exit
 from server.settings import Settings, load_settings
-from server.tables import open_log
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
-DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the log, the tables and the bundles.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of the log, the tables and the bundles.")
+]
 
 
 def settings_of(config: Path | None, data_dir: Path | None, **overrides: object) -> Settings:

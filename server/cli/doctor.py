@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import platform
 import shutil
 import socket
 import sqlite3
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server.cli.remote import is_serving
 from server.settings import Settings, SettingsError, load_settings
 
 _LOW_DISK_BYTES = 1 << 30
@@ -45,10 +46,7 @@ def examine(config: Path | None, data_dir: Path | None) -> list[Row]:
 
 
 def _python() -> Row:
-    found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info >= (3, 11):
-        return Row("python", "ok", found)
-    return Row("python", "fail", f"{found} is too old", "install Python 3.11 or newer")
+    return Row("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
 def _engine() -> Row:
@@ -97,7 +95,9 @@ def _log(settings: Settings) -> Row:
 
 
 def _snapshot(settings: Settings) -> Row:
-    files = [path for path in settings.snapshot_dir.glob("*") if path.is_file()] if settings.snapshot_dir.is_dir() else []
+    files = (
+        [path for path in settings.snapshot_dir.glob("*") if path.is_file()] if settings.snapshot_dir.is_dir() else []
+    )
     if not files:
         return Row("snapshot", "warn", "none; the next start reads the whole log", "`shopkeeper serve` keeps them")
     newest = max(files, key=lambda path: path.stat().st_mtime)
@@ -116,7 +116,9 @@ def _store(settings: Settings) -> Row:
 
     try:
         with closing(open_store(settings)) as store:
-            return Row("store", "ok", "ClickHouse {}.{} in process, offset {:,}".format(*store.version(), store.offset()))
+            return Row(
+                "store", "ok", "ClickHouse {}.{} in process, offset {:,}".format(*store.version(), store.offset())
+            )
     except StoreBusyError as error:
         return Row("store", "ok", str(error))
     except StoreError as error:
@@ -146,10 +148,9 @@ def _port(settings: Settings) -> Row:
     except OSError:
         return Row("port", "ok", f"{target} is free")
     try:
-        with grpc.insecure_channel(target) as channel:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=_CHECK_S)
+        ready = is_serving(target, _CHECK_S)
     except grpc.RpcError:
         return Row("port", "warn", f"{target} is taken by another program", "`shopkeeper serve --port N`")
-    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+    if ready:
         return Row("port", "ok", f"a server answers at {target}")
     return Row("port", "warn", f"the server at {target} is not ready", "wait for it, or look at its log")

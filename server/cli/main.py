@@ -13,24 +13,24 @@ app = typer.Typer(
     help="Personalization engine of a shop: events in, decisions out. Start with `shopkeeper demo`.",
     epilog=EXIT_CODES,
 )
-app.command(epilog=EXIT_CODES)(demo.demo)
-app.command(epilog=EXIT_CODES)(running.serve)
-app.add_typer(data.imports, name="import", epilog=EXIT_CODES)
-app.command(epilog=EXIT_CODES)(data.export)
-app.command(epilog=EXIT_CODES)(models.train)
-app.command(epilog=EXIT_CODES)(models.evaluate)
-app.command(epilog=EXIT_CODES)(models.publish)
-app.command(epilog=EXIT_CODES)(models.activate)
-app.command(epilog=EXIT_CODES)(models.rollback)
-app.command(epilog=EXIT_CODES)(ask.recommend)
-app.command(epilog=EXIT_CODES)(ask.explain)
-app.add_typer(data.events, name="events", epilog=EXIT_CODES)
-app.command(epilog=EXIT_CODES)(running.doctor)
+
+_PANELS = {
+    "Start": (demo.demo, running.serve),
+    "Models": (models.train, models.evaluate, models.publish, models.activate, models.rollback),
+    "Ask a running server": (ask.recommend, ask.explain),
+    "Look after it": (running.doctor, running.version),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(epilog=EXIT_CODES, rich_help_panel=panel)(command)
+app.add_typer(data.imports, name="import", epilog=EXIT_CODES, rich_help_panel="Data")
+app.add_typer(data.events, name="events", epilog=EXIT_CODES, rich_help_panel="Data")
+app.command(epilog=EXIT_CODES, rich_help_panel="Data")(data.export)
 app.command(
     epilog=EXIT_CODES,
+    rich_help_panel="Look after it",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )(running.bench)
-app.command(epilog=EXIT_CODES)(running.version)
 
 
 def main() -> None:

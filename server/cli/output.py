@@ -14,10 +14,9 @@ from rich.console import Console, RenderableType
 from server.importing.report import ImportFault
 from server.ports import LogUnavailableError, StoreError
 from server.settings import SettingsError
+from shopkeeper.calls import call_error
 
-EXIT_CODES = (
-    "Exit codes: 0 ok · 1 failed · 2 usage · 3 settings · 4 dependency down · 5 gate not passed."
-)
+EXIT_CODES = "Exit codes: 0 ok · 1 failed · 2 usage · 3 settings · 4 dependency down · 5 gate not passed."
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 
 _WIDTH = 140
@@ -70,7 +69,7 @@ def progress_console() -> Console:
 
 def note(text: str) -> None:
     """Print a line of progress on standard error."""
-    progress_console().print(text, highlight=False, markup=False)
+    progress_console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def result(data: Mapping[str, Any], shown: RenderableType, *, as_json: bool) -> None:
@@ -117,7 +116,9 @@ def as_cli_error(fault: Exception) -> CliError:
                 code=Exit.CONFIG,
             )
         case LogUnavailableError():
-            return CliError("The log is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY)
+            return CliError(
+                "The log is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY
+            )
         case StoreError():
             return CliError(
                 "The table view is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY
@@ -127,23 +128,24 @@ def as_cli_error(fault: Exception) -> CliError:
     raise fault
 
 
+_CALLS: Mapping[str, tuple[str, str, Exit]] = {
+    "BUNDLE_REJECTED": ("The bundle did not pass.", "mend what it names, then `shopkeeper train` again", Exit.GATE),
+    "MODEL_NOT_FOUND": ("The server has no such bundle.", "`shopkeeper publish VERSION`", Exit.FAILED),
+    "NO_PREVIOUS_MODEL": ("There is no bundle to go back to.", "`shopkeeper activate VERSION`", Exit.FAILED),
+    "LOG_UNAVAILABLE": ("The server cannot write its log.", "`shopkeeper doctor`", Exit.DEPENDENCY),
+}
+
+
 def _of_call(fault: grpc.RpcError) -> CliError:
-    call = cast("grpc.Call", fault)
-    status, details = call.code(), call.details() or ""
-    match status:
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
-            return CliError(
-                "The server does not answer.",
-                why=details,
-                then="start one with `shopkeeper serve`, or name it with `--address HOST:PORT`",
-                code=Exit.DEPENDENCY,
-            )
-        case grpc.StatusCode.FAILED_PRECONDITION:
-            return CliError("The server refused.", why=details, then="mend what it names and retry", code=Exit.GATE)
-        case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.INVALID_ARGUMENT:
-            return CliError("The server refused the request.", why=details, then="mend what it names and retry")
-        case _:
-            return CliError(f"The call failed with {status.name}.", why=details, then="`shopkeeper doctor`")
+    error = call_error(fault)
+    why = fault.details() if isinstance(fault, grpc.Call) else str(fault)
+    if error.is_away:
+        what = "The server does not answer."
+        then, code = "start one with `shopkeeper serve`, or name it with `--address HOST:PORT`", Exit.DEPENDENCY
+    else:
+        other = (f"The server refused: {error.reason or error.status.name}.", "mend what it names", Exit.FAILED)
+        what, then, code = _CALLS.get(error.reason, other)
+    return CliError(what, why=why or "", then=then, code=code)
 
 
 def _print_error(error: CliError, *, as_json: bool) -> None:
@@ -152,10 +154,10 @@ def _print_error(error: CliError, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({"error": fault}) + "\n")
         return
     out = progress_console()
-    out.print(f"[bold red]error[/] {_plain(error.what)}", highlight=False)
+    out.print(f"[bold red]error[/] {_plain(error.what)}", highlight=False, soft_wrap=True)
     if error.why:
-        out.print(f"  [dim]why [/] {_plain(error.why)}", highlight=False)
-    out.print(f"  [dim]next[/] {_plain(error.then)}", highlight=False)
+        out.print(f"  [dim]why [/] {_plain(error.why)}", highlight=False, soft_wrap=True)
+    out.print(f"  [dim]next[/] {_plain(error.then)}", highlight=False, soft_wrap=True)
 
 
 def _plain(text: str) -> str:

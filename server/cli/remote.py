@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import grpc
 import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.table import Table
 
+from shopkeeper.calls import CHANNEL_OPTIONS
 from shopkeeper.v1 import catalog_service_pb2, item_pb2
 from shopkeeper.v1 import recommendation_service_pb2 as recommendation_pb
 from shopkeeper.v1.catalog_service_pb2_grpc import CatalogServiceStub
@@ -40,15 +42,24 @@ class Remote:
     def slate_rows(self, slate: recommendation_pb.Slate) -> list[dict[str, Any]]:
         """Return a slate as rows that people can read."""
         items = self.items(
-            [item.item_id for item in slate.items] + [item.because_item_id for item in slate.items if item.because_item_id]
+            [item.item_id for item in slate.items]
+            + [item.because_item_id for item in slate.items if item.because_item_id]
         )
         return [_row(position, shown, items) for position, shown in enumerate(slate.items, 1)]
+
+
+def is_serving(address: str, timeout_s: float) -> bool:
+    """Return whether the server at `address` says that it can work; grpc.RpcError where none answers."""
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Remote]:
     """Give the server at `address`; faults of calls are grpc.RpcError."""
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, CHANNEL_OPTIONS) as channel:
         yield Remote(channel)
 
 
@@ -67,9 +78,7 @@ def slate_table(title: str, rows: Iterable[dict[str, Any]]) -> Table:
     return table
 
 
-def _row(
-    position: int, shown: recommendation_pb.RecommendedItem, items: dict[str, item_pb2.Item]
-) -> dict[str, Any]:
+def _row(position: int, shown: recommendation_pb.RecommendedItem, items: dict[str, item_pb2.Item]) -> dict[str, Any]:
     item = items.get(shown.item_id, item_pb2.Item())
     because = items.get(shown.because_item_id)
     return {

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server.cli.remote import is_serving
 from server.ports import LogUnavailableError
 from server.settings import ENV_PREFIX
 
@@ -67,17 +67,11 @@ def free_port(wanted: int) -> int:
 
 def _await_answer(child: subprocess.Popen[bytes], address: str, log: Path) -> None:
     deadline = time.monotonic() + _START_S
-    with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while time.monotonic() < deadline and child.poll() is None:
-            try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
-            except grpc.RpcError:
-                time.sleep(0.1)
-                continue
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+    while time.monotonic() < deadline and child.poll() is None:
+        with suppress(grpc.RpcError):
+            if is_serving(address, timeout_s=1.0):
                 return
-            time.sleep(0.1)
+        time.sleep(0.1)
     ended = child.poll()
     state = f"ended with status {ended}" if ended is not None else f"does not answer after {_START_S:.0f} s"
     raise LogUnavailableError(f"the server at {address} {state}; {log} says why")

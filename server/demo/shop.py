@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,20 @@ from typing import Any
 import polars as pl
 
 import core_rs
+from server.adapters.sqlite_log import open_log
 from server.importing import complete_journey, writing
 from server.importing.complete_journey import SPLIT, data_files, held_out_lines, import_complete_journey
 from server.importing.report import ImportFault
+from server.lockfile import FileLock, LockHeldError
+from server.ports import LogRecord
 from server.settings import Settings
-from server.tables import open_log, request_export
+from server.tables import request_export
+from shopkeeper.v1.record_pb2 import RecordKind
 
 HELD_OUT_FILE = "held_out.parquet"
 """Event lines from the split on, with the columns of `events.parquet`: what the models must foresee."""
 
+_CHANGES = frozenset(RecordKind.values()) - {RecordKind.RECORD_KIND_DECISION, RecordKind.RECORD_KIND_ACTIVATION}
 _STATE_FILE = "demo.json"
 _EXPORT_S = 600.0
 
@@ -33,6 +39,8 @@ class State:
     ----------
     import_hash, train_hash : str
         Inputs of what was done; empty before.
+    import_offset : int
+        Last record of the import.
     export : str
         Folder of the export.
     trained : dict[str, Any]
@@ -40,6 +48,7 @@ class State:
     """
 
     import_hash: str = ""
+    import_offset: int = 0
     train_hash: str = ""
     export: str = ""
     trained: dict[str, Any] = field(default_factory=dict)
@@ -56,7 +65,7 @@ class DemoShop:
     Raises
     ------
     ImportFault
-        When the folder holds something else.
+        When the folder holds something else, or a server runs on it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -66,6 +75,13 @@ class DemoShop:
             raise ImportFault(
                 f"{settings.data_dir} holds a log that is not the demo's.", "Name another folder with `--data-dir`."
             )
+        try:
+            FileLock(settings.store_dir.with_suffix(".lock")).release()
+        except LockHeldError as held:
+            raise ImportFault(
+                f"A server runs on {settings.data_dir} (process {held.owner}).",
+                "Stop it, or name another `--data-dir`.",
+            ) from held
         stored = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
         self.state = State(**stored)
 
@@ -75,20 +91,21 @@ class DemoShop:
         return Path(self.state.export)
 
     def import_shop(self) -> bool:
-        """Bring the data up to the split into the log; return whether there was anything to do."""
+        """Bring the data up to the split into the log; return whether there was anything to do.
+
+        A shop that was changed since, by events or documents, begins anew: its measures would no longer compare.
+        """
         wanted = _hash([*data_files(), Path(complete_journey.__file__), Path(writing.__file__)])
-        if self.state.import_hash == wanted:
+        if self.state.import_hash == wanted and not self._changed():
             return False
         if self.settings.data_dir.exists():
             shutil.rmtree(self.settings.data_dir)
         self.settings.data_dir.mkdir(parents=True)
         self.state = State()
         self._save()
-        log = open_log(self.settings)
-        try:
+        with closing(open_log(self.settings)) as log:
             import_complete_journey(log, until=SPLIT)
-        finally:
-            log.close()
+            self.state.import_offset = log.last_offset()
         self.state.import_hash = wanted
         self._save()
         return True
@@ -114,6 +131,15 @@ class DemoShop:
         self.state.train_hash = self._train_hash(seed)
         self._save()
 
+    def _changed(self) -> bool:
+        after = self.state.import_offset
+        with closing(open_log(self.settings)) as log:
+            while records := log.read(after, writing.GROUP, bare_kinds=RecordKind.values()):
+                after = records[-1].offset
+                if any(record.kind in _CHANGES and not _is_default(record) for record in records):
+                    return True
+        return False
+
     def _train_hash(self, seed: int) -> str:
         spec = importlib.util.find_spec("trainers")
         folders = (spec.submodule_search_locations if spec else None) or []
@@ -124,6 +150,11 @@ class DemoShop:
         beside = self._path.with_suffix(".part")
         beside.write_text(json.dumps(vars(self.state), indent=2) + "\n", encoding="utf-8")
         beside.replace(self._path)
+
+
+def _is_default(record: LogRecord) -> bool:
+    """Return whether the record is one of the placements that a server writes at its first start."""
+    return record.kind == RecordKind.RECORD_KIND_DOCUMENT and bool(record.record_id)
 
 
 def _hash(files: Iterable[Path], text: str = "") -> str:

@@ -1,6 +1,5 @@
 """What a row of events must satisfy: text in, typed columns and refusals out."""
 
-import time
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -38,6 +37,7 @@ _UNITS = (
     ("microseconds", 1e17, 1e-3),
     ("nanoseconds", float("inf"), 1e-6),
 )
+_UTC = r"\s*(Z|UTC|GMT)$"
 _NUMBER = r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$"
 _ID_BYTES, _QUERY_BYTES, _MAX_QUANTITY, _MAX_PRICE = 256, 1024, 1_000_000, 1e9
 
@@ -62,7 +62,7 @@ class TimeReading:
         """Return the reading that fits these text values: a unit by their size, or ISO 8601."""
         numbers = times.filter(times.str.contains(_NUMBER).fill_null(value=False)).cast(pl.Float64, strict=False)
         if not len(numbers):
-            zoned = times.str.contains(r"(Z|[+-]\d\d:?\d\d)$").fill_null(value=True).all()
+            zoned = times.str.replace(_UTC, "+00:00").str.contains(r"[+-]\d\d:?\d\d$").fill_null(value=True).all()
             return cls(1.0, "ISO 8601" if zoned else "ISO 8601 without a time zone, read as UTC")
         median = float(numbers.abs().median() or 0)  # type: ignore[arg-type]  # median of numbers is a number
         name, _, factor = next(unit for unit in _UNITS if median < unit[1])
@@ -70,7 +70,7 @@ class TimeReading:
 
     def milliseconds(self, column: str) -> pl.Expr:
         """Return the expression for Unix milliseconds of a text column; null where it is no time."""
-        text = pl.col(column).str.replace(" ", "T", literal=True).str.replace("Z$", "+00:00")
+        text = pl.col(column).str.replace(_UTC, "+00:00").str.replace(" ", "T", literal=True)
         number = pl.when(text.str.contains(_NUMBER)).then(text).cast(pl.Float64, strict=False).mul(self.factor).round(0)
         moments = [
             text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="ms", strict=False).dt.replace_time_zone(None),
@@ -81,9 +81,7 @@ class TimeReading:
         return pl.coalesce(number.cast(pl.Int64, strict=False), *(moment.dt.epoch("ms") for moment in moments))
 
 
-def check_events(
-    frame: pl.DataFrame, times: TimeReading, now_ms: int | None = None
-) -> tuple[pl.DataFrame, list[Rejection]]:
+def check_events(frame: pl.DataFrame, times: TimeReading, now_ms: int) -> tuple[pl.DataFrame, list[Rejection]]:
     """Return typed lines of events, and the rows that were refused.
 
     Parameters
@@ -92,15 +90,14 @@ def check_events(
         Text columns `REQUIRED` and `OPTIONAL`, and `ROW`.
     times : TimeReading
         How to read `timestamp`.
-    now_ms : int, optional
-        Present time, Unix milliseconds; defaults to the clock's.
+    now_ms : int
+        Present time, Unix milliseconds; events of more than a day later are refused.
 
     Returns
     -------
     tuple[pl.DataFrame, list[Rejection]]
         The columns of `server.importing.writing.LINES`, and the refusals.
     """
-    latest = (int(time.time() * 1000) if now_ms is None else now_ms) + _DAY_MS
     kind = pl.col("event_type").str.to_lowercase().str.replace_all(r"[\s-]+", "_").str.strip_prefix("event_type_")
     typed = frame.with_columns(
         kind.replace_strict(EVENT_TYPES, default=None, return_dtype=pl.Int32).alias("_type"),
@@ -108,16 +105,14 @@ def check_events(
         pl.col("price").cast(pl.Float64, strict=False).alias("_price"),
         pl.col("quantity").cast(pl.Float64, strict=False).alias("_quantity"),
     )
-    faults = _faults(latest)
+    faults = _faults(now_ms + _DAY_MS)
     problem = pl.coalesce(*(pl.when(bad).then(pl.lit(index)) for index, (_, _, bad) in enumerate(faults)))
     typed = typed.with_columns(problem.alias("_problem"))
     refused = typed.filter(pl.col("_problem").is_not_null())
-    rejections = [
-        Rejection(
-            row[ROW], faults[row["_problem"]][0], faults[row["_problem"]][1], str(row[faults[row["_problem"]][0]])
-        )
-        for row in refused.iter_rows(named=True)
-    ]
+    rejections = []
+    for row in refused.iter_rows(named=True):
+        name, reason, _ = faults[row["_problem"]]
+        rejections.append(Rejection(row[ROW], name, reason, str(row[name] or "")))
     return _lines(typed.filter(pl.col("_problem").is_null())), rejections
 
 
@@ -153,25 +148,25 @@ def _faults(latest: int) -> list[tuple[str, str, pl.Expr]]:
 
 
 def _lines(typed: pl.DataFrame) -> pl.DataFrame:
-    texts = ("item_id", "session_id", "store_id", "query")
+    texts = [pl.col(name).fill_null("") for name in ("item_id", "session_id", "store_id", "query")]
+    numbers = [
+        pl.col("_quantity").fill_null(1).cast(pl.Int32).alias("quantity"),
+        (pl.col("_price") * 1e6).round(0).fill_null(-1).cast(pl.Int64).alias("price_micros"),
+    ]
     ordered = pl.col("order_id").is_not_null()
-    cells = (
-        pl.col(name).cast(pl.String).fill_null("") for name in ("item_id", "_time", "_price", "_quantity", *texts[1:])
-    )
-    owner = [pl.col("user_id"), pl.col("_type").cast(pl.String)]
+    owner = [pl.col("user_id"), pl.col("_type")]
     identity = (
         pl.when(ordered)
         .then(pl.concat_str([pl.lit("order"), pl.col("order_id"), *owner], separator="\x1f"))
-        .otherwise(pl.concat_str([pl.lit("row"), *owner, *cells], separator="\x1f"))
+        .otherwise(pl.concat_str([pl.lit("row"), *owner, pl.col("_time"), *texts, *numbers], separator="\x1f"))
     )
     return typed.select(
         identity.map_batches(_event_ids, return_dtype=pl.String).alias("event_id"),
         pl.col("_type").alias("event_type"),
         pl.col("_time").alias("time_ms"),
         pl.col("user_id").alias("visitor_id"),
-        *(pl.col(name).fill_null("") for name in texts),
-        pl.col("_quantity").fill_null(1).cast(pl.Int32).alias("quantity"),
-        (pl.col("_price") * 1e6).round(0).fill_null(-1).cast(pl.Int64).alias("price_micros"),
+        *texts,
+        *numbers,
         ordered.alias("ordered"),
         pl.col(ROW),
     )

@@ -117,7 +117,7 @@ def data_files() -> list[Path]:
 
 
 def held_out_lines(since: datetime, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """Return the purchase lines from `since` on as a table with the given columns of an export; the others are empty."""
+    """Return the purchase lines from `since` on with the columns of an export, empty where the data has none."""
     sales = _sales(None).filter(pl.col("time_ms") >= _ms(since))
     lines = sales.select(
         pl.concat_str(pl.lit("cj-"), "basket_id").alias("event_id"),
@@ -132,7 +132,7 @@ def held_out_lines(since: datetime, columns: Mapping[str, pl.DataType]) -> pl.Da
         "store_id",
     )
     return lines.select(
-        (pl.col(name) if name in lines.columns else pl.lit(None)).cast(kind).alias(name)
+        (pl.col(name) if name in lines.columns else pl.lit("" if kind == pl.String else None)).cast(kind).alias(name)
         for name, kind in columns.items()
     )
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,7 @@ LIST_SEPARATOR = "\x1f"
 _T = TypeVar("_T")
 _GZIP, _PARQUET, _ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _DELIMITERS = ",;\t|"
 _BAD_ENCODING = "is not UTF-8; save the file as UTF-8"
 
@@ -116,7 +118,7 @@ def _text_start(path: Path, head: bytes) -> bytes:
 
 
 def _is_utf8(text: str) -> bool:
-    return not any("\udc80" <= character <= "\udcff" for character in text) if not text.isascii() else True
+    return text.isascii() or _ESCAPED_BYTE.search(text) is None
 
 
 def _csv(path: Path, lines: IO[str]) -> Table:

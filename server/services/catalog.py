@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 import core_rs
 from core_rs import Engine, InvalidRequestError, NotFoundError
-from server.errors import out_of_range, required
+from server.errors import checked_id, out_of_range, required
 from server.paging import page_of, token_of
 from server.ports import Clock, EventLog, NewRecord
 from shopkeeper.v1 import catalog_service_pb2 as pb
@@ -91,9 +91,7 @@ class CatalogService:
         return pb.DeleteItemResponse()
 
     def _item(self, item_id: str) -> Item:
-        if not item_id:
-            raise required("item_id")
-        return Item.FromString(self._engine.item(item_id))
+        return Item.FromString(self._engine.item(checked_id("item_id", item_id)))
 
     async def _take(
         self, items: Iterable[Item], paths: Sequence[str], set_time: Timestamp | None

@@ -6,7 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import core_rs
 from core_rs import Engine, NotFoundError
-from server.errors import ServiceError, required
+from server.errors import ServiceError, checked_id, required
 from server.paging import next_token, page_of
 from server.ports import Clock, EventLog, NewRecord
 from shopkeeper.v1 import placement_service_pb2 as pb
@@ -105,9 +105,7 @@ class PlacementService:
         return pb.DeleteControlResponse()
 
     def _read(self, access: _Access[Document], document_id: str) -> Document:
-        if not document_id:
-            raise required(access.id_field)
-        return access.parse(access.read(document_id))
+        return access.parse(access.read(checked_id(access.id_field, document_id)))
 
     async def _replace(self, access: _Access[Document], document: Document, change: DocumentChange) -> None:
         """Append a document if it is valid and nobody else changed it since it was read."""

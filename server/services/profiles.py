@@ -9,7 +9,7 @@ from typing import Final
 
 import core_rs
 from core_rs import Engine, NotFoundError
-from server.errors import required
+from server.errors import checked_id, required
 from server.ports import Clock, EventLog, LogRecord, NewRecord
 from shopkeeper.v1 import profile_service_pb2 as pb
 from shopkeeper.v1.event_pb2 import Event
@@ -52,11 +52,11 @@ class ProfileService:
 
     async def get_profile(self, request: pb.GetProfileRequest) -> pb.GetProfileResponse:
         """Return the profile with its live state."""
-        return self._known(_named(request.visitor_id))
+        return self._known(checked_id("visitor_id", request.visitor_id))
 
     async def export_user(self, request: pb.ExportUserRequest) -> AsyncIterator[pb.ExportUserResponse]:
         """Yield the profile, then every event of the visitor and of the anonymous ids that became the visitor."""
-        visitor_id = _named(request.visitor_id)
+        visitor_id = checked_id("visitor_id", request.visitor_id)
         with contextlib.suppress(NotFoundError):
             yield pb.ExportUserResponse(profile=self._known(visitor_id).profile)
         for key in await self._linked(visitor_id):
@@ -69,7 +69,7 @@ class ProfileService:
         The anonymous ids that became the visitor are erased with it. A repeat is harmless.
         """
         now_ms = self._clock.now_ms()
-        keys = await self._linked(_named(request.visitor_id))
+        keys = await self._linked(checked_id("visitor_id", request.visitor_id))
         erasures = [
             NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in keys
         ]
@@ -98,9 +98,3 @@ class ProfileService:
 
 def _take(records: Iterator[LogRecord]) -> list[LogRecord]:
     return list(islice(records, _CHUNK))
-
-
-def _named(visitor_id: str) -> str:
-    if not visitor_id:
-        raise required("visitor_id")
-    return visitor_id

@@ -16,10 +16,12 @@ from core_rs import Engine, EngineError
 from server.lockfile import FileLock, LockHeldError
 from server.ports import EventLog, LogRecord, LogUnavailableError
 from server.settings import Settings
-from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION, RECORD_KIND_UNSPECIFIED
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, RECORD_KIND_DECISION, RECORD_KIND_UNSPECIFIED
 
 CHUNK_ROWS: Final = 10_000
 """Records that are read and applied at once."""
+
+_Row = tuple[int, int, int, bytes]
 
 _logger = structlog.get_logger(__name__)
 
@@ -33,7 +35,7 @@ class Replica:
     log : log to follow
     settings : folders, times and counts
     on_lag : told how many records were missing, each time the log was looked at
-    before_apply : told of every record before the engine is
+    before_activation : told of the record of an activation after the engine has all before it, and not yet it
     """
 
     def __init__(
@@ -42,13 +44,13 @@ class Replica:
         log: EventLog,
         settings: Settings,
         on_lag: Callable[[int], None] = lambda _: None,
-        before_apply: Callable[[LogRecord], None] = lambda _: None,
+        before_activation: Callable[[LogRecord], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._log = log
         self._settings = settings
         self._on_lag = on_lag
-        self._before_apply = before_apply
+        self._before_activation = before_activation
         self._following = threading.Lock()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -105,16 +107,23 @@ class Replica:
 
     def _apply_chunk(self) -> bool:
         records = self._log.read(self._engine.offset, CHUNK_ROWS, bare_kinds=(RECORD_KIND_DECISION,))
+        waiting: list[_Row] = []
         for record in records:
-            self._before_apply(record)
-        rows = [(record.offset, record.kind, record.time_ms, record.payload) for record in records]
+            if record.kind == RECORD_KIND_ACTIVATION:
+                self._apply(waiting)
+                self._before_activation(record)
+                waiting = []
+            waiting.append((record.offset, record.kind, record.time_ms, record.payload))
+        self._apply(waiting)
+        return bool(records)
+
+    def _apply(self, rows: list[_Row]) -> None:
         try:
             self._engine.apply(rows)
         except EngineError:
             self._apply_singly(rows)
-        return len(records) == CHUNK_ROWS
 
-    def _apply_singly(self, rows: list[tuple[int, int, int, bytes]]) -> None:
+    def _apply_singly(self, rows: list[_Row]) -> None:
         for row in rows:
             try:
                 self._engine.apply([row])

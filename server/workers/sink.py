@@ -45,6 +45,10 @@ class Sink:
     log : log to follow
     store : tables to fill, up to date
     settings : size and wait of a batch
+
+    Raises
+    ------
+    StoreError : the tables belong to another log
     """
 
     def __init__(self, log: EventLog, store: EventStore, settings: SinkSettings) -> None:
@@ -52,6 +56,11 @@ class Sink:
         self._store = store
         self._settings = settings
         self._offset = store.offset()
+        if self._offset > (last := log.last_offset()):
+            raise StoreError(
+                f"the tables hold offset {self._offset} and the log ends at {last}, so they belong to another log; "
+                "move the folder of the tables away, and they are made again"
+            )
         self._bad: list[Row] = []
 
     @property
@@ -87,7 +96,7 @@ class Sink:
                 waiting = self._log.last_offset() - self._offset
                 behind_since = (behind_since or time.monotonic()) if waiting else None
                 if waiting >= self._settings.batch_rows or (behind_since and self._aged(behind_since)):
-                    self.step()
+                    self.drain()
                     behind_since = None
             except (StoreError, LogUnavailableError):
                 _logger.exception("batch_not_stored", offset=self._offset)

@@ -113,7 +113,12 @@ def reserve_port(listen: ListenSettings) -> Iterator[int]:
         return
     family, *_, address = socket.getaddrinfo(listen.address.strip("[]"), listen.port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind(address)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise OSError(
+                f"cannot listen on {listen.address}:{listen.port}: {error.strerror}; free it or set listen.port"
+            ) from error
         port = probe.getsockname()[1]
     with socket.socket(family, socket.SOCK_STREAM) as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

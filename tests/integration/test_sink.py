@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.memory_log import MemoryLog
+from server.adapters.sqlite_log import open_log
 from server.ports import NewRecord, StoreBusyError, StoreError
 from server.settings import Settings, SinkSettings, load_settings
-from server.tables import open_log, open_store, request_export, run_sink
+from server.tables import open_store, request_export, run_sink
 from server.workers import sink as module
 from server.workers.sink import Sink
 from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose, Context, Money
@@ -49,6 +50,14 @@ class Shop:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         table = self.store.query(sql)
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("nothing happened within 30 s")
 
 
 @pytest.fixture
@@ -99,12 +108,15 @@ def erasure(visitor_id: str) -> NewRecord:
 def test_event_lines_become_rows(shop: Shop) -> None:
     shop.add(event("e1", "a", "b", user_id="u", price=2.5), event("e2"))
     assert shop.sink.drain() == 2
-    columns = "event_id, line, item_id, visitor_id, anonymous_id, event_type, time_ms, quantity, price, query"
-    assert shop.rows(f"SELECT {columns} FROM events FINAL ORDER BY event_id, line") == [
+    sql = """
+    SELECT event_id, line, item_id, visitor_id, anonymous_id, event_type, time_ms, quantity, price, query
+    FROM events FINAL ORDER BY event_id, line
+    """
+    assert shop.rows(sql) == [
         ("e1", 0, "a", "u", "v", "purchase", 5, 2, 2.5, ""),
         ("e1", 1, "b", "u", "v", "purchase", 5, 2, 2.5, ""),
         ("e2", 0, "", "v", "v", "search", 5, 1, None, "cheese"),
-    ] or pytest.fail(str(shop.rows(f"SELECT {columns} FROM events FINAL ORDER BY event_id, line")))
+    ]
 
 
 def test_repeated_batch_leaves_one_copy(shop: Shop) -> None:
@@ -114,20 +126,35 @@ def test_repeated_batch_leaves_one_copy(shop: Shop) -> None:
     assert again.offset == 3
     again._offset = 0
     again.drain()
-    for table, count in (("events", 2), ("profiles", 1), ("items", 1)):
-        assert shop.rows(f"SELECT count() FROM {table} FINAL") == [(count,)]
+    counts = [f"(SELECT count() FROM {table} FINAL)" for table in ("events", "profiles", "items")]  # noqa: S608
+    assert shop.rows(f"SELECT {', '.join(counts)}") == [(2, 1, 1)]
 
 
-def test_batch_without_its_offset_is_written_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken_table", ["events", "sink_offsets"])
+def test_interrupted_batch_is_written_again(shop: Shop, monkeypatch: pytest.MonkeyPatch, broken_table: str) -> None:
+    insert = shop.store.insert
+
+    def interrupted(table: str, rows: pa.Table) -> None:
+        if table == broken_table:
+            raise KeyboardInterrupt
+        insert(table, rows)
+
     shop.add(event("e1", "a"))
     with monkeypatch.context() as patch:
-        patch.setattr(shop.store, "save_offset", lambda _: 1 // 0)
-        with pytest.raises(ZeroDivisionError):
+        patch.setattr(shop.store, "insert", interrupted)
+        with pytest.raises(KeyboardInterrupt):
             shop.sink.drain()
     assert shop.store.offset() == 0
     Sink(shop.log, shop.store, SinkSettings()).drain()
     assert shop.rows("SELECT count() FROM events FINAL") == [(1,)]
     assert shop.store.offset() == 1
+
+
+def test_tables_of_another_log_are_refused(shop: Shop) -> None:
+    shop.add(event("e1", "a"))
+    shop.sink.drain()
+    with pytest.raises(StoreError, match="hold offset 1 and the log ends at 0, so they belong to another log; move"):
+        Sink(MemoryLog(), shop.store, SinkSettings())
 
 
 def test_poison_records_are_set_aside_and_the_batch_goes_on(shop: Shop) -> None:
@@ -181,7 +208,10 @@ def test_decisions_become_one_row_a_slate(shop: Shop) -> None:
     decision = Decision(now_ms=7, response=response)
     shop.add(NewRecord(RecordKind.RECORD_KIND_DECISION, "v", "r", decision.SerializeToString()))
     shop.sink.drain()
-    sql = "SELECT request_id, time_ms, visitor_id, placement_id, item_ids, scores, propensities, reasons, degraded FROM decisions"
+    sql = """
+    SELECT request_id, time_ms, visitor_id, placement_id, item_ids, scores, propensities, reasons, degraded
+    FROM decisions
+    """
     assert shop.rows(sql) == [
         ("r", 7, "v", "home", ["a", "b"], [1.5, 1.5], [0.5, 0.5], ["buy_again", "buy_again"], ["model_missing"])
     ]
@@ -266,11 +296,8 @@ def test_run_retries_until_the_store_takes_the_batch(shop: Shop, monkeypatch: py
     thread = threading.Thread(target=sink.run, args=(stopping, lambda: None))
     thread.start()
     shop.add(event("e1", "a"))
-    for _ in range(500):
-        if sink.offset == 1:
-            break
-        time.sleep(0.01)
-    assert (sink.offset, failures) == (1, [])
+    wait_until(lambda: sink.offset == 1)
+    assert failures == []
     shop.add(event("e2", "a"))
     stopping.set()
     thread.join()
@@ -329,12 +356,9 @@ def test_export_of_owned_tables_times_out_with_the_owner(settings: Settings) -> 
 
 
 def test_sink_process_answers_exports_and_ends_by_sigterm(settings: Settings) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings,))
+    process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings, str))
     process.start()
-    for _ in range(600):
-        if (settings.store_dir / "metadata").exists():
-            break
-        time.sleep(0.05)
+    wait_until((settings.store_dir / "metadata").exists)
     fill(settings, "e1")
     folder = request_export(settings, 60)
     assert exported(folder) == ["e1"]

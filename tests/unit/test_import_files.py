@@ -46,7 +46,8 @@ def refused(report):
 
 def test_rows_become_events(run, log):
     report = run(
-        f"{HEADER},price,quantity,session_id,store_id\nu1,i1,view,{SECOND},2.5,1,s1,st1\nu2,i2,PURCHASE,{SECOND + 1},,3,,\n"
+        f"{HEADER},price,quantity,session_id,store_id\n"
+        f"u1,i1,view,{SECOND},2.5,1,s1,st1\nu2,i2,PURCHASE,{SECOND + 1},,3,,\n"
     )
     first, second = events(log)
     assert (report.rows, report.accepted, report.stored, report.rejected) == (2, 2, 2, 0)
@@ -139,6 +140,7 @@ def test_event_type_of_a_file_without_the_column(run, log):
         (f"{SECOND}000000000", "Unix nanoseconds"),
         ("2026-01-01T00:00:00Z", "ISO 8601"),
         ("2026-01-01T01:00:00+01:00", "ISO 8601"),
+        ("2026-01-01 00:00:00 UTC", "ISO 8601"),
         ("2026-01-01 00:00:00.000", "ISO 8601 without a time zone, read as UTC"),
         ("2026-01-01", "ISO 8601 without a time zone, read as UTC"),
     ],
@@ -270,6 +272,14 @@ def test_json_lines(run, log):
     report = run("\n".join([*map(json.dumps, rows), "", *broken]))
     assert {event.items[0].item_id for event in events(log)} == {"7", "i2"}
     assert [row["row"] for row in refused(report)] == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_batches_of_refused_lines_only_do_no_harm(run, log, monkeypatch, rows):
+    monkeypatch.setattr(readers, "BATCH_ROWS", rows)
+    good = json.dumps({"user_id": "u1", "item_id": "i1", "event_type": "view", "timestamp": SECOND})
+    report = run("\n".join([good, "{", "", "[]", good.replace("i1", "i\u00e9")]))
+    assert (report.rows, report.rejected, len(events(log))) == (4, 2, 2)
 
 
 def write_parquet(tmp_path, **columns):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from server.adapters import sqlite_log
 from server.adapters.memory_log import MemoryLog
 from server.adapters.sqlite_log import SqliteLog
 from server.ports import AppendStatus, EventLog, LogRecord, LogUnavailableError, NewRecord
@@ -170,6 +171,15 @@ async def test_full_queue_refuses_and_counts(tmp_path: Path) -> None:
     assert log.append_later(decisions[:2], 0)
     log.close()
     assert open_log(tmp_path / "log.sqlite").last_offset() == 2
+
+
+async def test_large_records_come_in_several_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_log, "READ_BYTES", 100)
+    log = open_log(tmp_path / "log.sqlite")
+    await log.append([event(number, payload=b"p" * 60) for number in range(1500)], 0)
+    assert [len(log.read(after, 9999)) for after in (0, 1000, 1500)] == [1000, 500, 0]
+    assert len(list(log.records_of("v"))) == 1500
+    log.close()
 
 
 async def test_closed_log_refuses(tmp_path: Path) -> None:

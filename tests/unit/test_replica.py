@@ -15,7 +15,7 @@ from server.settings import Settings, load_settings
 from server.workers import replica as module
 from server.workers.replica import Replica
 
-EVENT, DECISION, ITEM = 1, 2, 3
+EVENT, DECISION, ACTIVATION = 1, 2, 7
 
 
 class FakeEngine:
@@ -205,3 +205,19 @@ def test_two_threads_that_follow_apply_each_record_once(replica: Replica, engine
     for thread in threads:
         thread.join()
     assert engine.state == list(map(str, range(5000)))
+
+
+def test_activation_is_announced_between_its_neighbours(engine: FakeEngine, log: MemoryLog, settings: Settings) -> None:
+    told: list[tuple[bytes, list[str]]] = []
+    replica = Replica(
+        cast("Engine", engine),
+        log,
+        settings,
+        before_activation=lambda record: told.append((record.payload, list(engine.state))),
+    )
+    add(log, "a")
+    add(log, "v1", "v2", kind=ACTIVATION)
+    add(log, "b")
+    replica.follow()
+    assert told == [(b"v1", ["a"]), (b"v2", ["a", "v1"])]
+    assert engine.state == ["a", "v1", "v2", "b"]

@@ -16,28 +16,37 @@ pub fn diversify(ordered: &mut [u32], scores: &[f32], traits: &[Traits], lambda:
     if lambda >= 1.0 || pool < 2 {
         return;
     }
-    let finite = |index: u32| {
-        let score = scores[index as usize];
-        if score.is_finite() { score } else { f32::MIN }
-    };
-    let (high, low) = (finite(ordered[0]), finite(ordered[pool - 1]));
+    let (high, low) = (finite(scores[ordered[0] as usize]), finite(scores[ordered[pool - 1] as usize]));
     let range = (high - low).max(f32::MIN_POSITIVE);
+    let relevance = |index: &u32| lambda * (finite(scores[*index as usize]) - low) / range;
+    let mut relevances: Vec<f32> = ordered[..pool].iter().map(relevance).collect();
     let mut nearest = vec![0.0_f32; pool];
     for place in 0..k.min(pool) {
-        let gain = |at: usize| lambda * (finite(ordered[at]) - low) / range - (1.0 - lambda) * nearest[at];
-        let mut best = place;
-        for at in place + 1..pool {
-            if gain(at) > gain(best) {
-                best = at;
-            }
-        }
+        let best = argmax(&relevances, &nearest, lambda, place);
         ordered[place..=best].rotate_right(1);
+        relevances[place..=best].rotate_right(1);
         nearest[place..=best].rotate_right(1);
         let chosen = traits[ordered[place] as usize];
         for at in place + 1..pool {
             nearest[at] = nearest[at].max(similarity(&chosen, &traits[ordered[at] as usize]));
         }
     }
+}
+
+/// First place from `place` on with the greatest marginal relevance.
+fn argmax(relevances: &[f32], nearest: &[f32], lambda: f32, place: usize) -> usize {
+    let (mut best, mut greatest) = (place, f32::NEG_INFINITY);
+    for at in place..relevances.len() {
+        let gain = relevances[at] - (1.0 - lambda) * nearest[at];
+        if gain > greatest {
+            (best, greatest) = (at, gain);
+        }
+    }
+    best
+}
+
+fn finite(score: f32) -> f32 {
+    if score.is_finite() { score } else { f32::MIN }
 }
 
 /// Likeness of two items, 0 to 1: category counts most, then brand, then department.

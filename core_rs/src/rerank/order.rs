@@ -4,15 +4,20 @@ use super::Traits;
 
 /// Indexes of `scores`, best first.
 pub fn best_first(scores: &[f32], traits: &[Traits]) -> Vec<u32> {
-    let key = |index: u32| {
-        let score = scores[index as usize];
-        if score.is_finite() { score } else { f32::NEG_INFINITY }
-    };
-    let mut indexes: Vec<u32> = (0..scores.len() as u32).collect();
-    indexes.sort_unstable_by(|&a, &b| {
-        key(b).total_cmp(&key(a)).then_with(|| traits[a as usize].item.cmp(&traits[b as usize].item))
-    });
-    indexes
+    let key = |(index, &score): (usize, &f32)| (u64::from(descending(score)) << 32 | u64::from(traits[index].item), index);
+    let mut keys: Vec<(u64, usize)> = scores.iter().enumerate().map(key).collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|(_, index)| index as u32).collect()
+}
+
+/// Bits that sort as the scores do, greatest first and not finite last.
+fn descending(score: f32) -> u32 {
+    if !score.is_finite() {
+        return u32::MAX;
+    }
+    let bits = (score + 0.0).to_bits();
+    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    !ascending
 }
 
 #[cfg(test)]
@@ -25,5 +30,6 @@ mod tests {
             [9, 3, 5, 4, 1].map(|item| Traits { item, category: 0, department: 0, brand: 0 }).into();
         let scores = [1.0, f32::NAN, 2.0, 1.0, f32::INFINITY];
         assert_eq!(best_first(&scores, &traits), [2, 3, 0, 4, 1]);
+        assert_eq!(best_first(&[-1.0, -0.0, 0.0, -2.0, 0.5], &traits), [4, 1, 2, 0, 3]);
     }
 }

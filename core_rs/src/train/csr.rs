@@ -92,11 +92,7 @@ impl Csr {
     }
 
     /// Stable counting sort of (row, column, value) by row.
-    fn sorted(
-        entries: impl Iterator<Item = (u32, u32, f32)> + Clone,
-        n_rows: usize,
-        n_columns: usize,
-    ) -> Self {
+    fn sorted(entries: impl Iterator<Item = (u32, u32, f32)> + Clone, n_rows: usize, n_columns: usize) -> Self {
         let mut offsets = vec![0; n_rows + 1];
         for (row, _, _) in entries.clone() {
             offsets[row as usize + 1] += 1;

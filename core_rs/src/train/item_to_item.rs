@@ -64,14 +64,15 @@ pub fn neighbours(table: &Csr, options: &Options) -> Result<Lists> {
     check_positive("k", options.k)?;
     check_range("shrink", options.shrink, 0.0, f32::MAX)?;
     if !is_binary(table) && !matches!(options.measure, Measure::Cosine | Measure::TfIdf) {
-        return Err(Error::out_of_range("weights", "this measure counts rows; leave `weights` out or use cosine or tf_idf"));
+        return Err(Error::out_of_range(
+            "weights",
+            "this measure counts rows; leave `weights` out or use cosine or tf_idf",
+        ));
     }
     let (shrink, n_rows) = (options.shrink, table.n_rows() as f32);
     let shop = Shop::new(table, options.measure == Measure::TfIdf);
     Ok(match options.measure {
-        Measure::Cosine | Measure::TfIdf => {
-            shop.search(options.k, f32::sqrt, move |_, a, b| a * b + shrink)
-        }
+        Measure::Cosine | Measure::TfIdf => shop.search(options.k, f32::sqrt, move |_, a, b| a * b + shrink),
         Measure::Lift => shop.search(options.k, |a| a, move |_, a, b| a * b / n_rows + shrink),
         Measure::Jaccard => shop.search(options.k, |a| a, move |dot, a, b| a + b - dot + shrink),
         Measure::Conditional => shop.search(options.k, |a| a, move |_, a, _| a + shrink),
@@ -201,4 +202,57 @@ fn tf_idf(table: &Csr) -> Csr {
         }
     }
     weighted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(measure: Measure) -> Options {
+        Options { measure, k: 3, shrink: 0.0 }
+    }
+
+    /// Items 0 and 1 share two of four rows, item 2 lies in one row with both, item 3 in none.
+    fn table() -> Csr {
+        Csr::from_pairs(&[0, 0, 1, 1, 1, 2], &[0, 1, 0, 1, 2, 0], None, (4, 4)).expect("valid")
+    }
+
+    #[test]
+    fn measures_follow_their_formulas() {
+        let second = |measure| neighbours(&table(), &options(measure)).expect("valid").list(0).1[0];
+        assert!((second(Measure::Cosine) - 2.0 / 6.0_f32.sqrt()).abs() < 1e-6);
+        assert!((second(Measure::Jaccard) - 2.0 / 3.0).abs() < 1e-6);
+        assert!((second(Measure::Conditional) - 2.0 / 3.0).abs() < 1e-6);
+        assert!((second(Measure::Lift) - 4.0 / 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn ties_break_by_id_and_unseen_items_have_no_neighbours() {
+        let lists = neighbours(&table(), &options(Measure::Lift)).expect("valid");
+        assert_eq!(lists.list(0).0, [1, 2]);
+        assert!(lists.list(3).0.is_empty());
+    }
+
+    #[test]
+    fn threads_do_not_show() {
+        let pairs: Vec<u32> = (0..4000_u32).map(|n| n.wrapping_mul(2_654_435_761) >> 16).collect();
+        let (rows, items): (Vec<u32>, Vec<u32>) = pairs.iter().map(|n| (n % 97, n / 97 % 211)).unzip();
+        let weights: Vec<f32> = pairs.iter().map(|n| 0.1 + (n % 7) as f32).collect();
+        let table = Csr::from_pairs(&rows, &items, Some(&weights), (97, 211)).expect("valid");
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| neighbours(&table, &options(Measure::TfIdf))).expect("valid")
+        };
+        assert_eq!(on(1), on(3));
+    }
+
+    #[test]
+    fn faults_name_the_parameter() {
+        let error = neighbours(&table(), &Options { k: 0, ..options(Measure::Cosine) }).expect_err("k");
+        assert_eq!(error.field, "k");
+        let weighted = Csr::from_pairs(&[0], &[0], Some(&[2.0]), (1, 1)).expect("valid");
+        let error = neighbours(&weighted, &options(Measure::Jaccard)).expect_err("weights");
+        assert_eq!(error.field, "weights");
+        assert!("jacard".parse::<Measure>().is_err());
+    }
 }

@@ -1,0 +1,157 @@
+//! Sequential rules: what comes after, or around, each item of a history.
+//!
+//! Source: Ludewig & Jannach 2018, "Evaluation of session-based recommendation algorithms", section 3.1 (SR).
+
+use rayon::prelude::*;
+
+use super::{Lists, check_ids, check_lengths, check_positive, top::Accumulator, top::Top};
+use crate::error::{Error, Result};
+
+/// Hyper-parameters of [`rules`].
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Furthest distance between two items of a rule, in steps of the sequence; at least 1.
+    pub window: usize,
+    /// Whether a rule leads only from the earlier item to the later one.
+    pub directed: bool,
+    /// Rules kept of each item, at least 1.
+    pub k: usize,
+    /// Age at which a rule's evidence counts half, in milliseconds before the newest row; 0 lets nothing age.
+    pub half_life_ms: i64,
+}
+
+/// Best rules from each item: the sum over its occurrences of `1 / distance` × decay of age, for each item around.
+///
+/// A sequence is a run of equal values of `sequence` (a visitor or a session), in order of time. The age of a pair is
+/// that of its later row. A rule from an item to itself is left out. O(rows × window).
+///
+/// # Errors
+/// When lengths differ, `sequence` is not sorted, an item is outside the table or a hyper-parameter is out of range.
+pub fn rules(sequence: &[u32], item: &[u32], time_ms: &[i64], n_items: usize, options: &Options) -> Result<Lists> {
+    check_lengths(&[("sequence", sequence.len()), ("item", item.len()), ("time_ms", time_ms.len())])?;
+    check_ids("item", item, n_items)?;
+    check_positive("window", options.window)?;
+    check_positive("k", options.k)?;
+    if options.half_life_ms < 0 {
+        return Err(Error::out_of_range("half_life_ms", "`half_life_ms` is negative; give 0 for none, or more"));
+    }
+    if !sequence.is_sorted() {
+        return Err(Error::out_of_range("sequence", "`sequence` is not sorted; sort the rows by sequence, then time"));
+    }
+    let log = Log { sequence, item, freshness: freshness(time_ms, options.half_life_ms) };
+    let (starts, occurrences) = occurrences(item, n_items);
+    let ones = vec![1.0; n_items];
+    let ranked: Vec<_> = (0..n_items)
+        .into_par_iter()
+        .with_max_len(256)
+        .map_init(
+            || (Accumulator::new(n_items), Top::new(options.k)),
+            |(sums, top), from| {
+                let rows = &occurrences[starts[from]..starts[from + 1]];
+                sums.begin(0..n_items, rows.len() * options.window);
+                for &row in rows {
+                    log.add_around(row as usize, options, sums);
+                }
+                sums.end(
+                    &ones,
+                    top.floor(),
+                    |_, one| one,
+                    |score, to| {
+                        if to as usize != from {
+                            top.offer(score, to);
+                        }
+                        top.floor()
+                    },
+                );
+                top.take()
+            },
+        )
+        .collect();
+    Ok(ranked.into_iter().collect())
+}
+
+/// Weight of each row by its age relative to the newest one.
+fn freshness(time_ms: &[i64], half_life_ms: i64) -> Vec<f32> {
+    let newest = time_ms.iter().copied().max().unwrap_or_default();
+    let halvings = |time: i64| if half_life_ms == 0 { 0.0 } else { (newest - time) as f64 / half_life_ms as f64 };
+    time_ms.iter().map(|&time| (-halvings(time)).exp2() as f32).collect()
+}
+
+/// Rows of every item, by counting sort: item `i` is in the rows `rows[starts[i]..starts[i + 1]]`, ascending.
+fn occurrences(item: &[u32], n_items: usize) -> (Vec<usize>, Vec<u32>) {
+    let mut starts = vec![0; n_items + 1];
+    for &item in item {
+        starts[item as usize + 1] += 1;
+    }
+    for item in 0..n_items {
+        starts[item + 1] += starts[item];
+    }
+    let mut next = starts.clone();
+    let mut rows = vec![0; item.len()];
+    for (row, &item) in item.iter().enumerate() {
+        rows[next[item as usize]] = row as u32;
+        next[item as usize] += 1;
+    }
+    (starts, rows)
+}
+
+/// Rows in order of sequence and time.
+struct Log<'a> {
+    sequence: &'a [u32],
+    item: &'a [u32],
+    freshness: Vec<f32>,
+}
+
+impl Log<'_> {
+    /// Adds the evidence of one occurrence: the rows after it, and before it where rules have no direction.
+    fn add_around(&self, row: usize, options: &Options, sums: &mut Accumulator) {
+        let same = |other: &usize| self.sequence[*other] == self.sequence[row];
+        let last = self.item.len().min(row + options.window + 1);
+        let after = (row + 1..last).take_while(same);
+        for other in after {
+            sums.add_one(self.item[other], self.freshness[other] / (other - row) as f32);
+        }
+        if !options.directed {
+            for other in (row.saturating_sub(options.window)..row).rev().take_while(same) {
+                sums.add_one(self.item[other], self.freshness[row] / (row - other) as f32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: Options = Options { window: 2, directed: true, k: 5, half_life_ms: 0 };
+
+    #[test]
+    fn rules_lead_onwards_and_stay_within_a_sequence() {
+        let lists = rules(&[0, 0, 0, 1], &[0, 1, 2, 3], &[0; 4], 4, &OPTIONS).expect("valid");
+        assert_eq!(lists.list(0), ([1, 2].as_slice(), [1.0, 0.5].as_slice()));
+        assert_eq!(lists.list(2).0, [0_u32; 0]);
+        assert_eq!(lists.list(3).0, [0_u32; 0]);
+    }
+
+    #[test]
+    fn without_direction_a_rule_leads_both_ways() {
+        let lists = rules(&[0, 0], &[0, 1], &[0; 2], 2, &Options { directed: false, ..OPTIONS }).expect("valid");
+        assert_eq!(lists.list(0).0, [1]);
+        assert_eq!(lists.list(1).0, [0]);
+    }
+
+    #[test]
+    fn old_evidence_counts_less() {
+        let options = Options { half_life_ms: 10, ..OPTIONS };
+        let lists = rules(&[0, 0, 1, 1], &[0, 1, 0, 2], &[0, 0, 10, 10], 3, &options).expect("valid");
+        assert_eq!(lists.list(0), ([2, 1].as_slice(), [1.0, 0.5].as_slice()));
+    }
+
+    #[test]
+    fn faults_name_the_column() {
+        let error = rules(&[1, 0], &[0, 0], &[0, 0], 1, &OPTIONS).expect_err("not sorted");
+        assert_eq!(error.field, "sequence");
+        let error = rules(&[0], &[0], &[0], 1, &Options { window: 0, ..OPTIONS }).expect_err("window");
+        assert_eq!(error.field, "window");
+    }
+}

@@ -114,6 +114,11 @@ impl Accumulator {
         self.n_touched = n_touched;
     }
 
+    /// Adds a positive amount to one column.
+    pub fn add_one(&mut self, column: u32, amount: f32) {
+        self.add(&[column], std::iter::once(amount));
+    }
+
     /// Ends the round: clears the sums, and offers every column whose `sum / denominator(sum, norm)` may reach `floor`,
     /// which `offer` raises.
     pub fn end(
@@ -160,4 +165,46 @@ fn reaching(sums: &[f32; LANES], norms: &[f32; LANES], floor: f32, denominator: 
         bits[lane] = u32::from(sums[lane] * SLACK >= floor * denominator(sums[lane], norms[lane])) << lane;
     }
     bits.iter().fold(0, |all, bit| all | bit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn best_come_first_and_ties_break_by_id() {
+        let mut top = Top::new(3);
+        for id in (0..50).rev() {
+            top.offer((id % 5) as f32, id);
+        }
+        top.offer(f32::NAN, 0);
+        assert_eq!(top.take(), [(4.0, 4), (4.0, 9), (4.0, 14)]);
+        assert!(top.take().is_empty());
+    }
+
+    #[test]
+    fn dense_and_listed_rounds_agree_and_leave_nothing_behind() {
+        let norms: Vec<f32> = (1..=100_u8).map(f32::from).collect();
+        let columns: Vec<u32> = (0..40).map(|n| n * 7 % 100).collect();
+        let mut sums = Accumulator::new(100);
+        let mut round = |additions| {
+            let mut top = Top::new(5);
+            sums.begin(0..100, additions);
+            sums.add(&columns, std::iter::repeat(1.0));
+            sums.end(
+                &norms,
+                top.floor(),
+                |_, norm| norm,
+                |score, column| {
+                    top.offer(score, column);
+                    top.floor()
+                },
+            );
+            top.take()
+        };
+        let listed = round(0);
+        assert_eq!(listed.len(), 5);
+        assert_eq!(round(100), listed);
+        assert_eq!(round(0), listed);
+    }
 }

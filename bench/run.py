@@ -1,0 +1,89 @@
+"""Measure the goals of speed and memory: `make bench`, or `make bench ONLY=G1` for one.
+
+A timing never fails anything. A wrong answer does: the status is 1 then, and the row keeps its last good numbers.
+"""
+
+import importlib
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import typer
+from measure import Row, WrongAnswerError, machine
+from rich.console import Console
+from rich.table import Table
+
+RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
+GOALS: Final = {
+    "G1": "goals.g1_recommend",
+    "G6": "goals.g6_events",
+    "G9": "goals.g9_item_to_item",
+    "M": "goals.m_memory",
+    "START": "goals.start",
+    "LAG": "goals.lag",
+}
+
+_errors = Console(stderr=True, highlight=False)
+
+
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Goal to measure: {', '.join(GOALS)}; may be repeated.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Measure the goals, print a table, and write the rows to bench/results/latest.json."""
+    names = [name.upper() for name in only or GOALS]
+    if unknown := set(names) - set(GOALS):
+        raise typer.BadParameter(f"no such goal: {', '.join(sorted(unknown))}; give one of {', '.join(GOALS)}")
+    measured: list[dict[str, Any]] = []
+    faults: list[str] = []
+    for name in names:
+        _errors.print(f"[bold]{name}[/]")
+        try:
+            rows = importlib.import_module(GOALS[name]).measure(lambda text: _errors.print(f"  {text}"))
+        except WrongAnswerError as error:
+            faults.append(f"{name}: {error}")
+            continue
+        for row in rows:
+            measured.append({**asdict(row), "command": f"make bench ONLY={name}", "machine": machine()})
+        _keep(measured)
+    typer.echo(json.dumps(measured, indent=2)) if json_ else Console().print(_table(measured))
+    for fault in faults:
+        _errors.print(f"[bold red]wrong answer[/] {fault}")
+    raise typer.Exit(bool(faults))
+
+
+def _keep(measured: list[dict[str, Any]]) -> None:
+    """Replace the rows of the same names; the others stay."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    rows = {row["name"]: row for row in [*known, *measured]}
+    order = list(GOALS)
+    ordered = sorted(rows.values(), key=lambda row: (order.index(row["name"].split()[0]), row["name"]))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("goal", "value", "peer", "peer's", "ratio", "spread", "runs", "detail", title=machine())
+    for row in rows:
+        spread = " to ".join(_short(value) for value in row["spread"] or ())
+        detail = "\n".join(f"{name} {_short(value)}" for name, value in row["detail"].items())
+        value = f"{_short(row['value'])} {row['unit']}"
+        numbers = [_short(row["peer_value"]), _short(row["ratio"]), spread, str(row["runs"])]
+        table.add_row(row["name"], value, row["peer"], *numbers, detail)
+    return table
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1_000 else f"{value:,.0f}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

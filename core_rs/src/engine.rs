@@ -1,0 +1,306 @@
+//! Façade of the core: the live state behind one lock, with bytes in and bytes out.
+
+use crate::{
+    bundle::Bundle,
+    decay,
+    error::{Error, Result},
+    events::{self, Batch},
+    feature,
+    ids::{Interner, NONE},
+    pipeline::{self, Actions, Decided, Options, Plan},
+    proto::{self, ErrorReason, GetProfileResponse, LiveState, Profile, RecommendRequest},
+    snapshot,
+    state::{Record, State},
+    time::timestamp,
+    validate,
+    visitor::{Affinity, Visitor},
+};
+use parking_lot::{RwLock, RwLockReadGuard};
+use prost::Message;
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Live state of one replica. Every method may be called from any thread.
+pub struct Engine {
+    state: RwLock<State>,
+    options: Options,
+    skipped: AtomicU64,
+}
+
+impl Engine {
+    /// Engine without state.
+    ///
+    /// # Errors
+    /// A fault of `decision_share` where it is not a share.
+    pub fn new(token_key: &[u8], consent_default: bool, decision_share: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&decision_share) {
+            let message = format!("`decision_share` is {decision_share}; give a share from 0 to 1");
+            return Err(Error::out_of_range("decision_share", message));
+        }
+        let token_key = blake3::derive_key("shopkeeper 2025 attribution token", token_key);
+        let options = Options { consent_default, token_key, decision_share };
+        Ok(Self { state: RwLock::default(), options, skipped: AtomicU64::new(0) })
+    }
+
+    /// Checks the events of an encoded `RecordEventsRequest`.
+    ///
+    /// # Errors
+    /// As [`events::prepare`].
+    pub fn prepare_events(&self, request: &[u8], now_ms: i64, history: bool) -> Result<Batch> {
+        events::prepare(&self.read(), request, now_ms, history)
+    }
+
+    /// Applies records in order; returns how many changed the state. One that cannot be read is counted and passed over.
+    pub fn apply<'a>(&self, records: impl IntoIterator<Item = Record<'a>>) -> usize {
+        let mut state = self.state.write();
+        let mut changed = 0;
+        for record in records {
+            match state.apply(&record) {
+                Ok(true) => changed += 1,
+                Ok(false) => {}
+                Err(_) => {
+                    self.skipped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Offset of the last applied record.
+    pub fn offset(&self) -> i64 {
+        self.read().offset
+    }
+
+    /// Plan of an encoded `RecommendRequest`.
+    ///
+    /// # Errors
+    /// Where the request is malformed, outside its limits or names a placement that does not exist.
+    pub fn begin(&self, request: &[u8], now_ms: i64) -> Result<Plan> {
+        let request =
+            RecommendRequest::decode(request).map_err(|cause| Error::malformed("RecommendRequest", &cause))?;
+        validate::recommend(&request)?;
+        pipeline::begin(&self.read(), request, now_ms, &self.options)
+    }
+
+    /// Decision of a plan; rules rank where there are no `actions`.
+    ///
+    /// # Errors
+    /// As [`pipeline::finish`].
+    pub fn finish(&self, plan: &Plan, actions: Option<&Actions>, degraded: &str) -> Result<Decided> {
+        pipeline::finish(&self.read(), plan, actions, degraded, &self.options)
+    }
+
+    /// Encoded `ExplainResponse` of the same decision.
+    ///
+    /// # Errors
+    /// As [`pipeline::finish`].
+    pub fn explain(&self, plan: &Plan, actions: Option<&Actions>, degraded: &str) -> Result<Vec<u8>> {
+        Ok(pipeline::explain(&self.read(), plan, actions, degraded, &self.options)?.encode_to_vec())
+    }
+
+    /// Texts of items.
+    pub fn item_ids(&self, items: &[u32]) -> Vec<String> {
+        let state = self.read();
+        items.iter().map(|&item| state.items.name(item).to_owned()).collect()
+    }
+
+    /// Encoded `Item`.
+    ///
+    /// # Errors
+    /// `ITEM_NOT_FOUND`.
+    pub fn item(&self, item_id: &str) -> Result<Vec<u8>> {
+        let state = self.read();
+        let raw = state.items.get(item_id).and_then(|id| state.catalog.raw(id));
+        raw.map(<[u8]>::to_vec).ok_or_else(|| Error::not_found(ErrorReason::ItemNotFound, "item_id", item_id))
+    }
+
+    /// Up to `count` encoded items from position `start`, and the next position; 0 at the end.
+    pub fn items(&self, start: u32, count: usize) -> (Vec<Vec<u8>>, u32) {
+        let state = self.read();
+        let mut present = (start..state.catalog.end()).filter_map(|id| state.catalog.raw(id).map(|raw| (id, raw)));
+        let items = present.by_ref().take(count).map(|(_, raw)| raw.to_vec()).collect();
+        (items, present.next().map_or(0, |(id, _)| id))
+    }
+
+    /// Encoded `Placement`.
+    ///
+    /// # Errors
+    /// `PLACEMENT_NOT_FOUND`.
+    pub fn placement(&self, placement_id: &str) -> Result<Vec<u8>> {
+        let state = self.read();
+        let found = state.documents.placements.get(placement_id).map(|placement| placement.encode_to_vec());
+        found.ok_or_else(|| Error::not_found(ErrorReason::PlacementNotFound, "placement_id", placement_id))
+    }
+
+    /// Every encoded `Placement`, in order of id.
+    pub fn placements(&self) -> Vec<Vec<u8>> {
+        self.read().documents.placements.values().map(|placement| placement.encode_to_vec()).collect()
+    }
+
+    /// Encoded `Control`.
+    ///
+    /// # Errors
+    /// `CONTROL_NOT_FOUND`.
+    pub fn control(&self, control_id: &str) -> Result<Vec<u8>> {
+        let state = self.read();
+        let found = state.documents.controls.get(control_id).map(|control| control.encode_to_vec());
+        found.ok_or_else(|| Error::not_found(ErrorReason::ControlNotFound, "control_id", control_id))
+    }
+
+    /// Every encoded `Control`, in order of id.
+    pub fn controls(&self) -> Vec<Vec<u8>> {
+        self.read().documents.controls.values().map(|control| control.encode_to_vec()).collect()
+    }
+
+    /// Encoded `GetProfileResponse`.
+    ///
+    /// # Errors
+    /// `PROFILE_NOT_FOUND`.
+    pub fn profile(&self, visitor_id: &str) -> Result<Vec<u8>> {
+        let state = self.read();
+        let visitor = state.visitors.get(visitor_id);
+        let visitor =
+            visitor.ok_or_else(|| Error::not_found(ErrorReason::ProfileNotFound, "visitor_id", visitor_id))?;
+        let unstated = || Profile { visitor_id: visitor_id.to_owned(), ..Profile::default() };
+        let profile = visitor.profile.as_ref().map_or_else(unstated, |profile| (**profile).clone());
+        let live_state = live_state(&state, visitor);
+        Ok(GetProfileResponse { profile: Some(profile), live_state: Some(live_state) }.encode_to_vec())
+    }
+
+    /// Version of the bundle that serves by the log, and of the one before; empty if none.
+    pub fn models(&self) -> (String, String) {
+        let state = self.read();
+        (state.active_version.clone(), state.previous_version.clone())
+    }
+
+    /// Counts and bytes of the state.
+    pub fn stats(&self) -> Vec<(&'static str, u64)> {
+        let state = self.read();
+        let key_bytes = |key: &str| key.len() + size_of::<(Box<str>, Box<Visitor>)>();
+        let visitor_bytes: usize =
+            state.visitors.iter().map(|(key, visitor)| key_bytes(key) + visitor.bytes()).sum();
+        let bundle_bytes: usize = state.bundles.values().map(|bundle| bundle.bytes()).sum();
+        let counts = [
+            ("visitors", state.visitors.len()),
+            ("items", state.catalog.len()),
+            ("item_ids", state.items.len()),
+            ("placements", state.documents.placements.len()),
+            ("controls", state.documents.controls.len()),
+            ("bundles", state.bundles.len()),
+            ("erased", state.erased.len()),
+            ("visitor_bytes", visitor_bytes),
+            ("item_bytes", state.items.bytes() + state.catalog.bytes()),
+            ("popularity_bytes", state.popularity.bytes()),
+            ("neighbour_bytes", bundle_bytes),
+        ];
+        let mut stats: Vec<_> = counts.into_iter().map(|(name, count)| (name, count as u64)).collect();
+        stats.push(("events", state.events));
+        stats.push(("skipped_records", self.skipped.load(Ordering::Relaxed)));
+        stats
+    }
+
+    /// Writes the state to `path`; returns the offset it holds.
+    ///
+    /// # Errors
+    /// Where the file system refuses.
+    pub fn save_snapshot(&self, path: &Path) -> io::Result<i64> {
+        let draft = snapshot::Draft::create(path)?;
+        let state = self.read();
+        let draft = draft.write(&state)?;
+        let offset = state.offset;
+        // The disk is waited for without the lock, so that the log can be applied meanwhile.
+        drop(state);
+        draft.publish()?;
+        Ok(offset)
+    }
+
+    /// Replaces the state by that of `path`, keeping the loaded bundles; returns its offset.
+    ///
+    /// # Errors
+    /// Corrupt where the file is damaged; the state is then unchanged.
+    pub fn load_snapshot(&self, path: &Path) -> Result<i64> {
+        let mut loaded = snapshot::load(path)?;
+        let offset = loaded.offset;
+        let mut state = self.state.write();
+        for bundle in state.bundles.values() {
+            loaded.keep_bundle(Arc::clone(bundle));
+        }
+        *state = loaded;
+        Ok(offset)
+    }
+
+    /// Reads a bundle and keeps it under its version.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub fn load_bundle(&self, folder: &Path) -> Result<Arc<Bundle>> {
+        let bundle = Arc::new(Bundle::load(folder)?);
+        self.state.write().keep_bundle(Arc::clone(&bundle));
+        Ok(bundle)
+    }
+
+    /// Lets go of a bundle; a version that is not loaded is none to let go of.
+    ///
+    /// # Errors
+    /// Bundle where the version serves.
+    pub fn unload_bundle(&self, version: &str) -> Result<()> {
+        let mut state = self.state.write();
+        if state.active_version == version && state.active.is_some() {
+            return Err(Error::bundle(format!("bundle `{version}` serves; activate another one before unloading it")));
+        }
+        state.bundles.remove(version);
+        Ok(())
+    }
+
+    /// Feature rows of visitor and item pairs.
+    ///
+    /// # Errors
+    /// A fault of `item_ids` where there is not one a visitor.
+    pub fn featurize(&self, visitors: &[String], items: &[String], now_ms: i64) -> Result<Vec<f32>> {
+        if visitors.len() != items.len() {
+            let message = format!("`item_ids` has {} rows; give one for each of the {} visitors", items.len(), visitors.len());
+            return Err(Error::out_of_range("item_ids", message));
+        }
+        Ok(feature::featurize(&self.read(), visitors, items, now_ms))
+    }
+
+    /// Reads while a writer may wait: an answer is short, and a writer that waits must not hold it up.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read_recursive()
+    }
+}
+
+fn live_state(state: &State, visitor: &Visitor) -> LiveState {
+    let recent = visitor.recent().map(|interaction| proto::Interaction {
+        item_id: state.items.name(interaction.item).to_owned(),
+        event_type: i32::from(interaction.kind),
+        event_time: Some(timestamp(i64::from(interaction.time_s) * 1000)),
+    });
+    LiveState {
+        recent: recent.collect(),
+        categories: shares(&visitor.categories, &state.catalog.categories),
+        brands: shares(&visitor.brands, &state.catalog.brands),
+        event_count: i64::from(visitor.events),
+        purchase_count: i64::from(visitor.baskets),
+        last_event_time: (visitor.events > 0).then(|| timestamp(visitor.last_ms)),
+    }
+}
+
+/// Affinities as shares, greatest first, ties by name. Time fades all alike, so the kept weights are enough.
+fn shares(slots: &[Affinity], names: &Interner) -> Vec<proto::Affinity> {
+    let kept: Vec<&Affinity> = slots.iter().filter(|slot| slot.key != NONE).collect();
+    let total = kept.iter().map(|slot| f64::from(slot.weight)).fold(decay::EMPTY, decay::add);
+    let share = |slot: &&Affinity| proto::Affinity {
+        name: names.name(slot.key).to_owned(),
+        share: (f64::from(slot.weight) - total).exp2(),
+    };
+    let mut shares: Vec<proto::Affinity> = kept.iter().map(share).collect();
+    shares.sort_by(|a, b| b.share.total_cmp(&a.share).then_with(|| a.name.cmp(&b.name)));
+    shares
+}

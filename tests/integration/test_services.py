@@ -1,0 +1,192 @@
+"""The services together, over gRPC: what goes in is what comes out."""
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from shopkeeper.calls import event
+from shopkeeper.v1 import catalog_service_pb2 as catalog
+from shopkeeper.v1 import event_service_pb2 as events
+from shopkeeper.v1 import placement_service_pb2 as placements
+from shopkeeper.v1 import profile_service_pb2 as profiles
+from shopkeeper.v1 import recommendation_service_pb2 as recommendations
+from shopkeeper.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from shopkeeper.v1.common_pb2 import Context, Money
+from shopkeeper.v1.event_pb2 import EventType
+from shopkeeper.v1.event_service_pb2_grpc import EventServiceStub
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.placement_service_pb2_grpc import PlacementServiceStub
+from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
+from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+
+VIEW, PURCHASE = EventType.EVENT_TYPE_VIEW, EventType.EVENT_TYPE_PURCHASE
+
+
+@pytest.fixture
+async def stocked(shop):
+    names = ["bread", "butter", "cheese", "milk", "wine"]
+    await shop.client.upsert_items([Item(item_id=name, title=name, category_path=["FOOD"]) for name in names])
+    return shop
+
+
+def code_of(caught):
+    return caught.value.code()
+
+
+async def test_items_are_read_as_written_and_changed_by_mask(stocked):
+    stub = CatalogServiceStub(stocked.channel)
+    cheaper = Item(item_id="milk", price=Money(currency_code="USD", units=2))
+    await stub.UpsertItems(catalog.UpsertItemsRequest(items=[cheaper], update_mask=FieldMask(paths=["price"])))
+    milk = (await stub.GetItem(catalog.GetItemRequest(item_id="milk"))).item
+    assert (milk.title, milk.price.units) == ("milk", 2)
+    found = await stub.BatchGetItems(catalog.BatchGetItemsRequest(item_ids=["wine", "gin", "bread"]))
+    assert [item.item_id for item in found.items] == ["wine", "bread"]
+    assert list(found.missing_item_ids) == ["gin"]
+
+
+async def test_an_older_message_about_an_item_loses(stocked):
+    stub = CatalogServiceStub(stocked.channel)
+    old = catalog.UpsertItemsRequest(
+        items=[Item(item_id="milk", title="old")], set_time=Timestamp(seconds=1_600_000_000)
+    )
+    await stub.UpsertItems(old)
+    assert (await stocked.client.item("milk")).title == "milk"
+
+
+async def test_pages_of_items_cover_the_catalogue_once(stocked):
+    stub = CatalogServiceStub(stocked.channel)
+    seen, token = [], ""
+    while True:
+        page = await stub.ListItems(catalog.ListItemsRequest(page_size=2, page_token=token))
+        seen += [item.item_id for item in page.items]
+        if not (token := page.next_page_token):
+            break
+    assert sorted(seen) == ["bread", "butter", "cheese", "milk", "wine"]
+
+
+async def test_a_deleted_item_is_gone_and_not_shown(stocked):
+    stub = CatalogServiceStub(stocked.channel)
+    await stocked.client.record([event(PURCHASE, "v", ["wine"])])
+    await stub.DeleteItem(catalog.DeleteItemRequest(item_id="wine"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetItem(catalog.GetItemRequest(item_id="wine"))
+    assert code_of(caught) is grpc.StatusCode.NOT_FOUND
+    answer = await stocked.client.recommend("home_for_you", "v")
+    assert "wine" not in [item.item_id for item in answer.slates[0].items]
+
+
+async def test_an_event_is_in_the_next_answer(stocked):
+    answer = await stocked.client.record([event(VIEW, "v", ["cheese"])])
+    assert answer.results[0].status == events.EventResult.STATUS_ACCEPTED
+    answer = await stocked.client.recommend("recently_viewed", "v")
+    assert [item.item_id for item in answer.slates[0].items] == ["cheese"]
+
+
+async def test_imports_count_and_sample(stocked):
+    stub = EventServiceStub(stocked.channel)
+    good, unjoined = event(PURCHASE, "v", ["milk"]), event(PURCHASE, "v", ["gin"])
+    good.event_time.FromJsonString("2015-03-01T10:00:00Z")
+    bad = event(PURCHASE, "", ["milk"])
+
+    async def batches():
+        yield events.ImportEventsRequest(events=[good, unjoined])
+        yield events.ImportEventsRequest(events=[good, bad])
+
+    answer = await stub.ImportEvents(batches())
+    assert (answer.accepted_count, answer.duplicate_count, answer.rejected_count) == (2, 1, 1)
+    assert (answer.joined_count, answer.unjoined_count) == (2, 1)
+    assert answer.error_samples[0].field.startswith("events[3].context")
+
+
+async def test_imported_items_count_from_the_start_of_the_stream(shop):
+    async def batches():
+        yield catalog.ImportItemsRequest(items=[Item(item_id="a"), Item(item_id="b")])
+        yield catalog.ImportItemsRequest(items=[Item(item_id="c"), Item()])
+
+    answer = await CatalogServiceStub(shop.channel).ImportItems(batches())
+    assert (answer.accepted_count, answer.rejected_count) == (3, 1)
+    assert answer.error_samples[0].index == 3
+
+
+async def test_default_placements_are_there_once(shop):
+    listed = await PlacementServiceStub(shop.channel).ListPlacements(placements.ListPlacementsRequest())
+    names = [placement.placement_id for placement in listed.placements]
+    assert len(names) == 10
+    assert names == sorted(set(names))
+    assert {"home_for_you", "home_discover", "cart_addons", "email_picks"} <= set(names)
+
+
+async def test_a_placement_that_changed_meanwhile_is_not_overwritten(shop):
+    stub = PlacementServiceStub(shop.channel)
+    mine = (await stub.GetPlacement(placements.GetPlacementRequest(placement_id="home_new"))).placement
+    theirs = (await stub.GetPlacement(placements.GetPlacementRequest(placement_id="home_new"))).placement
+    theirs.page_size = 3
+    kept = (await stub.UpsertPlacement(placements.UpsertPlacementRequest(placement=theirs))).placement
+    assert kept.page_size == 3
+    assert kept.etag != mine.etag
+    for change in (
+        stub.UpsertPlacement(placements.UpsertPlacementRequest(placement=mine)),
+        stub.DeletePlacement(placements.DeletePlacementRequest(placement_id="home_new", etag=mine.etag)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await change
+        assert code_of(caught) is grpc.StatusCode.ABORTED
+    await stub.DeletePlacement(placements.DeletePlacementRequest(placement_id="home_new", etag=kept.etag))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetPlacement(placements.GetPlacementRequest(placement_id="home_new"))
+    assert code_of(caught) is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_batch_goes_on_after_a_bad_request(stocked):
+    good = recommendations.RecommendRequest(
+        context=Context(visitor_id="v"), placements=[recommendations.PlacementRequest(placement_id="email_picks")]
+    )
+    bad = recommendations.RecommendRequest(context=Context(visitor_id="v"))
+    request = recommendations.BatchRecommendRequest(requests=[good, bad, good])
+    answers = [answer async for answer in RecommendationServiceStub(stocked.channel).BatchRecommend(request)]
+    assert [answer.index for answer in answers] == [0, 1, 2]
+    assert [bool(answer.error) for answer in answers] == [False, True, False]
+    assert "FIELD_REQUIRED" in answers[1].error
+
+
+async def test_explain_tells_what_recommend_answers(stocked):
+    await stocked.client.record([event(PURCHASE, "v", ["milk", "bread"])])
+    request = recommendations.RecommendRequest(
+        request_id="r",
+        context=Context(visitor_id="v"),
+        placements=[recommendations.PlacementRequest(placement_id="home_for_you")],
+    )
+    answer = await RecommendationServiceStub(stocked.channel).Explain(recommendations.ExplainRequest(request=request))
+    shown = [item.item_id for item in answer.response.slates[0].items]
+    assert shown
+    assert [item.item_id for item in answer.traces[0].items] == shown
+    assert answer.traces[0].stages
+
+
+async def test_a_visitor_is_exported_then_erased_with_the_anonymous_past(stocked):
+    await stocked.client.record([event(VIEW, "cookie", ["milk"])])
+    await stocked.client.record([event(VIEW, Context(visitor_id="cookie", user_id="ann"), ["cheese"])])
+    await stocked.client.upsert_profile(
+        profiles.Profile(visitor_id="ann", traits=[profiles.Trait(name="size", value="xl")])
+    )
+    stub = ProfileServiceStub(stocked.channel)
+    exported = [record async for record in stub.ExportUser(profiles.ExportUserRequest(visitor_id="ann"))]
+    assert exported[0].profile.traits[0].value == "xl"
+    assert [record.event.items[0].item_id for record in exported[1:]] == ["cheese", "milk"]
+    answer = await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    assert answer.complete_time.seconds > 0
+    for visitor_id in ("ann", "cookie"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetProfile(profiles.GetProfileRequest(visitor_id=visitor_id))
+        assert code_of(caught) is grpc.StatusCode.NOT_FOUND
+        left = [record async for record in stub.ExportUser(profiles.ExportUserRequest(visitor_id=visitor_id))]
+        assert left == []
+
+
+async def test_health_knows_every_service(shop):
+    stub = health_pb2_grpc.HealthStub(shop.channel)
+    for name in ("", "shopkeeper.v1.EventService", "shopkeeper.v1.RecommendationService"):
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING

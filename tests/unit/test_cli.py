@@ -1,0 +1,331 @@
+"""Every command ends with the documented status, speaks JSON when asked, and its errors name the next command."""
+
+import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from grpc_status import rpc_status
+from typer.testing import CliRunner
+
+from server.cli import deployment, running
+from server.cli.main import app
+from server.errors import ServiceError, to_status
+from shopkeeper.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    item_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    recommendation_service_pb2,
+    recommendation_service_pb2_grpc,
+)
+
+COMMANDS = [
+    ["activate"],
+    ["demo"],
+    ["doctor"],
+    ["evaluate"],
+    ["events", "tail"],
+    ["explain"],
+    ["export"],
+    ["import", "complete-journey"],
+    ["import", "events"],
+    ["import", "items"],
+    ["import", "profiles"],
+    ["publish"],
+    ["recommend"],
+    ["rollback"],
+    ["serve"],
+    ["train"],
+    ["version"],
+]
+GOOD = "user_id,item_id,event_type,timestamp\nu1,i1,view,1767225600\n"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def events_file(tmp_path):
+    path = tmp_path / "events.csv"
+    path.write_text(GOOD, encoding="utf-8")
+    return path
+
+
+class Models(model_service_pb2_grpc.ModelServiceServicer):
+    def PublishModel(self, request, context):  # noqa: N802
+        if request.version == "bad":
+            fault = ServiceError("BUNDLE_REJECTED", "bundle `bad`: golden answers differ")
+            context.abort_with_status(rpc_status.to_status(to_status(fault, "r1")))
+        model = model_service_pb2.Model(version=request.version, state=model_service_pb2.Model.STATE_PUBLISHED)
+        return model_service_pb2.PublishModelResponse(model=model)
+
+    def RollbackModel(self, _request, context):  # noqa: N802
+        context.abort_with_status(rpc_status.to_status(to_status(ServiceError("NO_PREVIOUS_MODEL", "none"), "r1")))
+
+
+class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServicer):
+    def Recommend(self, request, _context):  # noqa: N802
+        shown = recommendation_service_pb2.RecommendedItem(
+            item_id="i1",
+            score=0.5,
+            reason=recommendation_service_pb2.REASON_BOUGHT_TOGETHER,
+            because_item_id="i2",
+            sources=["bought_together"],
+        )
+        slate = recommendation_service_pb2.Slate(placement_id=request.placements[0].placement_id, items=[shown])
+        return recommendation_service_pb2.RecommendResponse(slates=[slate], degraded=["model_missing"])
+
+
+class Catalog(catalog_service_pb2_grpc.CatalogServiceServicer):
+    def BatchGetItems(self, _request, _context):  # noqa: N802
+        bread = item_pb2.Item(item_id="i1", title="Bread", brand="Own brand")
+        bread.price.units, bread.price.nanos = 1, 990_000_000
+        return catalog_service_pb2.BatchGetItemsResponse(items=[bread, item_pb2.Item(item_id="i2", title="Butter")])
+
+
+@pytest.fixture
+def address():
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)
+        recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(Recommendations(), server)
+        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(Catalog(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield f"127.0.0.1:{port}"
+        server.stop(None).wait()
+
+
+def failed(outcome, code):
+    """Return the error that a command printed as its only JSON object."""
+    assert outcome.exit_code == code, outcome.output
+    error = json.loads(outcome.stdout)["error"]
+    assert error["exit_code"] == code
+    assert error["what"]
+    assert error["next"]
+    return error
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_documents_exit_codes_and_json(run, command):
+    outcome = run(*command, "--help")
+    assert outcome.exit_code == 0
+    assert "--json" in outcome.stdout
+    assert "gate not passed" in " ".join(outcome.stdout.split())
+
+
+def test_import_prints_counts(run, events_file, tmp_path):
+    outcome = run("import", "events", events_file, "--data-dir", tmp_path / "data", "--json")
+    counts = json.loads(outcome.stdout)
+    assert outcome.exit_code == 0
+    assert (counts["rows"], counts["stored"], counts["unjoined"]) == (1, 1, 1)
+    again = json.loads(run("import", "events", events_file, "--data-dir", tmp_path / "data", "--json").stdout)
+    assert (again["stored"], again["duplicates"]) == (0, 1)
+
+
+def test_results_are_on_stdout_and_notes_on_stderr(run, events_file, tmp_path):
+    outcome = run("import", "events", events_file, "--data-dir", tmp_path / "data")
+    assert "records stored" in outcome.stdout
+    assert "Unix seconds" in outcome.stderr
+    assert "Unix seconds" not in outcome.stdout
+
+
+def test_output_without_a_terminal_has_no_colours(run, events_file, tmp_path):
+    outcome = run("import", "events", events_file, "--data-dir", tmp_path / "data")
+    assert "\x1b" not in outcome.output
+
+
+def test_unreadable_file_is_a_failure(run):
+    assert "none.csv" in failed(run("import", "events", "none.csv", "--json"), 1)["what"]
+
+
+def test_error_for_people_says_what_why_and_next(run, tmp_path):
+    outcome = run("events", "tail", "--data-dir", tmp_path / "none")
+    assert outcome.exit_code == 4
+    assert outcome.stdout == ""
+    for word in ("error", "why", "next", "shopkeeper import"):
+        assert word in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_file_whose_rows_are_all_refused_is_a_failure(run, tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text(GOOD.replace("view", "dance"), encoding="utf-8")
+    error = failed(run("import", "events", path, "--json"), 1)
+    assert "event_type" in error["why"]
+    assert "rejected.jsonl" in error["next"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import", "events"],
+        ["import", "events", "x.csv", "--map", "nothing"],
+        ["import", "events", "x.csv", "--currency", "dollars"],
+        ["recommend"],
+        ["recommend", "u1", "--count", "-1"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2(run, arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_settings_that_cannot_be_used_end_with_3(run, events_file, monkeypatch):
+    monkeypatch.setenv("SHOPKEEPER__LISTEN__PORT", "many")
+    error = failed(run("import", "events", events_file, "--json"), 3)
+    assert "listen.port" in error["why"]
+    assert "doctor" in error["next"]
+
+
+def test_settings_file_with_an_unknown_key_ends_with_3(run, events_file, tmp_path):
+    path = tmp_path / "shop.toml"
+    path.write_text("nonsense = 1\n", encoding="utf-8")
+    assert "nonsense" in failed(run("import", "events", events_file, "--config", path, "--json"), 3)["why"]
+
+
+@pytest.mark.parametrize(
+    "command", [["recommend", "u1"], ["explain", "u1"], ["publish", "v1"], ["rollback"]], ids=" ".join
+)
+def test_server_that_is_away_ends_with_4(run, command):
+    assert "shopkeeper serve" in failed(run(*command, "--address", "127.0.0.1:1", "--json"), 4)["next"]
+
+
+def test_bundle_that_fails_its_check_ends_with_5(run, address):
+    error = failed(run("publish", "bad", "--address", address, "--json"), 5)
+    assert "golden answers differ" in error["why"]
+
+
+def test_publish_prints_the_card_and_names_the_next_command(run, address):
+    outcome = run("publish", "v1", "--address", address)
+    assert "v1: published" in outcome.stdout
+    assert "shopkeeper activate v1" in outcome.stderr
+
+
+def test_rollback_without_a_bundle_before_is_a_failure(run, address):
+    assert "activate" in failed(run("rollback", "--address", address, "--json"), 1)["next"]
+
+
+def test_recommend_names_product_brand_price_and_reason(run, address):
+    shown = run("recommend", "u1", "--address", address).stdout
+    for word in ("Bread", "Own brand", "1.99", "bought together: Butter", "model_missing"):
+        assert word in shown
+    data = json.loads(run("recommend", "u1", "--address", address, "--json").stdout)
+    assert data["items"][0]["item_id"] == "i1"
+    assert data["items"][0]["price"] == pytest.approx(1.99)
+    assert data["degraded"] == ["model_missing"]
+
+
+def test_events_tail_shows_the_latest_oldest_first(run, tmp_path):
+    path = tmp_path / "many.csv"
+    path.write_text(GOOD + "".join(f"u1,i{n},view,{1767225600 + n}\n" for n in range(2, 9)), encoding="utf-8")
+    run("import", "events", path, "--data-dir", "data")
+    data = json.loads(run("events", "tail", "-n", "2", "--data-dir", "data", "--json").stdout)
+    assert [row["items"] for row in data["events"]] == [["i7"], ["i8"]]
+
+
+def test_doctor_names_every_check_and_what_comes_next(run, tmp_path):
+    outcome = run("doctor", "--data-dir", tmp_path / "none", "--json")
+    rows = {row["check"]: row for row in json.loads(outcome.stdout)["checks"]}
+    assert outcome.exit_code == 0
+    assert set(rows) >= {"python", "core_rs", "settings", "data folder", "log", "snapshot", "store", "bundles", "port"}
+    assert all(row["then"] for row in rows.values() if row["state"] != "ok")
+
+
+def test_doctor_finds_a_damaged_log(run, tmp_path):
+    (tmp_path / "log.sqlite").write_bytes(b"no database" * 100)
+    outcome = run("doctor", "--data-dir", tmp_path, "--json")
+    rows = {row["check"]: row for row in json.loads(outcome.stdout)["checks"]}
+    assert outcome.exit_code == 1
+    assert rows["log"]["state"] == "fail"
+
+
+def test_doctor_counts_the_records_of_a_good_log(run, events_file, tmp_path):
+    run("import", "events", events_file, "--data-dir", tmp_path / "data")
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", "data", "--json").stdout)["checks"]}
+    assert rows["log"]["finding"].startswith("1 records")
+
+
+def test_doctor_with_broken_settings_ends_with_3(run, monkeypatch):
+    monkeypatch.setenv("SHOPKEEPER__NOPE", "1")
+    assert run("doctor", "--json").exit_code == 3
+
+
+def test_log_that_is_no_database_ends_with_4(run, events_file, tmp_path):
+    (tmp_path / "log.sqlite").write_bytes(b"no database" * 1000)
+    failed(run("import", "events", events_file, "--data-dir", tmp_path, "--json"), 4)
+
+
+@pytest.fixture
+def trainers(monkeypatch, tmp_path):
+    """Put another program in the place of the trainers; it prints and ends as told."""
+
+    def trainers(text, status=0):
+        program = tmp_path / "trainers.py"
+        program.write_text(f"import sys\nprint({text!r})\nsys.exit({status})\n", encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return trainers
+
+
+def test_train_prints_the_rows_of_the_trainers(run, trainers, tmp_path):
+    row = {"set": "all", "model": "popular", "recall_at_10": 0.05}
+    trainers(json.dumps({"version": "b1", "rows": [row]}))
+    outcome = run("train", "--export", tmp_path, "--json")
+    assert json.loads(outcome.stdout) == {"version": "b1", "rows": [row]}
+    assert "shopkeeper publish b1" in outcome.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [(1, 1), (5, 5), (77, 1)])
+def test_train_ends_with_the_status_of_the_trainers(run, trainers, tmp_path, status, code):
+    trainers("", status)
+    failed(run("train", "--export", tmp_path, "--json"), code)
+
+
+def test_train_without_a_log_ends_with_4(run, tmp_path):
+    failed(run("train", "--data-dir", tmp_path / "none", "--json"), 4)
+
+
+def test_demo_keeps_away_from_a_folder_that_is_not_its_own(run, events_file, tmp_path):
+    run("import", "events", events_file, "--data-dir", tmp_path / "mine")
+    error = failed(run("demo", "--data-dir", tmp_path / "mine", "--json"), 1)
+    assert "--data-dir" in error["next"]
+    with sqlite3.connect(tmp_path / "mine" / "log.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM records").fetchone() == (1,)
+    connection.close()
+
+
+def test_bench_outside_a_checkout_says_so(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(running, "_BENCH", tmp_path / "run.py")
+    failed(run("bench", "--json"), 1)
+
+
+def test_bench_passes_its_arguments_on(run, monkeypatch, tmp_path, capfd):
+    script = tmp_path / "run.py"
+    script.write_text("import sys\nprint(sys.argv[1:])\n", encoding="utf-8")
+    monkeypatch.setattr(running, "_BENCH", script)
+    assert run("bench", "--only", "G1", "--json").exit_code == 0
+    assert "--only" in capfd.readouterr().out
+
+
+def test_trainers_run_from_the_project_s_own_python(monkeypatch):
+    seen = []
+    monkeypatch.setattr(deployment.subprocess, "run", lambda command, **_: seen.append(command) or _Done())
+    assert deployment.run_trainers(["train"]) == {}
+    assert seen[0][1:4] == ["-m", "trainers", "train"]
+
+
+class _Done:
+    returncode = 0
+    stdout = "{}"
