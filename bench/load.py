@@ -41,7 +41,7 @@ def need_h2load() -> None:
 
 
 def load(server: Server, method: str, requests: Sequence[bytes], streams: int, seconds: float) -> Load:
-    """Return what calls of `method` took: one connection a request of `requests`, each with `streams` calls in flight."""
+    """Return what calls of `method` took, with one connection for each of `requests` and `streams` calls on each."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         before_s = server.cpu_s()
@@ -58,7 +58,12 @@ def load(server: Server, method: str, requests: Sequence[bytes], streams: int, s
 
 
 def _command(url: str, body: Path, log: Path, streams: int, seconds: float) -> list[str]:
-    shape = ["--clients=1", f"--max-concurrent-streams={streams}", f"--duration={seconds:g}", f"--log-file={log}"]
+    shape = [
+        "--clients=1",
+        f"--max-concurrent-streams={streams}",
+        f"--duration={seconds * 1e3:.0f}ms",
+        f"--log-file={log}",
+    ]
     headers = ["--header=content-type: application/grpc", "--header=te: trailers"]
     return ["h2load", *shape, *headers, f"--data={body}", url]
 

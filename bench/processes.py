@@ -79,7 +79,7 @@ async def _echo() -> None:
         return request
 
     service, _, method = ECHO_METHOD[1:].partition("/")
-    handler = grpc.unary_unary_rpc_method_handler(answer)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
     port = server.add_insecure_port("127.0.0.1:0")
@@ -90,7 +90,6 @@ async def _echo() -> None:
 
 def main() -> None:
     """Run the server that the command line names."""
-    sys.path.insert(0, str(Path(__file__).parent.parent))
     kind, *arguments = sys.argv[1:]
     if kind == "replica":
         _replica(*arguments)

@@ -5,15 +5,12 @@ A timing never fails anything. A wrong answer does: the status is 1 then, and th
 
 import importlib
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 import typer
-from measure import Row, WrongAnswerError, machine
+from measure import WrongAnswerError, machine
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +23,9 @@ GOALS: Final = {
     "START": "goals.start",
     "LAG": "goals.lag",
 }
+
+_WHOLE: Final = 1_000
+"""From here on digits after the point say nothing."""
 
 _errors = Console(stderr=True, highlight=False)
 
@@ -49,10 +49,13 @@ def main(
         except WrongAnswerError as error:
             faults.append(f"{name}: {error}")
             continue
-        for row in rows:
-            measured.append({**asdict(row), "command": f"make bench ONLY={name}", "machine": machine()})
+        facts = {"command": f"make bench ONLY={name}", "machine": machine()}
+        measured += [{**asdict(row), **facts} for row in rows]
         _keep(measured)
-    typer.echo(json.dumps(measured, indent=2)) if json_ else Console().print(_table(measured))
+    if json_:
+        typer.echo(json.dumps(measured, indent=2))
+    else:
+        _print(measured)
     for fault in faults:
         _errors.print(f"[bold red]wrong answer[/] {fault}")
     raise typer.Exit(bool(faults))
@@ -68,21 +71,25 @@ def _keep(measured: list[dict[str, Any]]) -> None:
     RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("goal", "value", "peer", "peer's", "ratio", "spread", "runs", "detail", title=machine())
+def _print(rows: list[dict[str, Any]]) -> None:
+    console = Console(highlight=False)
+    console.print(machine())
+    table = Table("goal", "value", "peer", "peer's", "ratio", "spread", "runs")
     for row in rows:
         spread = " to ".join(_short(value) for value in row["spread"] or ())
-        detail = "\n".join(f"{name} {_short(value)}" for name, value in row["detail"].items())
         value = f"{_short(row['value'])} {row['unit']}"
         numbers = [_short(row["peer_value"]), _short(row["ratio"]), spread, str(row["runs"])]
-        table.add_row(row["name"], value, row["peer"], *numbers, detail)
-    return table
+        table.add_row(row["name"], value, row["peer"], *numbers)
+    console.print(table)
+    for row in rows:
+        detail = ", ".join(f"{name} {_short(value)}" for name, value in row["detail"].items())
+        console.print(f"[bold]{row['name']}[/] {detail}", soft_wrap=True)
 
 
 def _short(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1_000 else f"{value:,.0f}"
+    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < _WHOLE else f"{value:,.0f}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ bought is even. So a placement that asks for 400, 400 and 200 items has exactly 
 import ctypes
 import gc
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -26,13 +27,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
+import core_rs
+from shopkeeper.v1 import item_pb2, placement_pb2, recommendation_service_pb2, record_pb2
+from shopkeeper.v1.common_pb2 import Context, Money
+
 ROOT: Final = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-import core_rs  # noqa: E402
-from shopkeeper.v1 import item_pb2, placement_pb2, record_pb2, recommendation_service_pb2  # noqa: E402
-from shopkeeper.v1.common_pb2 import Context, Money  # noqa: E402
-
 ITEMS: Final = 100_000
 VISITORS: Final = 200_000
 EVENTS_EACH: Final = 10
@@ -266,7 +265,7 @@ def _write_ranker(path: Path, random: np.random.Generator) -> None:
     widths: Sequence[int] = (len(core_rs.feature_names()), *_LAYERS, len(_ACTIONS))
     nodes, weights = [], []
     flow = "features"
-    for layer, (wide, narrow) in enumerate(zip(widths, widths[1:], strict=False)):
+    for layer, (wide, narrow) in enumerate(itertools.pairwise(widths)):
         values = random.normal(scale=wide**-0.5, size=(wide, narrow)).astype(np.float32)
         weights.append(numpy_helper.from_array(values, f"weight{layer}"))
         weights.append(numpy_helper.from_array(np.zeros(narrow, np.float32), f"bias{layer}"))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from server.errors import ServiceError, out_of_range
 
@@ -56,7 +56,11 @@ def read_manifest(folder: Path) -> Manifest:
     OSError : there is none
     ValueError : it is no manifest, or names another version than its folder
     """
-    manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{MANIFEST_FILE} {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if manifest.version != folder.name:
         raise ValueError(f"manifest.json says version {manifest.version!r}, its folder {folder.name!r}; rename one")
     return manifest

@@ -54,6 +54,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._active = 0
         self._log_fault_time = -math.inf
         self._wrapped: dict[str, Handler] = {}
+        telemetry.RPC_ACTIVE.set_function(lambda: self._active)
 
     @property
     def seconds_since_log_fault(self) -> float:
@@ -121,7 +122,6 @@ class Guard(grpc.aio.ServerInterceptor):
         return stream
 
     def _admit(self) -> None:
-        telemetry.RPC_ACTIVE.set(self._active)
         if self._active > self._limits.concurrent:
             raise errors.ServiceError("OVERLOADED", "the server takes no more calls now; retry after the pushback")
 

@@ -84,8 +84,12 @@ class EventLog(Protocol):
         """Records that `append_later` took or was offered and that are not in the log."""
         ...
 
-    def read(self, after: int, limit: int, *, bare_kinds: Collection[int] = ()) -> list[LogRecord]:
-        """Return up to `limit` records above the offset `after`, in order; `bare_kinds` come without their payload.
+    def read(
+        self, after: int, limit: int, *, bare_kinds: Collection[int] = (), skip_kinds: Collection[int] = ()
+    ) -> list[LogRecord]:
+        """Return up to `limit` records above the offset `after`, in order.
+
+        `bare_kinds` come without their payload, `skip_kinds` not at all.
 
         Fewer come where their payloads are large; none only where there are none.
         """

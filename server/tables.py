@@ -20,6 +20,8 @@ from server.workers.exports import answer_to, answer_wants, make_export
 from server.workers.sink import Sink
 
 _POLL_S: Final = 0.1
+_BUSY_S: Final = 30.0
+"""Seconds the sink waits for an export that another process is making; a second server's sink gives up after them."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -41,7 +43,12 @@ def open_store(settings: Settings) -> ChdbStore:
 
 
 def run_sink(settings: Settings, ready: Callable[[str], object]) -> None:
-    """Keep the tables up to date and answer wishes for exports, until SIGTERM; `ready` is told when they are open."""
+    """Keep the tables up to date and answer wishes for exports, until SIGTERM; `ready` is told when they are open.
+
+    Raises
+    ------
+    StoreBusyError : another process owns the tables and keeps them
+    """
     configure_logging(settings.log_level)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
@@ -78,12 +85,13 @@ def request_export(settings: Settings, timeout_s: float) -> Path:
 
 
 def _await_store(settings: Settings, stopping: threading.Event) -> ChdbStore:
+    deadline = time.monotonic() + _BUSY_S
     while True:
         try:
             return open_store(settings)
         except StoreBusyError as busy:
             _logger.warning("tables_busy", reason=str(busy))
-            if stopping.wait(1.0):
+            if time.monotonic() > deadline or stopping.wait(1.0):
                 raise
 
 

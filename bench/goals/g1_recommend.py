@@ -11,11 +11,11 @@ from typing import Final
 
 import grpc
 import onnxruntime as ort
+import shop
 from load import Load, load, need_h2load
 from measure import Row, interleave, quantile, require
 from processes import ECHO_METHOD, SERVER_CORE, Server, running
 
-import shop
 from shopkeeper.v1.recommendation_service_pb2 import ExplainRequest
 from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 
@@ -28,6 +28,7 @@ _STREAMS: Final = 16
 _METHOD: Final = "/shopkeeper.v1.RecommendationService/Recommend"
 _ECHO_BODY: Final = os.urandom(1_024)
 _STAGE_CALLS: Final = 3_000
+_SIZE_TOLERANCE: Final = 0.1
 
 
 def measure(note: Callable[[str], None]) -> list[Row]:
@@ -72,7 +73,7 @@ def _compare(replica: Server, echo: Server, response_bytes: float, note: Callabl
         bodies = [shop.request(first + place).SerializeToString() for place in range(_CONNECTIONS)]
         ours.append(load(replica, _METHOD, bodies, _STREAMS, _SECONDS))
         require(
-            abs(ours[-1].response_bytes / response_bytes - 1) < 0.1,
+            abs(ours[-1].response_bytes / response_bytes - 1) < _SIZE_TOLERANCE,
             f"answers under load have {ours[-1].response_bytes:.0f} bytes, others {response_bytes:.0f}",
         )
         return ours[-1].calls_per_s
@@ -82,7 +83,7 @@ def _compare(replica: Server, echo: Server, response_bytes: float, note: Callabl
         return peer[-1].calls_per_s
 
     recommend(), call_echo()  # warm
-    ours.clear(), peer.clear()
+    del ours[:], peer[:]
     row = interleave(recommend, call_echo, _RUNS, note).row("G1", "calls/s", "grpc.aio bare bytes echo")
     one = load(replica, _METHOD, [shop.request(0).SerializeToString()], 1, _SECONDS)
     one_echo = load(echo, ECHO_METHOD, [_ECHO_BODY], 1, _SECONDS)

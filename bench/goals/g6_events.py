@@ -1,6 +1,7 @@
 """G6: events acknowledged after fsync through RecordEvents against SQLite that commits every event by itself."""
 
 import asyncio
+import itertools
 import sqlite3
 import tempfile
 import time
@@ -74,19 +75,17 @@ def _batch(turn: int, batch: int) -> bytes:
 async def _send(replica: Server, bodies: Sequence[bytes]) -> float:
     """Return the events acknowledged a second, with `_IN_FLIGHT` calls at once."""
     async with grpc.aio.insecure_channel(replica.address) as channel:
-        call = channel.unary_unary(_METHOD)
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METHOD)
         waiting = iter(bodies)
-        replies: list[bytes] = []
 
-        async def caller() -> None:
-            for body in waiting:
-                replies.append(await call(body, timeout=30))
+        async def caller() -> list[bytes]:
+            return [await call(body, timeout=30) for body in waiting]
 
         await channel.channel_ready()
         started = time.perf_counter()
-        await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
+        replies = await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
         seconds = time.perf_counter() - started
-    for reply in replies:
+    for reply in itertools.chain.from_iterable(replies):
         results = event_service_pb2.RecordEventsResponse.FromString(reply).results
         accepted = sum(result.status == event_service_pb2.EventResult.STATUS_ACCEPTED for result in results)
         require(accepted == _BATCH, f"{accepted} of {_BATCH} events were accepted")

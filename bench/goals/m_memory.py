@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from measure import Row
-
 import shop
+from measure import Row
 
 _LIMITS: Final = {"visitor": 600.0, "item": 400.0}
 _COUNTS: Final = {"visitor": shop.VISITORS, "item": shop.ITEMS}

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 import grpc
+import shop
 from measure import Row, require
 
 import core_rs
-import shop
 from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 
 _RUNS: Final = 3

@@ -159,7 +159,9 @@ impl ActiveBundle {
     /// Items the bundle keeps for a visitor with their scores, best first.
     pub fn of_visitor(&self, list: VisitorList, visitor: &str) -> impl Iterator<Item = (u32, f32)> {
         let row = self.bundle.visitors.get(visitor).copied();
-        row.zip(self.bundle.visitor_lists[list as usize].as_ref()).into_iter().flat_map(|(row, lists)| self.row(lists, row))
+        row.zip(self.bundle.visitor_lists[list as usize].as_ref())
+            .into_iter()
+            .flat_map(|(row, lists)| self.row(lists, row))
     }
 
     fn row<'a>(&'a self, lists: &'a Lists, row: u32) -> impl Iterator<Item = (u32, f32)> + 'a {
@@ -214,7 +216,8 @@ impl Reader<'_> {
             _ => u32s(tensor(name, &tensors, "offsets", Dtype::U32)?).into_iter().map(u64::from).collect(),
         };
         let items = u32s(tensor(name, &tensors, column, Dtype::U32)?);
-        let scores: Vec<f32> = u32s(tensor(name, &tensors, "scores", Dtype::F32)?).into_iter().map(f32::from_bits).collect();
+        let scores: Vec<f32> =
+            u32s(tensor(name, &tensors, "scores", Dtype::F32)?).into_iter().map(f32::from_bits).collect();
         let covers = offsets.len() == rows + 1 && offsets[0] == 0 && offsets[rows] as usize == items.len();
         if !covers || items.len() != scores.len() || offsets.windows(2).any(|pair| pair[0] > pair[1]) {
             return Err(Error::bundle(format!("{name}: `offsets`, `{column}` and `scores` do not fit {rows} rows")));

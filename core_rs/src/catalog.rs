@@ -77,10 +77,13 @@ impl Catalog {
             self.raw[id as usize] = Box::default();
             return true;
         }
-        let item = old.map_or_else(|| new.clone(), |mut old| {
-            merge(&mut old, new, &change.update_paths);
-            old
-        });
+        let item = old.map_or_else(
+            || new.clone(),
+            |mut old| {
+                merge(&mut old, new, &change.update_paths);
+                old
+            },
+        );
         self.list(id, &item, set_ms);
         true
     }
@@ -293,7 +296,8 @@ mod tests {
         catalog.apply(0, &item(&["food"], "acme"), 10);
         assert!(!catalog.apply(0, &item(&["toys"], "late"), 9));
         let stock = Item { stock_quantity: Some(0), ..Item::default() };
-        let change = ItemChange { item: Some(stock), update_paths: vec!["stock_quantity".into()], ..Default::default() };
+        let change =
+            ItemChange { item: Some(stock), update_paths: vec!["stock_quantity".into()], ..Default::default() };
         assert!(catalog.apply(0, &change, 11));
         assert!(!catalog.row(0).in_stock);
         assert_eq!(catalog.item(0).expect("present").brand, "acme");

@@ -107,7 +107,12 @@ impl<S: AsRef<str>> EventTable<'_, S> {
             units: micros / 1_000_000,
             nanos: (micros % 1_000_000 * 1_000) as i32,
         });
-        EventItem { item_id: self.item_ids[line].as_ref().to_owned(), quantity: self.quantities[line], price, position: 0 }
+        EventItem {
+            item_id: self.item_ids[line].as_ref().to_owned(),
+            quantity: self.quantities[line],
+            price,
+            position: 0,
+        }
     }
 }
 
@@ -205,8 +210,9 @@ fn texts<'a>(event: &'a Event, context: &'a Context, item: &'a EventItem) -> [&'
 
 /// Name of a type in lower case, without its prefix; empty for the unspecified one.
 fn event_type(kind: EventType) -> &'static str {
-    static NAMES: LazyLock<Vec<String>> =
-        LazyLock::new(|| names("EVENT_TYPE_", |number| EventType::try_from(number).ok().map(|kind| kind.as_str_name())));
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        names("EVENT_TYPE_", |number| EventType::try_from(number).ok().map(|kind| kind.as_str_name()))
+    });
     &NAMES[kind as usize]
 }
 

@@ -183,8 +183,7 @@ impl Engine {
     pub fn stats(&self) -> Vec<(&'static str, u64)> {
         let state = self.read();
         let key_bytes = |key: &str| key.len() + size_of::<(Box<str>, Box<Visitor>)>();
-        let visitor_bytes: usize =
-            state.visitors.iter().map(|(key, visitor)| key_bytes(key) + visitor.bytes()).sum();
+        let visitor_bytes: usize = state.visitors.iter().map(|(key, visitor)| key_bytes(key) + visitor.bytes()).sum();
         let bundle_bytes: usize = state.bundles.values().map(|bundle| bundle.bytes()).sum();
         let counts = [
             ("visitors", state.visitors.len()),
@@ -264,7 +263,8 @@ impl Engine {
     /// A fault of `item_ids` where there is not one a visitor.
     pub fn featurize(&self, visitors: &[String], items: &[String], now_ms: i64) -> Result<Vec<f32>> {
         if visitors.len() != items.len() {
-            let message = format!("`item_ids` has {} rows; give one for each of the {} visitors", items.len(), visitors.len());
+            let message =
+                format!("`item_ids` has {} rows; give one for each of the {} visitors", items.len(), visitors.len());
             return Err(Error::out_of_range("item_ids", message));
         }
         Ok(feature::featurize(&self.read(), visitors, items, now_ms))
@@ -303,4 +303,61 @@ fn shares(slots: &[Affinity], names: &Interner) -> Vec<proto::Affinity> {
     let mut shares: Vec<proto::Affinity> = kept.iter().map(share).collect();
     shares.sort_by(|a, b| b.share.total_cmp(&a.share).then_with(|| a.name.cmp(&b.name)));
     shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Context, Event, EventItem, EventType, RecordKind};
+
+    fn purchase(visitor_id: &str, user_id: &str, items: &[&str]) -> Vec<u8> {
+        let line = |item: &&str| EventItem { item_id: (*item).to_owned(), ..EventItem::default() };
+        let context = Context { visitor_id: visitor_id.into(), user_id: user_id.into(), ..Context::default() };
+        Event {
+            event_type: EventType::Purchase as i32,
+            context: Some(context),
+            items: items.iter().map(line).collect(),
+            ..Event::default()
+        }
+        .encode_to_vec()
+    }
+
+    fn record(offset: i64, payload: &[u8]) -> Record<'_> {
+        Record { offset, kind: RecordKind::Event as i32, time_ms: 1_700_000_000_000, payload }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_stops_nothing_and_a_repeat_changes_nothing() {
+        let engine = Engine::new(&[], true, 1.0).expect("an engine");
+        let payload = purchase("v", "", &["a"]);
+        let records = || [record(1, &payload), record(2, &[0xff]), record(3, &payload)];
+        assert_eq!((engine.apply(records()), engine.offset()), (2, 3));
+        assert_eq!(engine.apply(records()), 0);
+        let stats: std::collections::BTreeMap<_, _> = engine.stats().into_iter().collect();
+        assert_eq!((stats["events"], stats["skipped_records"], stats["visitors"]), (2, 1, 1));
+    }
+
+    #[test]
+    fn the_profile_shows_what_was_done_newest_first() {
+        let engine = Engine::new(&[], true, 1.0).expect("an engine");
+        let (first, second) = (purchase("v", "", &["a"]), purchase("v", "u", &["b", "c"]));
+        engine.apply([record(1, &first), record(2, &second)]);
+        assert!(engine.profile("v").is_err());
+        let reply = GetProfileResponse::decode(&*engine.profile("u").expect("known")).expect("decodes");
+        let live = reply.live_state.expect("set");
+        assert_eq!((live.event_count, live.purchase_count, live.recent.len()), (2, 2, 3));
+        assert_eq!(reply.profile.expect("set").visitor_id, "u");
+    }
+
+    #[test]
+    fn shares_add_up_to_one() {
+        let mut names = Interner::default();
+        let mut slots = [Affinity { key: NONE, weight: f32::NEG_INFINITY }; crate::params::AFFINITIES];
+        for (slot, (name, weight)) in slots.iter_mut().zip([("milk", 10.0), ("cheese", 11.0)]) {
+            *slot = Affinity { key: names.intern(name), weight };
+        }
+        let shares = shares(&slots, &names);
+        assert_eq!(shares.iter().map(|share| share.name.as_str()).collect::<Vec<_>>(), ["cheese", "milk"]);
+        assert!((shares[0].share - 2.0 / 3.0).abs() < 1e-9 && (shares[1].share - 1.0 / 3.0).abs() < 1e-9);
+    }
 }

@@ -3,10 +3,7 @@
 use crate::{
     error::{Error, Result},
     params::MAX_EVENTS,
-    proto::{
-        Event, EventResult, RecordEventsResponse,
-        event_result::Status,
-    },
+    proto::{Event, EventResult, RecordEventsResponse, event_result::Status},
     state::State,
     validate,
 };
@@ -126,5 +123,67 @@ impl Batch {
         self.rows.push(Row::new(event));
         self.places.push(index);
         self.results.push(EventResult::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Context, EventItem, EventType};
+    use proptest::prelude::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn event(id: &str) -> Event {
+        Event {
+            event_id: id.into(),
+            event_type: EventType::View as i32,
+            context: Some(Context { visitor_id: "v".into(), ..Context::default() }),
+            items: vec![EventItem { item_id: "i".into(), ..EventItem::default() }],
+            ..Event::default()
+        }
+    }
+
+    fn prepared(events: Vec<Vec<u8>>) -> Result<Batch> {
+        prepare(&State::default(), &Frame { events }.encode_to_vec(), NOW, false)
+    }
+
+    #[test]
+    fn a_bad_event_is_rejected_alone() {
+        let sound = event("a").encode_to_vec();
+        let not_utf8 = [&[0x0a, 1, 0xff][..], &sound].concat();
+        let garbage = vec![0xff, 0xff];
+        let late = event("").encode_to_vec();
+        let batch = prepared(vec![not_utf8, sound, garbage, late, event("b").encode_to_vec()]).expect("a batch");
+        let ids: Vec<&str> = batch.rows.iter().map(|row| row.event_id.as_str()).collect();
+        assert_eq!((ids, batch.rejected_count(), batch.unjoined_count), (vec!["a", "b"], 3, 2));
+        let reply = RecordEventsResponse::decode(&*batch.reply(&[0, 2]).expect("a reply")).expect("decodes");
+        let fields: Vec<&str> = reply.results.iter().map(|result| result.field.as_str()).collect();
+        assert_eq!(fields, ["events[0]", "", "events[2]", "events[3].event_id", "events[4].event_id"]);
+        let reasons: Vec<&str> = reply.results.iter().map(|result| result.reason.as_str()).collect();
+        assert_eq!(reasons, ["REQUEST_MALFORMED", "", "REQUEST_MALFORMED", "FIELD_REQUIRED", "EVENT_ID_CONFLICT"]);
+        assert!(batch.reply(&[0]).is_err() && batch.reply(&[0, 3]).is_err());
+    }
+
+    #[test]
+    fn none_and_too_many_are_refused() {
+        assert_eq!(prepared(vec![]).err().map(|error| error.field), Some("events".to_owned()));
+        assert!(prepared(vec![event("a").encode_to_vec(); MAX_EVENTS]).is_ok());
+        assert!(prepared(vec![event("a").encode_to_vec(); MAX_EVENTS + 1]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), place: usize, byte: u8) {
+            let _ = prepare(&State::default(), &bytes, NOW, false);
+            let mut request = Frame { events: vec![event("a").encode_to_vec(), bytes] }.encode_to_vec();
+            let place = place % request.len();
+            request[place] = byte;
+            if let Ok(batch) = prepare(&State::default(), &request, NOW, true) {
+                let reply = batch.reply(&vec![0; batch.rows.len()]).expect("a reply");
+                let reply = RecordEventsResponse::decode(&*reply).expect("decodes");
+                prop_assert_eq!(reply.results.len(), batch.rows.len() + batch.rejected_count());
+            }
+        }
     }
 }

@@ -19,8 +19,9 @@ use crate::{
 /// Least base-2 logarithm of a faded count.
 const FLOOR: f32 = -8.0;
 
-const BOUGHT: [&str; 9] = [
+const BOUGHT: [&str; 10] = [
     "bought_weight",
+    "bought_by_basket",
     "bought_baskets",
     "bought_share",
     "bought_recency",
@@ -31,16 +32,8 @@ const BOUGHT: [&str; 9] = [
     "bought_rate_excess",
 ];
 const SEEN: [&str; 3] = ["viewed_recency", "carted", "disliked"];
-const ITEM: [&str; 8] = [
-    "popular",
-    "recent",
-    "trend",
-    "purchases",
-    "price",
-    "discount",
-    "age_days",
-    "catalog_price_known",
-];
+const ITEM: [&str; 8] =
+    ["popular", "recent", "trend", "purchases", "price", "discount", "age_days", "catalog_price_known"];
 const VISITOR: [&str; 6] =
     ["baskets", "repeat_share", "basket_lines", "days_since_purchase", "purchase_interval_days", "known"];
 const CROSS: [&str; 5] =
@@ -48,13 +41,8 @@ const CROSS: [&str; 5] =
 const CONTEXT: [&str; 6] = ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "on_phone", "in_email"];
 
 /// Number of columns.
-pub const WIDTH: usize = source::COUNT
-    + BOUGHT.len()
-    + SEEN.len()
-    + ITEM.len()
-    + VISITOR.len()
-    + CROSS.len()
-    + CONTEXT.len();
+pub const WIDTH: usize =
+    source::COUNT + BOUGHT.len() + SEEN.len() + ITEM.len() + VISITOR.len() + CROSS.len() + CONTEXT.len();
 
 /// Names of the columns, in order.
 pub fn names() -> Vec<String> {
@@ -139,6 +127,7 @@ impl<'a> Shared<'a> {
         let expected = owned_days / self.basket_interval_days.max(0.1);
         [
             (bought.weight - self.personal_age).exp2(),
+            bought.faded(visitor.baskets) / visitor.baskets.clamp(1, 20) as f32,
             baskets.ln_1p(),
             baskets / visitor.baskets.max(1) as f32,
             (-since / 30.0).exp(),

@@ -109,13 +109,7 @@ fn uses<'a>(query: &'a Query) -> impl Iterator<Item = (usize, usize)> + 'a {
 
 /// Adds items from the reserve until `wanted` are there: the popular, then the catalogue in order of id; with a
 /// condition on items, categories or brands only what it can pass.
-fn fill(
-    query: &Query,
-    request: &PlacementRequest,
-    basket: &mut Basket,
-    wanted: usize,
-    stages: &mut Vec<StageTrace>,
-) {
+fn fill(query: &Query, request: &PlacementRequest, basket: &mut Basket, wanted: usize, stages: &mut Vec<StageTrace>) {
     let before = basket.candidates.len();
     if before >= wanted {
         return;

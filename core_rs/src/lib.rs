@@ -24,9 +24,9 @@ pub mod filter;
 pub mod gather;
 pub mod query;
 pub mod rerank;
+pub mod score;
 pub mod scratch;
 pub mod source;
-pub mod score;
 pub mod token;
 
 pub mod plan;

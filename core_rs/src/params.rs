@@ -41,6 +41,8 @@ pub const POPULAR_HALF_LIFE_DAYS: f64 = 28.0;
 pub const TREND_HALF_LIFE_DAYS: f64 = 3.0;
 /// Half-life of a visitor's purchases and affinities, days.
 pub const PERSONAL_HALF_LIFE_DAYS: f64 = 60.0;
+/// Factor of a bought item's basket weight with each further basket of the visitor.
+pub const BASKET_DECAY: f32 = 0.95;
 /// Half-life of the recovery of an item bought before under `BOUGHT_RULE_DECAY`, days.
 pub const BOUGHT_RECOVERY_DAYS: f64 = 30.0;
 /// Days that an item counts as a new arrival.

@@ -13,8 +13,8 @@ use crate::{
     feature,
     plan::{Slot, stage},
     proto::{
-        Consent, ConsentPurpose, Decision, ExplainResponse, FeatureValue, ItemTrace, RecommendResponse, RecommendedItem, Reason, Slate,
-        SlateTrace, StageTrace,
+        Consent, ConsentPurpose, DecidedSlate, Decision, ExplainResponse, FeatureValue, ItemTrace, Reason,
+        RecommendResponse, RecommendedItem, Slate, SlateTrace, StageTrace,
     },
     rerank::{self, Caps},
     score::{self, Rules},
@@ -25,7 +25,7 @@ use crate::{
 use hashbrown::HashSet;
 use std::time::Instant;
 
-/// Share of the logged decisions that carry features and scores.
+/// Share of the logged decisions that carry features.
 const FEATURE_SHARE: f64 = 0.01;
 
 /// Settings of decisions.
@@ -63,7 +63,7 @@ pub fn finish(
     let stages = plan.slots.iter().map(|slot| &slot.stages).chain(ranked.iter().map(|ranked| &ranked.stages));
     Ok(Decided {
         stage_us: stages.flatten().map(|stage| (stage.name.clone(), stage.duration_us)).collect(),
-        decision: decision(state, plan, actions, &response, options),
+        decision: decision(state, plan, &response, options),
         response,
     })
 }
@@ -221,23 +221,13 @@ fn reply(state: &State, plan: &Plan, slot: &Slot, ranked: &Ranked, options: &Opt
     Slate {
         placement_id: placement_id.clone(),
         items,
-        attribution_token: token::make(
-            &options.token_key,
-            &plan.request.request_id,
-            placement_id,
-            &plan.model_version,
-        ),
+        attribution_token: token::make(&options.token_key, &plan.request.request_id, placement_id, &plan.model_version),
         applied_controls: slot.applied_controls.clone(),
         missing_item_ids: slot.missing.clone(),
     }
 }
 
-fn recommended(
-    state: &State,
-    slot: &Slot,
-    ranked: &Ranked,
-    entry: Entry,
-) -> RecommendedItem {
+fn recommended(state: &State, slot: &Slot, ranked: &Ranked, entry: Entry) -> RecommendedItem {
     let (item, score, candidate) = match entry {
         Ok(at) => {
             let candidate = &slot.candidates[at as usize];
@@ -284,13 +274,7 @@ fn trace(state: &State, plan: &Plan, index: usize, ranked: &Ranked) -> SlateTrac
 }
 
 /// Record of the decision, if its request id falls into the sampled share.
-fn decision(
-    state: &State,
-    plan: &Plan,
-    actions: Option<&Actions>,
-    response: &RecommendResponse,
-    options: &Options,
-) -> Option<Decision> {
+fn decision(state: &State, plan: &Plan, response: &RecommendResponse, options: &Options) -> Option<Decision> {
     let draw = share(&plan.request.request_id);
     if draw >= options.decision_share {
         return None;
@@ -303,30 +287,37 @@ fn decision(
         Consent { purpose: purpose as i32, granted }
     };
     let sampled = draw < options.decision_share * FEATURE_SHARE;
+    let slates = response.slates.iter().enumerate().map(|(index, slate)| DecidedSlate {
+        placement_id: slate.placement_id.clone(),
+        item_ids: slate.items.iter().map(|item| item.item_id.clone()).collect(),
+        scores: slate.items.iter().map(|item| item.score as f32).collect(),
+        reasons: slate.items.iter().map(|item| item.reason).collect(),
+        applied_controls: slate.applied_controls.clone(),
+        features: if sampled { shown_features(state, plan, index, slate) } else { Vec::new() },
+    });
     Some(Decision {
         request: Some(plan.request.clone()),
         now_ms: plan.now_ms,
         state_offset: plan.state_offset,
-        response: Some(response.clone()),
+        model_version: response.model_version.clone(),
+        slates: slates.collect(),
+        degraded: response.degraded.clone(),
         consents: purposes.map(answered).into(),
-        features: if sampled { shown_features(state, plan, response) } else { Vec::new() },
-        scores: if sampled { actions.map_or_else(Vec::new, |actions| actions.values.to_vec()) } else { Vec::new() },
     })
 }
 
-/// Feature rows of the items shown, slate by slate; nothing of pinned items that no source proposed.
-fn shown_features(state: &State, plan: &Plan, response: &RecommendResponse) -> Vec<f32> {
-    let mut features = Vec::new();
-    for (index, slate) in response.slates.iter().enumerate() {
-        let rows = plan.slot_rows[index]..plan.slot_rows[index + 1];
-        for item in &slate.items {
-            let id = state.items.get(&item.item_id);
-            if let Some(row) = rows.clone().find(|&row| Some(plan.row_items[row]) == id) {
-                features.extend_from_slice(&plan.features[row * feature::WIDTH..][..feature::WIDTH]);
-            }
-        }
+/// Feature rows of the items of a slate; zeros for a pinned item that no source proposed.
+fn shown_features(state: &State, plan: &Plan, index: usize, slate: &Slate) -> Vec<f32> {
+    let rows = plan.slot_rows[index]..plan.slot_rows[index + 1];
+    if rows.is_empty() {
+        return Vec::new();
     }
-    features
+    let row = |item: &RecommendedItem| {
+        let id = state.items.get(&item.item_id);
+        let row = rows.clone().find(|&row| Some(plan.row_items[row]) == id);
+        row.map_or(&[0.0; feature::WIDTH][..], |row| &plan.features[row * feature::WIDTH..][..feature::WIDTH])
+    };
+    slate.items.iter().flat_map(row).copied().collect()
 }
 
 /// Even number in 0..1 from the hash of a request id.

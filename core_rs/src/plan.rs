@@ -9,8 +9,8 @@ use crate::{
     params::{BOUGHT_RECOVERY_DAYS, DEFAULT_PAGE},
     pipeline::Options,
     proto::{
-        ConsentPurpose, Context, Control, ErrorReason, Placement, PlacementRequest, RecommendRequest, RemovedItem, StageTrace,
-        control::Action, placement::BoughtRule,
+        ConsentPurpose, Context, Control, ErrorReason, Placement, PlacementRequest, RecommendRequest, RemovedItem,
+        StageTrace, control::Action, placement::BoughtRule,
     },
     query::{self, Condition, Query},
     rerank::Traits,
@@ -202,7 +202,10 @@ fn visitor<'a>(state: &'a State, context: &'a Context, options: &Options) -> (&'
 }
 
 fn page(wanted: &PlacementRequest, placement: &Placement) -> usize {
-    [wanted.page_size, placement.page_size].into_iter().find(|&size| size > 0).map_or(DEFAULT_PAGE, |size| size as usize)
+    [wanted.page_size, placement.page_size]
+        .into_iter()
+        .find(|&size| size > 0)
+        .map_or(DEFAULT_PAGE, |size| size as usize)
 }
 
 fn traits(state: &State, item: u32) -> Traits {
@@ -213,7 +216,10 @@ fn traits(state: &State, item: u32) -> Traits {
 fn active_controls<'a>(query: &Query<'a>) -> Vec<&'a Control> {
     let controls = query.state.documents.controls.values();
     let id = &query.placement.placement_id;
-    controls.map(|control| &**control).filter(|control| query::applies(control, id, query.context, query.now_ms)).collect()
+    controls
+        .map(|control| &**control)
+        .filter(|control| query::applies(control, id, query.context, query.now_ms))
+        .collect()
 }
 
 /// Factors of the candidates, admitted pins and the ids of the controls that had an effect.

@@ -74,8 +74,8 @@ fn history_seeds(visitor: &Visitor, now_ms: i64) -> Vec<Seed> {
         }
     }
     seeds.extend(visitor.bought.iter().map(|bought| {
-        let decayed = decay::at(f64::from(bought.weight), now_ms, PERSONAL_HALF_LIFE_DAYS) as f32;
-        Seed { item: bought.item, weight: (1.0 + decayed).ln() }
+        let weight = decay::at(f64::from(bought.weight), now_ms, PERSONAL_HALF_LIFE_DAYS) as f32;
+        Seed { item: bought.item, weight }
     }));
     let order = |a: &Seed, b: &Seed| b.weight.total_cmp(&a.weight).then(a.item.cmp(&b.item));
     if seeds.len() > MAX_SEEDS {
@@ -130,9 +130,10 @@ impl Condition {
         (!bounded || (row.price >= self.min_price && row.price <= self.max_price))
             && self.items.as_ref().is_none_or(|items| items.contains(&item))
             && self.brands.as_ref().is_none_or(|brands| brands.contains(&row.brand))
-            && self.categories.as_ref().is_none_or(|categories| {
-                catalog.path(item).iter().any(|category| categories.contains(category))
-            })
+            && self
+                .categories
+                .as_ref()
+                .is_none_or(|categories| catalog.path(item).iter().any(|category| categories.contains(category)))
     }
 
     /// Shortest list of items that can pass; `None` if the filter names neither items, categories nor brands.

@@ -3,7 +3,7 @@
 use crate::{
     decay,
     ids::NONE,
-    params::{AFFINITIES, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
+    params::{AFFINITIES, BASKET_DECAY, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
     popularity::event_weight,
     proto::{ConsentPurpose, EventType, Profile},
 };
@@ -26,6 +26,8 @@ pub struct Bought {
     pub item: u32,
     /// Decayed count of baskets, kept as by [`decay`].
     pub weight: f32,
+    /// Count of baskets that fades with each further basket of the visitor, as of `last_basket`.
+    pub basket_weight: f32,
     /// First basket, Unix seconds.
     pub first_s: u32,
     /// Last basket, Unix seconds.
@@ -34,6 +36,14 @@ pub struct Bought {
     pub baskets: u16,
     /// Ordinal of the visitor's basket that held it last, from 1.
     pub last_basket: u16,
+}
+
+impl Bought {
+    /// Basket weight as of the visitor's basket number `baskets`.
+    pub fn faded(&self, baskets: u32) -> f32 {
+        let since = baskets.saturating_sub(u32::from(self.last_basket)) as f32;
+        self.basket_weight * BASKET_DECAY.powf(since)
+    }
 }
 
 /// Fading interest in one category or brand.
@@ -159,7 +169,8 @@ impl Visitor {
         self.baskets = self.baskets.saturating_add(other.baskets);
         self.lines = self.lines.saturating_add(other.lines);
         self.spent += other.spent;
-        if other.first_purchase_ms > 0 && (self.first_purchase_ms == 0 || other.first_purchase_ms < self.first_purchase_ms)
+        if other.first_purchase_ms > 0
+            && (self.first_purchase_ms == 0 || other.first_purchase_ms < self.first_purchase_ms)
         {
             self.first_purchase_ms = other.first_purchase_ms;
         }
@@ -199,14 +210,22 @@ impl Visitor {
                     return;
                 }
                 bought.weight = decay::add(f64::from(bought.weight), f64::from(gain)) as f32;
+                bought.basket_weight = bought.faded(u32::from(basket)) + 1.0;
                 bought.first_s = bought.first_s.min(time_s);
                 bought.last_s = bought.last_s.max(time_s);
                 bought.baskets = bought.baskets.saturating_add(1);
                 bought.last_basket = basket;
             }
             Err(index) => {
-                let bought =
-                    Bought { item, weight: gain, first_s: time_s, last_s: time_s, baskets: 1, last_basket: basket };
+                let bought = Bought {
+                    item,
+                    weight: gain,
+                    basket_weight: 1.0,
+                    first_s: time_s,
+                    last_s: time_s,
+                    baskets: 1,
+                    last_basket: basket,
+                };
                 self.bought.insert(index, bought);
                 self.shrink();
             }
@@ -218,6 +237,7 @@ impl Visitor {
             Ok(index) => {
                 let bought = &mut self.bought[index];
                 bought.weight = decay::add(f64::from(bought.weight), f64::from(other.weight)) as f32;
+                bought.basket_weight += other.basket_weight;
                 bought.first_s = bought.first_s.min(other.first_s);
                 bought.last_s = bought.last_s.max(other.last_s);
                 bought.baskets = bought.baskets.saturating_add(other.baskets);

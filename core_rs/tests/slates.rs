@@ -12,8 +12,8 @@ use core_rs::{
     query::{Condition, applies},
     visitor::Visitor,
 };
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 use std::collections::HashSet;
 
 const CASES: u32 = 1_000;
@@ -147,7 +147,12 @@ fn check(shop: &Shop, plan: &Plan, response: &RecommendResponse) {
             assert!(shown.insert(*id), "{} is shown twice", item.item_id);
         }
         let possible = admissible.union(&on_page).count();
-        assert!(ids.len() >= admissible.len().min(slot.page), "{} of {possible} shown, {} wanted", ids.len(), slot.page);
+        assert!(
+            ids.len() >= admissible.len().min(slot.page),
+            "{} of {possible} shown, {} wanted",
+            ids.len(),
+            slot.page
+        );
         assert!(ids.len() <= slot.page);
         if let [(position, item)] = pins[..]
             && position <= slot.page

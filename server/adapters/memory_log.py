@@ -3,6 +3,7 @@
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Final
 
@@ -41,11 +42,14 @@ class MemoryLog:
         """Return 0."""
         return 0
 
-    def read(self, after: int, limit: int, *, bare_kinds: Collection[int] = ()) -> list[LogRecord]:
+    def read(
+        self, after: int, limit: int, *, bare_kinds: Collection[int] = (), skip_kinds: Collection[int] = ()
+    ) -> list[LogRecord]:
         """Return up to `limit` records above the offset `after`, in order."""
         with self._lock:
             start = bisect_right(self._records, after, key=_offset_of)
-            records = self._records[start : start + limit]
+            wanted = (record for record in self._records[start:] if record.kind not in skip_kinds)
+            records = list(islice(wanted, limit))
         return [record._replace(payload=b"") if record.kind in bare_kinds else record for record in records]
 
     def last_offset(self) -> int:

@@ -46,7 +46,7 @@ COMMIT;
 _PRAGMAS: Final = """
 PRAGMA synchronous = FULL;
 PRAGMA cache_size = -65536;
-PRAGMA wal_autocheckpoint = 4000;
+PRAGMA wal_autocheckpoint = 8000;
 PRAGMA journal_size_limit = 67108864;
 """
 _INSERT: Final = "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms) VALUES (?, ?, ?, ?, ?)"
@@ -138,11 +138,14 @@ class SqliteLog:
         """Records that `append_later` took or was offered and that are not in the log."""
         return self._dropped_count
 
-    def read(self, after: int, limit: int, *, bare_kinds: Collection[int] = ()) -> list[LogRecord]:
+    def read(
+        self, after: int, limit: int, *, bare_kinds: Collection[int] = (), skip_kinds: Collection[int] = ()
+    ) -> list[LogRecord]:
         """Return up to `limit` records above the offset `after`, in order."""
         payload = f"iif(kind IN ({_marks(bare_kinds)}), x'', payload)" if bare_kinds else "payload"
-        sql = f'SELECT {_COLUMNS}, {payload} FROM records WHERE "offset" > ? ORDER BY "offset" LIMIT ?'  # noqa: S608
-        return self._select(sql, (*bare_kinds, after, limit))
+        wanted = f"AND kind NOT IN ({_marks(skip_kinds)})" if skip_kinds else ""
+        sql = f'SELECT {_COLUMNS}, {payload} FROM records WHERE "offset" > ? {wanted} ORDER BY "offset" LIMIT ?'  # noqa: S608
+        return self._select(sql, (*bare_kinds, after, *skip_kinds, limit))
 
     def last_offset(self) -> int:
         """Return the offset of the last record; 0 if there is none."""

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 import core_rs
+from server import migrations
 from server.adapters.sqlite_log import open_log
 from server.importing import complete_journey, writing
 from server.importing.complete_journey import SPLIT, data_files, held_out_lines, import_complete_journey
@@ -95,7 +96,8 @@ class DemoShop:
 
         A shop that was changed since, by events or documents, begins anew: its measures would no longer compare.
         """
-        wanted = _hash([*data_files(), Path(complete_journey.__file__), Path(writing.__file__)])
+        tables = sorted(Path(migrations.__path__[0]).glob("*.sql"))
+        wanted = _hash([*data_files(), *tables, Path(complete_journey.__file__), Path(writing.__file__)])
         if self.state.import_hash == wanted and not self._changed():
             return False
         if self.settings.data_dir.exists():

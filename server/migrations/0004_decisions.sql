@@ -8,10 +8,8 @@ CREATE TABLE decisions
     visitor_id String,
     placement_id LowCardinality(String),
     model_version LowCardinality(String),
-    attribution_token String,
     item_ids Array(String),
-    scores Array(Float64),
-    propensities Array(Float64),
+    scores Array(Float32),
     reasons Array(LowCardinality(String)),
     applied_controls Array(String),
     degraded Array(LowCardinality(String))

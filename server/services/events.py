@@ -62,7 +62,8 @@ class EventService:
         batch = self._engine.prepare_events(request, now_ms, history=history)
         records = [NewRecord(RECORD_KIND_EVENT, key, event_id, payload) for event_id, key, payload in batch.rows]
         statuses = await self._log.append(records, now_ms) if records else []
-        telemetry.EVENTS.labels("stored").inc(statuses.count(AppendStatus.STORED))
+        for outcome in AppendStatus:
+            telemetry.EVENTS.labels(outcome.name.lower()).inc(statuses.count(outcome))
         telemetry.EVENTS.labels("rejected").inc(batch.rejected_count)
         return batch, statuses
 

@@ -80,9 +80,12 @@ class Replica:
     def follow(self) -> int:
         """Apply all records the engine lacks; return its offset."""
         with self._following:
-            self._on_lag(self.lag())
+            end = self._log.last_offset()
+            self._on_lag(max(0, end - self._engine.offset))
             while self._apply_chunk():
                 pass
+            if self._engine.offset < end:
+                self._engine.apply([(end, RECORD_KIND_UNSPECIFIED, 0, b"")])
             return self._engine.offset
 
     def lag(self) -> int:
@@ -106,7 +109,7 @@ class Replica:
             return None
 
     def _apply_chunk(self) -> bool:
-        records = self._log.read(self._engine.offset, CHUNK_ROWS, bare_kinds=(RECORD_KIND_DECISION,))
+        records = self._log.read(self._engine.offset, CHUNK_ROWS, skip_kinds=(RECORD_KIND_DECISION,))
         waiting: list[_Row] = []
         for record in records:
             if record.kind == RECORD_KIND_ACTIVATION:

@@ -63,10 +63,8 @@ DECISION_SCHEMA: Final = pa.schema(
         "visitor_id": pa.string(),
         "placement_id": pa.string(),
         "model_version": pa.string(),
-        "attribution_token": pa.string(),
         "item_ids": _TEXTS,
         "scores": _NUMBERS,
-        "propensities": _NUMBERS,
         "reasons": _TEXTS,
         "applied_controls": _TEXTS,
         "degraded": _TEXTS,
@@ -145,25 +143,22 @@ def profile_row(record: LogRecord, change: Profile, known: Row | None) -> Row | 
 
 def decision_rows(record: LogRecord, decision: Decision) -> list[Row]:
     """Return one row a slate."""
-    response = decision.response
     return [
         {
             "log_offset": record.offset,
             "slate": index,
-            "request_id": response.request_id,
+            "request_id": decision.request.request_id,
             "time_ms": decision.now_ms,
             "visitor_id": record.key,
             "placement_id": slate.placement_id,
-            "model_version": response.model_version,
-            "attribution_token": slate.attribution_token,
-            "item_ids": [item.item_id for item in slate.items],
-            "scores": [item.score for item in slate.items],
-            "propensities": [item.propensity for item in slate.items],
-            "reasons": [_reason(item.reason) for item in slate.items],
+            "model_version": decision.model_version,
+            "item_ids": list(slate.item_ids),
+            "scores": list(slate.scores),
+            "reasons": [_reason(reason) for reason in slate.reasons],
             "applied_controls": list(slate.applied_controls),
-            "degraded": list(response.degraded),
+            "degraded": list(decision.degraded),
         }
-        for index, slate in enumerate(response.slates)
+        for index, slate in enumerate(decision.slates)
     ]
 
 

@@ -189,6 +189,58 @@ class Activation(_message.Message):
 Global___Activation: _TypeAlias = Activation  # noqa: Y015
 
 @_typing.final
+class DecidedSlate(_message.Message):
+    """Slate of a decision, column by column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEMENT_ID_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    APPLIED_CONTROLS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    placement_id: _builtins.str
+    """Placement."""
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items shown, best first."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Score of each."""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_recommendation_service_pb2.Reason.ValueType]:
+        """Reason of each."""
+
+    @_builtins.property
+    def applied_controls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Controls that changed the slate."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Features of each, row by row; empty unless sampled."""
+
+    def __init__(
+        self,
+        *,
+        placement_id: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        reasons: _abc.Iterable[_recommendation_service_pb2.Reason.ValueType] | None = ...,
+        applied_controls: _abc.Iterable[_builtins.str] | None = ...,
+        features: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_controls", b"applied_controls", "features", b"features", "item_ids", b"item_ids", "placement_id", b"placement_id", "reasons", b"reasons", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecidedSlate: _TypeAlias = DecidedSlate  # noqa: Y015
+
+@_typing.final
 class Decision(_message.Message):
     """One decision, with what is needed to make it again."""
 
@@ -197,33 +249,31 @@ class Decision(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     NOW_MS_FIELD_NUMBER: _builtins.int
     STATE_OFFSET_FIELD_NUMBER: _builtins.int
-    RESPONSE_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SLATES_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
     CONSENTS_FIELD_NUMBER: _builtins.int
-    FEATURES_FIELD_NUMBER: _builtins.int
-    SCORES_FIELD_NUMBER: _builtins.int
     now_ms: _builtins.int
     """Time the decision was made for, Unix milliseconds."""
     state_offset: _builtins.int
     """Last record of the log that the state reflected."""
+    model_version: _builtins.str
+    """Bundle that scored; empty where rules did."""
     @_builtins.property
     def request(self) -> _recommendation_service_pb2.RecommendRequest:
         """The request as received, with its id filled in."""
 
     @_builtins.property
-    def response(self) -> _recommendation_service_pb2.RecommendResponse:
-        """The response as sent."""
+    def slates(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecidedSlate]:
+        """What was shown, one a placement."""
+
+    @_builtins.property
+    def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What could not be done as configured."""
 
     @_builtins.property
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Consent]:
         """Consent answers that applied."""
-
-    @_builtins.property
-    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Features of the items shown, row by row in the order of the slates; sampled, otherwise empty."""
-
-    @_builtins.property
-    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Scores of every scored candidate, in the order of the plan; needed where the model is gone. Sampled."""
 
     def __init__(
         self,
@@ -231,14 +281,14 @@ class Decision(_message.Message):
         request: _recommendation_service_pb2.RecommendRequest | None = ...,
         now_ms: _builtins.int = ...,
         state_offset: _builtins.int = ...,
-        response: _recommendation_service_pb2.RecommendResponse | None = ...,
+        model_version: _builtins.str = ...,
+        slates: _abc.Iterable[Global___DecidedSlate] | None = ...,
+        degraded: _abc.Iterable[_builtins.str] | None = ...,
         consents: _abc.Iterable[_common_pb2.Consent] | None = ...,
-        features: _abc.Iterable[_builtins.float] | None = ...,
-        scores: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "features", b"features", "now_ms", b"now_ms", "request", b"request", "response", b"response", "scores", b"scores", "state_offset", b"state_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "degraded", b"degraded", "model_version", b"model_version", "now_ms", b"now_ms", "request", b"request", "slates", b"slates", "state_offset", b"state_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,8 +27,8 @@ from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose, Context, Money
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.profile_service_pb2 import Profile, Trait
-from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendedItem, RecommendResponse, Slate
-from shopkeeper.v1.record_pb2 import Decision, Erasure, ItemChange, RecordKind
+from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendRequest
+from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, Erasure, ItemChange, RecordKind
 
 pytest.importorskip("chdb")
 
@@ -201,19 +201,18 @@ def test_profiles_merge(shop: Shop) -> None:
 
 
 def test_decisions_become_one_row_a_slate(shop: Shop) -> None:
-    shown = [RecommendedItem(item_id=name, score=1.5, propensity=0.5, reason=Reason.REASON_BUY_AGAIN) for name in "ab"]
-    response = RecommendResponse(
-        request_id="r", slates=[Slate(placement_id="home", items=shown)], degraded=["model_missing"]
-    )
-    decision = Decision(now_ms=7, response=response)
+    reasons = [Reason.REASON_BUY_AGAIN] * 2
+    slate = DecidedSlate(placement_id="home", item_ids="ab", scores=[1.5, 1.5], reasons=reasons)
+    request = RecommendRequest(request_id="r")
+    decision = Decision(now_ms=7, request=request, slates=[slate], degraded=["model_missing"])
     shop.add(NewRecord(RecordKind.RECORD_KIND_DECISION, "v", "r", decision.SerializeToString()))
     shop.sink.drain()
     sql = """
-    SELECT request_id, time_ms, visitor_id, placement_id, item_ids, scores, propensities, reasons, degraded
+    SELECT request_id, time_ms, visitor_id, placement_id, item_ids, scores, reasons, degraded
     FROM decisions
     """
     assert shop.rows(sql) == [
-        ("r", 7, "v", "home", ["a", "b"], [1.5, 1.5], [0.5, 0.5], ["buy_again", "buy_again"], ["model_missing"])
+        ("r", 7, "v", "home", ["a", "b"], [1.5, 1.5], ["buy_again", "buy_again"], ["model_missing"])
     ]
 
 

@@ -1,24 +1,26 @@
 """The processes of one machine: they come up, come back and go down without losing what was acknowledged."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 
 from shopkeeper.calls import event
-from shopkeeper.client import Client
+from shopkeeper.client import CallError, Client
 from shopkeeper.v1.event_pb2 import EventType
+from shopkeeper.v1.event_service_pb2 import EventResult
 
 START_S = 60
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(data_dir, *flags):
     command = [sys.executable, "-m", "server", "--data-dir", str(data_dir), "--port", "0", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -43,14 +45,31 @@ def address_of(line):
     return re.search(r"127\.0\.0\.1:\d+", line)[0]
 
 
-def test_events_survive_sigterm_and_are_in_the_next_start(tmp_path):
+def record_until_refused(address, acknowledged):
+    with Client(address) as client, contextlib.suppress(CallError):
+        while True:
+            batch = [event(EventType.EVENT_TYPE_VIEW, "v", ["bread"])]
+            if client.record(batch).results[0].status == EventResult.STATUS_ACCEPTED:
+                acknowledged += batch
+
+
+def test_what_was_acknowledged_before_sigterm_is_there_after_a_restart(tmp_path):
+    acknowledged = []
     with serving(tmp_path) as process:
-        with Client(address_of(ready_line(process)), timeout_s=10) as client:
-            client.record([event(EventType.EVENT_TYPE_VIEW, "v", ["bread"])])
+        address = address_of(ready_line(process))
+        writers = [threading.Thread(target=record_until_refused, args=(address, acknowledged)) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        time.sleep(1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    with serving(tmp_path) as process, Client(address_of(ready_line(process)), timeout_s=10) as client:
-        assert client.profile("v").live_state.recent[0].item_id == "bread"
+        for writer in writers:
+            writer.join()
+    with serving(tmp_path) as process, Client(address_of(ready_line(process))) as client:
+        assert len(acknowledged) > 10
+        repeats = client.record(acknowledged[:1000]).results
+        assert {result.status for result in repeats} == {EventResult.STATUS_DUPLICATE}
+        assert client.profile("v").live_state.event_count >= len(acknowledged)
 
 
 def test_a_killed_replica_comes_back_on_the_same_port(tmp_path):

@@ -1,5 +1,6 @@
 """The clients: retries, errors, and what is shown while the server is away."""
 
+import doctest
 import uuid
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from server.errors import ServiceError
 from server.interceptors import Guard
 from server.rpc import handler_of
 from server.settings import LimitSettings
+from shopkeeper import calls, client
 from shopkeeper.aio import AsyncClient
 from shopkeeper.calls import fallback_response, new_event_id, recommend_request, record_request
 from shopkeeper.client import CallError, Client
@@ -41,16 +43,16 @@ async def client_of(service):
     server.add_generic_rpc_handlers([handler_of(service)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with AsyncClient(f"127.0.0.1:{port}") as client:
-        yield client
+    async with AsyncClient(f"127.0.0.1:{port}") as shop:
+        yield shop
     await server.stop(0)
 
 
 @pytest.mark.parametrize("reason", ["LOG_UNAVAILABLE", "OVERLOADED"])
 async def test_a_retry_sends_the_same_event_id(reason):
     service = Flaky(ServiceError(reason, "later"))
-    async with client_of(service) as client:
-        answer = await client.record([Event()])
+    async with client_of(service) as shop:
+        answer = await shop.record([Event()])
     assert answer.results[0].status == pb.EventResult.STATUS_ACCEPTED
     assert len(service.event_ids) == 2
     assert len(set(service.event_ids)) == 1
@@ -59,9 +61,9 @@ async def test_a_retry_sends_the_same_event_id(reason):
 
 async def test_a_fault_of_the_caller_is_not_tried_again_and_typed():
     service = Flaky(ServiceError("FIELD_REQUIRED", "`events` is required", field="events"))
-    async with client_of(service) as client:
+    async with client_of(service) as shop:
         with pytest.raises(CallError) as caught:
-            await client.record([Event()])
+            await shop.record([Event()])
     assert len(service.event_ids) == 1
     assert (caught.value.reason, caught.value.field) == ("FIELD_REQUIRED", "events")
     assert caught.value.status is grpc.StatusCode.INVALID_ARGUMENT
@@ -73,15 +75,15 @@ async def test_a_given_event_id_is_kept():
 
 
 def test_the_fallback_list_is_shown_while_the_server_is_away():
-    with Client("127.0.0.1:1", timeout_s=0.3, fallback=["a", "b"]) as client:
-        answer = client.recommend("home_for_you", "v")
+    with Client("127.0.0.1:1", timeout_s=0.3, fallback=["a", "b"]) as shop:
+        answer = shop.recommend("home_for_you", "v")
     assert [item.item_id for item in answer.slates[0].items] == ["a", "b"]
     assert list(answer.degraded) == ["client_fallback"]
 
 
 def test_without_a_fallback_list_the_error_is_raised():
-    with Client("127.0.0.1:1", timeout_s=0.3) as client, pytest.raises(CallError) as caught:
-        client.recommend("home_for_you", "v")
+    with Client("127.0.0.1:1", timeout_s=0.3) as shop, pytest.raises(CallError) as caught:
+        shop.recommend("home_for_you", "v")
     assert caught.value.is_away
 
 
@@ -95,6 +97,13 @@ def test_the_fallback_list_repeats_nothing_and_hides_what_is_excluded():
     )
     answer = fallback_response(request, ["a", "b", "b", "c", "d"])
     assert [[item.item_id for item in slate.items] for slate in answer.slates] == [["b", "c"], ["a", "d"]]
+
+
+@pytest.mark.parametrize("module", [calls, client])
+def test_the_examples_run(module):
+    failed, attempted = doctest.testmod(module)
+    assert not failed
+    assert attempted
 
 
 def test_event_ids_sort_by_time():

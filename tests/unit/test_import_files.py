@@ -39,6 +39,10 @@ def events(log):
     return [event_pb2.Event.FromString(record.payload) for record in records]
 
 
+def visitor(event):
+    return event.context.user_id or event.context.visitor_id
+
+
 def refused(report):
     with open(report.rejected_file, encoding="utf-8") as file:  # noqa: PTH123
         return [json.loads(line) for line in file]
@@ -51,7 +55,7 @@ def test_rows_become_events(run, log):
     )
     first, second = events(log)
     assert (report.rows, report.accepted, report.stored, report.rejected) == (2, 2, 2, 0)
-    assert (first.event_type, first.context.user_id) == (event_pb2.EVENT_TYPE_VIEW, "u1")
+    assert (first.event_type, visitor(first)) == (event_pb2.EVENT_TYPE_VIEW, "u1")
     assert (first.context.session_id, first.context.store_id) == ("s1", "st1")
     assert (first.items[0].price.units, first.items[0].price.nanos) == (2, 500_000_000)
     assert first.event_time.seconds == SECOND
@@ -79,9 +83,7 @@ def test_rows_of_an_order_are_one_event_wherever_they_stand(run, log, monkeypatc
     rows = [f"u1,i{n},purchase,{SECOND + n},o1" for n in range(3)] + [f"u2,i9,view,{SECOND},"]
     rows.insert(1, f"u2,i1,purchase,{SECOND + 60},o2")
     report = run(f"{HEADER},order_id\n" + "\n".join(rows))
-    by_user = {
-        (event.context.user_id, event.event_type): [line.item_id for line in event.items] for event in events(log)
-    }
+    by_user = {(visitor(event), event.event_type): [line.item_id for line in event.items] for event in events(log)}
     assert report.stored == 3
     assert by_user[("u1", event_pb2.EVENT_TYPE_PURCHASE)] == ["i0", "i1", "i2"]
     assert by_user[("u2", event_pb2.EVENT_TYPE_PURCHASE)] == ["i1"]
@@ -190,7 +192,7 @@ def test_bad_row_is_refused_with_row_number_and_reason_and_the_others_stay(run, 
     (rejection,) = refused(report)
     assert (rejection["row"], rejection["field"]) == (3, field)
     assert rejection["reason"]
-    assert sorted(event.context.user_id for event in events(log)) == ["u8", "u9"]
+    assert sorted(visitor(event) for event in events(log)) == ["u8", "u9"]
 
 
 def test_search_needs_no_item(run, log):
@@ -221,7 +223,7 @@ def test_harmless_ways_to_write_csv(run, log, change):
 
 def test_order_of_columns_does_not_matter(run, log):
     run(f"timestamp,event_type,item_id,user_id\n{SECOND},view,i1,u1\n")
-    assert events(log)[0].context.user_id == "u1"
+    assert visitor(events(log)[0]) == "u1"
 
 
 ROWS = f"{HEADER}\nu1,i1,view,{SECOND}\n"
@@ -299,7 +301,7 @@ def test_parquet_of_typed_columns(run, log, tmp_path):
     )
     report = run(content, name="f.parquet")
     (event,) = events(log)
-    assert (event.context.user_id, event.items[0].item_id, event.items[0].quantity) == ("1", "7", 2)
+    assert (visitor(event), event.items[0].item_id, event.items[0].quantity) == ("1", "7", 2)
     assert event.event_time.seconds == SECOND
     assert [(row["row"], row["field"]) for row in refused(report)] == [(2, "item_id")]
 

@@ -59,6 +59,8 @@ async def test_read_begins_after_an_offset_and_stops_at_the_limit(log: EventLog)
 async def test_bare_kinds_come_without_payload(log: EventLog) -> None:
     await log.append([event(1), NewRecord(DECISION, "v", "", b"large")], 0)
     assert [record.payload for record in log.read(0, 9, bare_kinds=(DECISION,))] == [b"p", b""]
+    assert [record.payload for record in log.read(0, 9, skip_kinds=(DECISION,))] == [b"p"]
+    assert [record.offset for record in log.read(0, 1, skip_kinds=(EVENT,))] == [2]
 
 
 async def test_same_id_is_stored_once_and_another_payload_is_a_conflict(log: EventLog) -> None:

@@ -1,4 +1,5 @@
 //! Kernels of the trainers for Python: numpy arrays in and out, the interpreter detached meanwhile.
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::{exceptions::PyValueError, prelude::*};
@@ -20,7 +21,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Runs a kernel without the interpreter.
-fn detached<'py>(py: Python<'py>, kernel: impl FnOnce() -> Result<Lists> + Send) -> PyResult<Arrays<'py>> {
+fn detached(py: Python<'_>, kernel: impl FnOnce() -> Result<Lists> + Send) -> PyResult<Arrays<'_>> {
     let lists = py.detach(kernel).map_err(|error| PyValueError::new_err(error.to_string()))?;
     let offsets: Vec<u64> = lists.offsets.iter().map(|&offset| offset as u64).collect();
     Ok((offsets.into_pyarray(py), lists.items.into_pyarray(py), lists.scores.into_pyarray(py)))

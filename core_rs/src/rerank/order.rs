@@ -4,7 +4,8 @@ use super::Traits;
 
 /// Indexes of `scores`, best first.
 pub fn best_first(scores: &[f32], traits: &[Traits]) -> Vec<u32> {
-    let key = |(index, &score): (usize, &f32)| (u64::from(descending(score)) << 32 | u64::from(traits[index].item), index);
+    let key =
+        |(index, &score): (usize, &f32)| (u64::from(descending(score)) << 32 | u64::from(traits[index].item), index);
     let mut keys: Vec<(u64, usize)> = scores.iter().enumerate().map(key).collect();
     keys.sort_unstable();
     keys.into_iter().map(|(_, index)| index as u32).collect()

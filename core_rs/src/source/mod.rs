@@ -70,7 +70,11 @@ pub static SOURCES: [&dyn Source; COUNT] = [
         reason: Reason::BoughtTogether,
     },
     &visitor_lists::VisitorLists { list: VisitorList::NextBasket, name: "next_basket", reason: Reason::NextBasket },
-    &visitor_lists::VisitorLists { list: VisitorList::UserToUser, name: "user_to_user", reason: Reason::SimilarVisitors },
+    &visitor_lists::VisitorLists {
+        list: VisitorList::UserToUser,
+        name: "user_to_user",
+        reason: Reason::SimilarVisitors,
+    },
 ];
 
 /// Names of all sources.

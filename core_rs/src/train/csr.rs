@@ -31,18 +31,10 @@ impl Csr {
         check_lengths(&[("rows", rows.len()), ("columns", columns.len())])?;
         check_ids("rows", rows, n_rows)?;
         check_ids("columns", columns, n_columns)?;
-        let ones;
-        let values = match weights {
-            Some(weights) => {
-                check_lengths(&[("rows", rows.len()), ("weights", weights.len())])?;
-                check_weights(weights)?;
-                weights
-            }
-            None => {
-                ones = vec![1.0; rows.len()];
-                &ones
-            }
-        };
+        let ones = vec![1.0; if weights.is_none() { rows.len() } else { 0 }];
+        let values = weights.unwrap_or(&ones);
+        check_lengths(&[("rows", rows.len()), ("weights", values.len())])?;
+        check_weights(values)?;
         let pairs = rows.iter().zip(columns).zip(values).map(|((&row, &column), &value)| (column, row, value));
         let mut matrix = Self::sorted(pairs, n_columns, n_rows).transposed();
         matrix.merge(weights.is_some());

@@ -55,8 +55,10 @@ pub struct Options {
 
 /// Exact top-`k` neighbours of each column of `table` (rows are visitors or baskets, columns items).
 ///
-/// Items are renumbered by popularity, so that the sums of popular items share few cache lines; each item then adds up
-/// the rows that hold it. O(sum over rows of entries²) additions in all; memory O(entries + threads × items).
+/// Items are numbered by popularity and divided into classes by powers of four. An item adds up the rows that hold it,
+/// its own class first; a class whose popularity alone forbids a better score is left out. Items go in batches, so that
+/// the part of the table that a class needs stays in the cache. O(sum over rows of entries²) additions at most; memory
+/// O(entries + rows × classes + threads × items).
 ///
 /// # Errors
 /// When `k` is 0, `shrink` is negative, or weights come with a measure that counts rows.
@@ -82,6 +84,9 @@ pub fn neighbours(table: &Csr, options: &Options) -> Result<Lists> {
 /// Items whose searches share the cached part of the table.
 const BATCH: usize = 64;
 
+/// Item and its neighbours.
+type Ranked = (u32, Vec<(f32, u32)>);
+
 /// Both directions of the table, with the items numbered by rank: 0 is the item of most rows.
 struct Shop {
     /// Item id of each rank.
@@ -92,8 +97,8 @@ struct Shop {
     binary: bool,
     /// First rank of each class of items of like popularity, and the number of items.
     classes: Vec<usize>,
-    /// Position in `items_of` at which each class begins in each row, and the row ends: `classes.len()` a row.
-    starts: Vec<usize>,
+    /// Position in `items_of` of the first item of each class in each row, and the end of each row.
+    starts: Vec<Vec<usize>>,
 }
 
 impl Shop {
@@ -104,15 +109,16 @@ impl Shop {
         let rows_of = by_item.reordered(&order);
         let items_of = rows_of.transposed();
         let binary = is_binary(&items_of);
-        let class = |rank: usize| rows_of.row_len(rank).checked_ilog2();
+        let class = |rank: usize| rows_of.row_len(rank).checked_ilog2().map(|power| power / 2);
         let n_items = order.len();
         let mut classes: Vec<usize> =
             (0..n_items).filter(|&rank| rank == 0 || binary && class(rank) != class(rank - 1)).collect();
         classes.push(n_items);
-        let starts = (0..items_of.n_rows())
-            .flat_map(|row| {
-                let (items, start) = (items_of.row(row).0, items_of.offsets[row]);
-                classes.iter().map(move |&first| start + items.partition_point(|&item| (item as usize) < first))
+        let starts = classes
+            .iter()
+            .map(|&first| {
+                let before = |row| items_of.row(row).0.partition_point(|&item| (item as usize) < first);
+                (0..items_of.n_rows()).map(|row| items_of.offsets[row] + before(row)).collect()
             })
             .collect();
         Self { order, rows_of, items_of, binary, classes, starts }
@@ -120,62 +126,59 @@ impl Shop {
 
     /// Neighbour lists of all items, by item id, scored by `dot / denominator(dot, a, b)`; `norm` makes `a` and `b` of
     /// the sums of squares.
-    fn search(
-        &self,
-        k: usize,
-        norm: impl Fn(f32) -> f32,
-        denominator: impl Fn(f32, f32, f32) -> f32 + Copy + Sync,
-    ) -> Lists {
+    fn search<D>(&self, k: usize, norm: impl Fn(f32) -> f32, denominator: D) -> Lists
+    where
+        D: Fn(f32, f32, f32) -> f32 + Sync,
+    {
         let n_items = self.order.len();
-        let squares: Vec<f32> = (0..n_items).map(|rank| self.rows_of.row(rank).1.iter().map(|v| v * v).sum()).collect();
-        let norms: Vec<f32> = squares.iter().map(|&sum| norm(sum)).collect();
-        let bound = |rank: usize, other: usize| {
-            let dot = squares[rank].min(squares[other]);
-            dot / denominator(dot, norms[rank], norms[other]) * (1.0 + 1e-5)
-        };
-        let batches: Vec<_> = (0..n_items).step_by(BATCH).collect();
-        let mut ranked: Vec<_> = batches
+        let square = |rank| self.rows_of.row(rank).1.iter().map(|value| value * value).sum();
+        let squares: Vec<f32> = (0..n_items).map(square).collect();
+        let norms = squares.iter().map(|&sum| norm(sum)).collect();
+        let scale = Scale { squares, norms, denominator };
+        let firsts: Vec<usize> = (0..n_items).step_by(BATCH).collect();
+        let mut ranked: Vec<_> = firsts
             .into_par_iter()
             .with_max_len(1)
-            .map_init(
-                || Accumulator::new(n_items),
-                |sums, first| {
-                    let ranks = first..n_items.min(first + BATCH);
-                    let mut tops = vec![Top::new(k); ranks.len()];
-                    let own = self.classes.partition_point(|&start| start <= first) - 1;
-                    for class in (own..self.classes.len() - 1).chain((0..own).rev()) {
-                        for (rank, top) in ranks.clone().zip(&mut tops) {
-                            let nearest = rank.clamp(self.classes[class], self.classes[class + 1] - 1);
-                            if self.binary && bound(rank, nearest) < top.floor() {
-                                continue;
-                            }
-                            self.add_rows(rank, class, sums);
-                            let denominator = |dot, other| denominator(dot, norms[rank], other);
-                            sums.end(&norms, top.floor(), denominator, |score, other| {
-                                if other as usize != rank {
-                                    top.offer(score, self.order[other as usize]);
-                                }
-                                top.floor()
-                            });
-                            top.settle();
-                        }
-                    }
-                    ranks.zip(tops).map(|(rank, mut top)| (self.order[rank], top.take())).collect::<Vec<_>>()
-                },
-            )
+            .map_init(|| Accumulator::new(n_items), |sums, first| self.search_batch(first, k, &scale, sums))
             .flatten()
             .collect();
         ranked.par_sort_unstable_by_key(|&(item, _)| item);
         ranked.into_iter().map(|(_, entries)| entries).collect()
     }
 
+    /// Item and neighbours of each rank of the batch that begins at `first`, class by class from their own outwards.
+    fn search_batch<D>(&self, first: usize, k: usize, scale: &Scale<D>, sums: &mut Accumulator) -> Vec<Ranked>
+    where
+        D: Fn(f32, f32, f32) -> f32,
+    {
+        let ranks = first..self.order.len().min(first + BATCH);
+        let mut tops = vec![Top::new(k); ranks.len()];
+        let own = self.classes.partition_point(|&start| start <= first) - 1;
+        for class in (own..self.classes.len() - 1).chain((0..own).rev()) {
+            for (rank, top) in ranks.clone().zip(&mut tops) {
+                let nearest = rank.clamp(self.classes[class], self.classes[class + 1] - 1);
+                if self.binary && scale.bound(rank, nearest) < top.floor() {
+                    continue;
+                }
+                self.add_rows(rank, class, sums);
+                let denominator = |dot, other| (scale.denominator)(dot, scale.norms[rank], other);
+                sums.end(&scale.norms, top.floor(), denominator, |score, other| {
+                    if other as usize != rank {
+                        top.offer(score, self.order[other as usize]);
+                    }
+                    top.floor()
+                });
+                top.settle();
+            }
+        }
+        ranks.zip(tops).map(|(rank, mut top)| (self.order[rank], top.take())).collect()
+    }
+
     /// Adds up the items of `class` in every row that holds the item of `rank`.
     fn add_rows(&self, rank: usize, class: usize, sums: &mut Accumulator) {
         let (rows, weights) = self.rows_of.row(rank);
-        let span = |row: u32| {
-            let at = row as usize * self.classes.len() + class;
-            self.starts[at]..self.starts[at + 1]
-        };
+        let (starts, ends) = (&self.starts[class], &self.starts[class + 1]);
+        let span = |row: u32| starts[row as usize]..ends[row as usize];
         sums.begin(self.classes[class]..self.classes[class + 1], rows.iter().map(|&row| span(row).len()).sum());
         for (&row, &weight) in rows.iter().zip(weights) {
             let span = span(row);
@@ -186,6 +189,22 @@ impl Shop {
                 sums.add(items, self.items_of.values[span].iter().map(|value| weight * value));
             }
         }
+    }
+}
+
+/// Sizes of the items, and the measure over them.
+struct Scale<D> {
+    squares: Vec<f32>,
+    norms: Vec<f32>,
+    denominator: D,
+}
+
+impl<D: Fn(f32, f32, f32) -> f32> Scale<D> {
+    /// Highest score that two items of binary data may have, with room for rounding: the rarer one lies in all rows
+    /// of the other. It falls as the popularities move apart, whatever the measure.
+    fn bound(&self, rank: usize, other: usize) -> f32 {
+        let dot = self.squares[rank].min(self.squares[other]);
+        dot / (self.denominator)(dot, self.norms[rank], self.norms[other]) * (1.0 + 1e-5)
     }
 }
 

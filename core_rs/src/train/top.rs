@@ -23,7 +23,7 @@ impl Top {
 
     /// Takes an entry if it may be among the best. Amortised O(1).
     pub fn offer(&mut self, score: f32, id: u32) {
-        if ranks_before(&(score, id), &self.floor) {
+        if ranks_before((score, id), self.floor) {
             self.entries.push((score, id));
             if self.entries.len() == 4 * self.k {
                 self.cut();
@@ -59,7 +59,7 @@ impl Top {
 }
 
 /// Whether `a` goes before `b`; an entry whose score is not a number goes nowhere.
-fn ranks_before(a: &(f32, u32), b: &(f32, u32)) -> bool {
+fn ranks_before(a: (f32, u32), b: (f32, u32)) -> bool {
     a.0 > b.0 || (a.0 >= b.0 && a.1 < b.1)
 }
 

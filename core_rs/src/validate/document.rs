@@ -4,11 +4,7 @@ use super::{At, choice, count, country, filter, finite, id, ids, not_negative, s
 use crate::{
     error::Result,
     params::{MAX_CANDIDATES, MAX_ID_BYTES, MAX_LISTED_IDS, MAX_PAGE},
-    proto::{
-        Control, Device, Interval, Placement, SourceUse,
-        control::Action,
-        placement::BoughtRule,
-    },
+    proto::{Control, Device, Interval, Placement, SourceUse, control::Action, placement::BoughtRule},
     source,
     time::millis,
 };

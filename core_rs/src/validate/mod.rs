@@ -75,7 +75,9 @@ impl fmt::Display for At<'_> {
 
 fn text(at: &At, value: &str, most: usize) -> Result<()> {
     if value.len() > most {
-        return Err(at.fault(format_args!("has {} bytes of UTF-8; at most {most} are allowed, shorten it", value.len())));
+        return Err(
+            at.fault(format_args!("has {} bytes of UTF-8; at most {most} are allowed, shorten it", value.len()))
+        );
     }
     Ok(())
 }
@@ -159,7 +161,9 @@ fn money(at: &At, amount: &Money) -> Result<()> {
     let nanos = at.field("nanos");
     within(&nanos, amount.nanos, &(-999_999_999..=999_999_999))?;
     if amount.units.signum() * i64::from(amount.nanos).signum() < 0 {
-        return Err(nanos.fault(format_args!("is {}, but `units` has the other sign; give both one sign", amount.nanos)));
+        return Err(
+            nanos.fault(format_args!("is {}, but `units` has the other sign; give both one sign", amount.nanos))
+        );
     }
     Ok(())
 }
@@ -174,7 +178,8 @@ fn price(at: &At, amount: &Money) -> Result<()> {
 
 /// Checks that a time is one of a shop, and tells apart the usual mistakes of unit.
 fn time(at: &At, value: &Timestamp) -> Result<()> {
-    const UNITS: [(&str, i64); 3] = [("milliseconds", 1_000), ("microseconds", 1_000_000), ("nanoseconds", 1_000_000_000)];
+    const UNITS: [(&str, i64); 3] =
+        [("milliseconds", 1_000), ("microseconds", 1_000_000), ("nanoseconds", 1_000_000_000)];
     within(&at.field("nanos"), value.nanos, &(0..=999_999_999))?;
     let at = at.field("seconds");
     let (seconds, years) = (value.seconds, YEARS.0..YEARS.1);
@@ -182,7 +187,8 @@ fn time(at: &At, value: &Timestamp) -> Result<()> {
         return Err(at.fault(format_args!("is {seconds}, which looks like {unit}; send Unix seconds")));
     }
     if (0..YEARS.0).contains(&seconds) && years.contains(&(seconds * 1_000)) {
-        let message = "which looks like seconds that were taken for milliseconds and divided by 1,000; send Unix seconds";
+        let message =
+            "which looks like seconds that were taken for milliseconds and divided by 1,000; send Unix seconds";
         return Err(at.fault(format_args!("is {seconds}, {message}")));
     }
     within(&at, seconds, &(-62_135_596_800..=YEARS.1))
@@ -231,6 +237,124 @@ fn filter(at: &At, filter: Option<&ItemFilter>) -> Result<()> {
         _ => Ok(()),
     }
 }
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::proto::{
+        Control, Event, EventItem, EventType, Item, Placement, PlacementRequest, RecommendRequest, SourceUse,
+        control::{Action, Boost},
+    };
+    use proptest::prelude::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn view() -> Event {
+        Event {
+            event_id: "e".into(),
+            event_type: EventType::View as i32,
+            context: Some(Context { visitor_id: "v".into(), ..Context::default() }),
+            items: vec![EventItem { item_id: "i".into(), ..EventItem::default() }],
+            ..Event::default()
+        }
+    }
+
+    fn request() -> RecommendRequest {
+        let placements = vec![PlacementRequest { placement_id: "home".into(), ..PlacementRequest::default() }];
+        RecommendRequest { context: view().context, placements, ..RecommendRequest::default() }
+    }
+
+    fn shelf() -> Placement {
+        let sources = vec![SourceUse { source: "popular".into(), ..SourceUse::default() }];
+        Placement { placement_id: "home".into(), sources, ..Placement::default() }
+    }
+
+    /// Field at fault of the third event after a change.
+    fn event_fault(change: impl FnOnce(&mut Event)) -> String {
+        let mut changed = view();
+        change(&mut changed);
+        event(&changed, 3, NOW, false).expect_err("a fault").field
+    }
+
+    fn time_fault(seconds: i64) -> String {
+        let changed = Event { event_time: Some(Timestamp { seconds, nanos: 0 }), ..view() };
+        event(&changed, 3, NOW, false).expect_err("a fault").message
+    }
+
+    #[test]
+    fn sound_messages_pass() {
+        assert_eq!(event(&view(), 0, NOW, false), Ok(()));
+        assert_eq!(recommend(&request()), Ok(()));
+        assert_eq!(placement(&shelf()), Ok(()));
+        let old = Event { event_time: Some(crate::time::timestamp(NOW - 1_000 * crate::params::DAY_MS)), ..view() };
+        assert_eq!(event(&old, 0, NOW, true), Ok(()));
+        assert!(event(&old, 0, NOW, false).is_err());
+    }
+
+    #[test]
+    fn faults_of_events_name_their_field() {
+        let usd = |units, nanos| Some(Money { currency_code: "USD".into(), units, nanos });
+        assert_eq!(event_fault(|event| event.event_id.clear()), "events[3].event_id");
+        assert_eq!(event_fault(|event| event.event_id = "e".repeat(65)), "events[3].event_id");
+        assert_eq!(event_fault(|event| event.event_type = 0), "events[3].event_type");
+        assert_eq!(event_fault(|event| event.event_type = 99), "events[3].event_type");
+        assert_eq!(event_fault(|event| event.context = None), "events[3].context");
+        assert_eq!(event_fault(|event| event.context = Some(Context::default())), "events[3].context.visitor_id");
+        assert_eq!(event_fault(|event| event.items.clear()), "events[3].items");
+        assert_eq!(event_fault(|event| event.items[0].quantity = -1), "events[3].items[0].quantity");
+        assert_eq!(event_fault(|event| event.items[0].price = usd(-1, 0)), "events[3].items[0].price");
+        assert_eq!(event_fault(|event| event.items[0].price = usd(1, -1)), "events[3].items[0].price.nanos");
+        assert_eq!(event_fault(|event| event.event_type = EventType::Search as i32), "events[3].context.query");
+    }
+
+    #[test]
+    fn the_unit_of_a_wrong_time_is_named() {
+        assert!(time_fault(NOW).contains("looks like milliseconds"), "{}", time_fault(NOW));
+        assert!(time_fault(NOW * 1_000).contains("looks like microseconds"));
+        assert!(time_fault(NOW / 1_000_000).contains("looks like seconds that were taken for milliseconds"));
+        assert!(time_fault(NOW / 1_000 - 800 * 86_400).contains("is 800 days before now"));
+        assert!(time_fault(NOW / 1_000 + 3 * 86_400).contains("is 3 days after now"));
+        assert!(time_fault(i64::MIN).contains("send a number from"));
+    }
+
+    #[test]
+    fn faults_of_requests_and_documents_name_field_and_choices() {
+        let mut bad = request();
+        bad.placements[0].page_size = -1;
+        assert_eq!(recommend(&bad).expect_err("a fault").field, "placements[0].page_size");
+        bad.placements.clear();
+        assert_eq!(recommend(&bad).expect_err("a fault").field, "placements");
+        let mut bad = shelf();
+        bad.sources[0].source = "magic".into();
+        let fault = placement(&bad).expect_err("a fault");
+        assert_eq!(fault.field, "placement.sources[0].source");
+        assert!(fault.message.contains("trending"), "{fault}");
+        let fault = placement(&Placement { bought_rule: 9, ..shelf() }).expect_err("a fault");
+        assert!(fault.message.contains("BOUGHT_RULE_EXCLUDE"), "{fault}");
+        assert!(placement(&Placement { mmr_lambda: f64::NAN, ..shelf() }).is_err());
+        assert!(placement(&Placement { placement_id: "Home".into(), ..shelf() }).is_err());
+        let boost = |factor| {
+            let action = Some(Action::Boost(Boost { factor }));
+            control(&Control { control_id: "a-b".into(), action, ..Control::default() })
+        };
+        assert_eq!(boost(2.0), Ok(()));
+        assert_eq!(boost(f64::INFINITY).expect_err("a fault").field, "control.boost.factor");
+        let negative = Item { item_id: "i".into(), stock_quantity: Some(-1), ..Item::default() };
+        assert_eq!(item(&negative, 2).expect_err("a fault").field, "items[2].stock_quantity");
+    }
+
+    proptest! {
+        #[test]
+        fn no_times_panic(seconds: i64, nanos: i32, history: bool) {
+            let changed = Event { event_time: Some(Timestamp { seconds, nanos }), ..view() };
+            let _ = event(&changed, 0, NOW, history);
+        }
+
+        #[test]
+        fn no_money_panics_and_none_that_passes_is_negative(code in "[A-Za-z]{0,4}", units: i64, nanos: i32) {
+            let amount = Money { currency_code: code, units, nanos };
+            if price(&At::top("price"), &amount).is_ok() {
+                prop_assert!(crate::catalog::money(&amount) >= 0.0);
+            }
+        }
+    }
+}

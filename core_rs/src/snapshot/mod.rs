@@ -4,15 +4,17 @@
 //! order; the last one says that it is the last, so that a file cut between frames is found out too. Equal states give
 //! equal bytes. Bundles are not in it.
 
+mod rows;
+
 use crate::{
     error::{Error, Result},
     ids::Interner,
-    params::{AFFINITIES, RING},
-    proto::{Control, Item, ItemChange, Placement, Profile},
+    proto::{Control, Placement},
     state::State,
-    visitor::{Affinity, Bought, Interaction, Visitor},
+    visitor::Visitor,
 };
 use prost::Message;
+use rows::{CatalogRow, ErasedRow, PopularityRow, VisitorRow};
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
@@ -72,7 +74,8 @@ impl Draft {
 /// # Errors
 /// Corrupt where the file cannot be read or is damaged at any byte.
 pub fn load(path: &Path) -> Result<State> {
-    let fault = |what: String| Error::corrupt(format!("snapshot {}: {what}; use an older one or the log", path.display()));
+    let fault =
+        |what: String| Error::corrupt(format!("snapshot {}: {what}; use an older one or the log", path.display()));
     let file = File::open(path).map_err(|cause| fault(cause.to_string()))?;
     read(BufReader::new(file)).map_err(fault)
 }
@@ -116,99 +119,23 @@ struct Head {
     previous_version: String,
 }
 
-#[derive(Clone, PartialEq, Eq, Message)]
-struct CatalogRow {
-    #[prost(uint32, tag = "1")]
-    item: u32,
-    #[prost(sint64, tag = "2")]
-    set_ms: i64,
-    /// Unset for an item that was removed.
-    #[prost(bytes = "vec", optional, tag = "3")]
-    raw: Option<Vec<u8>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct PopularityRow {
-    #[prost(uint32, tag = "1")]
-    item: u32,
-    #[prost(double, tag = "2")]
-    long: f64,
-    #[prost(double, tag = "3")]
-    short: f64,
-    #[prost(uint32, tag = "4")]
-    purchases: u32,
-}
-
-#[derive(Clone, PartialEq, Eq, Message)]
-struct ErasedRow {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(sint64, tag = "2")]
-    time_ms: i64,
-}
-
-/// A visitor with lists as columns, which is smaller and faster than messages in messages.
-#[derive(Clone, PartialEq, Message)]
-struct VisitorRow {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(uint32, repeated, tag = "2")]
-    recent_items: Vec<u32>,
-    #[prost(fixed32, repeated, tag = "3")]
-    recent_times: Vec<u32>,
-    #[prost(bytes = "vec", tag = "4")]
-    recent_kinds: Vec<u8>,
-    #[prost(uint32, repeated, tag = "5")]
-    category_keys: Vec<u32>,
-    #[prost(float, repeated, tag = "6")]
-    category_weights: Vec<f32>,
-    #[prost(uint32, repeated, tag = "7")]
-    brand_keys: Vec<u32>,
-    #[prost(float, repeated, tag = "8")]
-    brand_weights: Vec<f32>,
-    #[prost(uint32, repeated, tag = "9")]
-    bought_items: Vec<u32>,
-    #[prost(float, repeated, tag = "10")]
-    bought_weights: Vec<f32>,
-    #[prost(fixed32, repeated, tag = "11")]
-    bought_firsts: Vec<u32>,
-    #[prost(fixed32, repeated, tag = "12")]
-    bought_lasts: Vec<u32>,
-    #[prost(uint32, repeated, tag = "13")]
-    bought_baskets: Vec<u32>,
-    #[prost(uint32, repeated, tag = "14")]
-    bought_last_baskets: Vec<u32>,
-    #[prost(message, optional, tag = "15")]
-    profile: Option<Profile>,
-    #[prost(uint32, tag = "16")]
-    events: u32,
-    #[prost(uint32, tag = "17")]
-    baskets: u32,
-    #[prost(uint32, tag = "18")]
-    lines: u32,
-    #[prost(float, tag = "19")]
-    spent: f32,
-    #[prost(sint64, tag = "20")]
-    first_purchase_ms: i64,
-    #[prost(sint64, tag = "21")]
-    last_ms: i64,
-}
-
 fn write(state: &State, out: &mut impl Write) -> io::Result<()> {
     out.write_all(&MAGIC)?;
     out.write_all(&FORMAT.to_le_bytes())?;
     write_part(out, &first_part(state))?;
-    let catalog: Vec<u32> = (0..state.catalog.end()).filter(|&item| state.catalog.row(item).set_ms > i64::MIN).collect();
+    let catalog: Vec<u32> =
+        (0..state.catalog.end()).filter(|&item| state.catalog.row(item).set_ms > i64::MIN).collect();
     for items in catalog.chunks(PART_ROWS) {
-        let catalog = items.iter().map(|&item| catalog_row(state, item)).collect();
+        let catalog = items.iter().map(|&item| CatalogRow::new(&state.catalog, item)).collect();
         write_part(out, &Part { catalog, ..Part::default() })?;
     }
     let items: Vec<u32> = (0..state.popularity.len() as u32).collect();
     for items in items.chunks(PART_ROWS) {
-        let popularity = items.iter().map(|&item| popularity_row(state, item)).collect();
+        let popularity = items.iter().map(|&item| PopularityRow::new(&state.popularity, item)).collect();
         write_part(out, &Part { popularity, ..Part::default() })?;
     }
-    let mut visitors: Vec<(&str, &Visitor)> = state.visitors.iter().map(|(key, visitor)| (&**key, &**visitor)).collect();
+    let mut visitors: Vec<(&str, &Visitor)> =
+        state.visitors.iter().map(|(key, visitor)| (&**key, &**visitor)).collect();
     visitors.sort_unstable_by_key(|&(key, _)| key);
     for visitors in visitors.chunks(PART_ROWS) {
         let visitors = visitors.iter().map(|&(key, visitor)| VisitorRow::new(key, visitor)).collect();
@@ -253,19 +180,10 @@ fn first_part(state: &State) -> Part {
     }
 }
 
-fn catalog_row(state: &State, item: u32) -> CatalogRow {
-    CatalogRow { item, set_ms: state.catalog.row(item).set_ms, raw: state.catalog.raw(item).map(<[u8]>::to_vec) }
-}
+/// What was read, or what is wrong with the file.
+type Sound<T> = std::result::Result<T, String>;
 
-fn popularity_row(state: &State, item: u32) -> PopularityRow {
-    let (long, short, purchases) = state.popularity.kept(item);
-    PopularityRow { item, long, short, purchases }
-}
-
-/// What is wrong with a file.
-type Damage = String;
-
-fn read(mut file: impl Read) -> std::result::Result<State, Damage> {
+fn read(mut file: impl Read) -> Sound<State> {
     let head = read_bytes(&mut file, MAGIC.len() + 4)?;
     if head[..MAGIC.len()] != MAGIC {
         return Err("is not a snapshot".to_owned());
@@ -287,7 +205,7 @@ fn read(mut file: impl Read) -> std::result::Result<State, Damage> {
     }
 }
 
-fn read_part(file: &mut impl Read) -> std::result::Result<Part, Damage> {
+fn read_part(file: &mut impl Read) -> Sound<Part> {
     let head = read_bytes(file, 12)?;
     let (length, expected) = head.split_at(8);
     let bytes = length.iter().rev().fold(0_u64, |all, &byte| all << 8 | u64::from(byte));
@@ -299,13 +217,13 @@ fn read_part(file: &mut impl Read) -> std::result::Result<Part, Damage> {
 }
 
 /// Reads exactly `count` bytes; a damaged count costs no more memory than the file has bytes.
-fn read_bytes(file: &mut impl Read, count: usize) -> std::result::Result<Vec<u8>, Damage> {
+fn read_bytes(file: &mut impl Read, count: usize) -> Sound<Vec<u8>> {
     let mut bytes = Vec::new();
     let found = file.take(count as u64).read_to_end(&mut bytes).map_err(|cause| cause.to_string())?;
     if found == count { Ok(bytes) } else { Err("ends too early".to_owned()) }
 }
 
-fn apply(state: &mut State, part: Part) -> std::result::Result<(), Damage> {
+fn apply(state: &mut State, part: Part) -> Sound<()> {
     if let Some(head) = part.head {
         (state.offset, state.events) = (head.offset, head.events);
         (state.active_version, state.previous_version) = (head.active_version, head.previous_version);
@@ -315,15 +233,11 @@ fn apply(state: &mut State, part: Part) -> std::result::Result<(), Damage> {
     restore_names(&mut state.catalog.brands, &part.brands)?;
     for row in part.catalog {
         check_ids(&[row.item], state.items.len())?;
-        let (item, deleted) = match &row.raw {
-            Some(raw) => (Item::decode(&**raw).map_err(|cause| format!("holds no item: {cause}"))?, false),
-            None => (Item::default(), true),
-        };
-        state.catalog.apply(row.item, &ItemChange { item: Some(item), deleted, ..ItemChange::default() }, row.set_ms);
+        row.restore(&mut state.catalog)?;
     }
     for row in part.popularity {
         check_ids(&[row.item], state.items.len())?;
-        state.popularity.restore(row.item, row.long, row.short, row.purchases);
+        row.restore(&mut state.popularity);
     }
     state.visitors.reserve(part.visitors.len());
     for row in part.visitors {
@@ -339,111 +253,122 @@ fn apply(state: &mut State, part: Part) -> std::result::Result<(), Damage> {
     Ok(())
 }
 
-fn restore_names(table: &mut Interner, names: &[String]) -> std::result::Result<(), Damage> {
+fn restore_names(table: &mut Interner, names: &[String]) -> Sound<()> {
     let before = table.len();
-    names.iter().for_each(|name| drop(table.intern(name)));
+    for name in names {
+        table.intern(name);
+    }
     if table.len() == before + names.len() { Ok(()) } else { Err("has one id twice".to_owned()) }
 }
 
-fn check_ids(ids: &[u32], end: usize) -> std::result::Result<(), Damage> {
+fn check_ids(ids: &[u32], end: usize) -> Sound<()> {
     if ids.iter().all(|&id| (id as usize) < end) { Ok(()) } else { Err("names an item it does not hold".to_owned()) }
 }
 
-impl VisitorRow {
-    fn new(key: &str, visitor: &Visitor) -> Self {
-        let bought = &visitor.bought;
-        let keys = |slots: &[Affinity]| slots.iter().map(|slot| slot.key).collect();
-        let weights = |slots: &[Affinity]| slots.iter().map(|slot| slot.weight).collect();
-        let (categories, brands) = (used(&visitor.categories), used(&visitor.brands));
-        Self {
-            key: key.to_owned(),
-            recent_items: visitor.recent().map(|recent| recent.item).collect(),
-            recent_times: visitor.recent().map(|recent| recent.time_s).collect(),
-            recent_kinds: visitor.recent().map(|recent| recent.kind).collect(),
-            category_keys: keys(categories),
-            category_weights: weights(categories),
-            brand_keys: keys(brands),
-            brand_weights: weights(brands),
-            bought_items: bought.iter().map(|bought| bought.item).collect(),
-            bought_weights: bought.iter().map(|bought| bought.weight).collect(),
-            bought_firsts: bought.iter().map(|bought| bought.first_s).collect(),
-            bought_lasts: bought.iter().map(|bought| bought.last_s).collect(),
-            bought_baskets: bought.iter().map(|bought| u32::from(bought.baskets)).collect(),
-            bought_last_baskets: bought.iter().map(|bought| u32::from(bought.last_basket)).collect(),
-            profile: visitor.profile.as_deref().cloned(),
-            events: visitor.events,
-            baskets: visitor.baskets,
-            lines: visitor.lines,
-            spent: visitor.spent,
-            first_purchase_ms: visitor.first_purchase_ms,
-            last_ms: visitor.last_ms,
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        proto::{
+            Activation, Consent, Context, DocumentChange, Erasure, Event, EventItem, Item, ItemChange, Profile,
+            RecordKind, document_change::Document,
+        },
+        state::Record,
+        time::timestamp,
+    };
+    use proptest::prelude::*;
 
-    fn visitor(&self) -> std::result::Result<Visitor, Damage> {
-        let mut visitor = Visitor {
-            bought: self.bought()?,
-            profile: self.profile.clone().map(Box::new),
-            events: self.events,
-            baskets: self.baskets,
-            lines: self.lines,
-            spent: self.spent,
-            first_purchase_ms: self.first_purchase_ms,
-            last_ms: self.last_ms,
-            ..Visitor::default()
+    const NOW: i64 = 1_700_000_000_000;
+
+    /// One record of a random log.
+    type Step = (u8, u8, u8, i64);
+
+    fn record(state: &mut State, (kind, visitor, item, hours): Step) {
+        let (visitor_id, item_id) = (format!("v{}", visitor % 8), format!("i{}", item % 16));
+        let time_ms = NOW - hours * 3_600_000;
+        let (kind, payload) = match kind % 16 {
+            0..10 => (RecordKind::Event, event(visitor_id, item_id, kind, time_ms).encode_to_vec()),
+            10..13 => (RecordKind::Item, change(item_id, visitor, kind == 12).encode_to_vec()),
+            13 => {
+                let consents = vec![Consent { purpose: 1, granted: item % 2 == 0 }];
+                (RecordKind::Profile, Profile { visitor_id, traits: vec![], consents }.encode_to_vec())
+            }
+            14 => {
+                let placement = Placement { placement_id: item_id, ..Placement::default() };
+                let document = Some(Document::Placement(placement));
+                (RecordKind::Document, DocumentChange { document, deleted: visitor % 4 == 0 }.encode_to_vec())
+            }
+            _ if item % 2 == 0 => (RecordKind::Erasure, Erasure { visitor_id }.encode_to_vec()),
+            _ => (RecordKind::Activation, Activation { version: item_id }.encode_to_vec()),
         };
-        restore_slots(&mut visitor.categories, &self.category_keys, &self.category_weights)?;
-        restore_slots(&mut visitor.brands, &self.brand_keys, &self.brand_weights)?;
-        let count = self.recent_items.len();
-        if count > RING || count != self.recent_times.len() || count != self.recent_kinds.len() {
-            return Err("has a visitor whose interactions do not fit".to_owned());
+        let offset = state.offset + 1;
+        state.apply(&Record { offset, kind: kind as i32, time_ms, payload: &payload }).expect("a sound record");
+    }
+
+    fn event(visitor_id: String, item_id: String, kind: u8, time_ms: i64) -> Event {
+        let user_id = if kind == 9 { format!("u{visitor_id}") } else { String::new() };
+        Event {
+            event_type: i32::from(kind % 10) + 1,
+            event_time: Some(timestamp(time_ms)),
+            context: Some(Context { visitor_id, user_id, ..Context::default() }),
+            items: vec![EventItem { item_id, ..EventItem::default() }],
+            ..Event::default()
         }
-        let recent = self.recent_items.iter().zip(&self.recent_times).zip(&self.recent_kinds);
-        let recent = recent.map(|((&item, &time_s), &kind)| Interaction { item, time_s, kind });
-        visitor.restore_recent(recent);
-        Ok(visitor)
     }
 
-    fn bought(&self) -> std::result::Result<Vec<Bought>, Damage> {
-        let count = self.bought_items.len();
-        let columns = [
-            self.bought_weights.len(),
-            self.bought_firsts.len(),
-            self.bought_lasts.len(),
-            self.bought_baskets.len(),
-            self.bought_last_baskets.len(),
-        ];
-        if columns.iter().any(|&len| len != count) || !self.bought_items.is_sorted() {
-            return Err("has a visitor whose purchases do not fit".to_owned());
+    fn change(item_id: String, variant: u8, deleted: bool) -> ItemChange {
+        let (category_path, brand) = (vec!["food".into(), format!("c{}", variant % 3)], format!("b{}", variant % 2));
+        let item = Item { item_id, category_path, brand, ..Item::default() };
+        ItemChange { item: Some(item), deleted, ..ItemChange::default() }
+    }
+
+    fn bytes(state: &State) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(state, &mut bytes).expect("memory takes it");
+        bytes
+    }
+
+    fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
+        proptest::collection::vec((any::<u8>(), any::<u8>(), any::<u8>(), 0..20_000_i64), 0..count)
+    }
+
+    proptest! {
+        #[test]
+        fn a_loaded_state_is_the_saved_one_and_lives_on_as_it_would(before in steps(150), after in steps(50)) {
+            let mut state = State::default();
+            before.into_iter().for_each(|step| record(&mut state, step));
+            let mut loaded = read(&*bytes(&state)).expect("sound");
+            prop_assert_eq!(bytes(&loaded), bytes(&state));
+            for step in after {
+                record(&mut state, step);
+                record(&mut loaded, step);
+            }
+            prop_assert_eq!(bytes(&loaded), bytes(&state));
+            let popular = |state: &State| state.popularity.most_popular().chain(state.popularity.most_trending()).collect::<Vec<_>>();
+            prop_assert_eq!(popular(&loaded), popular(&state));
+            for category in 0..state.catalog.categories.len() as u32 {
+                prop_assert_eq!(loaded.catalog.in_category(category), state.catalog.in_category(category));
+            }
         }
-        let bought = |index: usize| Bought {
-            item: self.bought_items[index],
-            weight: self.bought_weights[index],
-            first_s: self.bought_firsts[index],
-            last_s: self.bought_lasts[index],
-            baskets: self.bought_baskets[index] as u16,
-            last_basket: self.bought_last_baskets[index] as u16,
-        };
-        Ok((0..count).map(bought).collect())
-    }
-}
 
-/// Slots up to the last one in use; slots fill from the front.
-fn used(slots: &[Affinity; AFFINITIES]) -> &[Affinity] {
-    let end = slots.iter().rposition(|slot| slot.key != crate::ids::NONE).map_or(0, |last| last + 1);
-    &slots[..end]
-}
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(read(&*bytes).is_err());
+        }
+    }
 
-fn restore_slots(
-    slots: &mut [Affinity; AFFINITIES],
-    keys: &[u32],
-    weights: &[f32],
-) -> std::result::Result<(), Damage> {
-    if keys.len() > AFFINITIES || keys.len() != weights.len() {
-        return Err("has a visitor whose affinities do not fit".to_owned());
+    #[test]
+    fn a_snapshot_damaged_at_any_byte_is_refused() {
+        let mut state = State::default();
+        (0..60_u8).for_each(|step| record(&mut state, (step, step / 2, step / 3, i64::from(step))));
+        let sound = bytes(&state);
+        assert!(read(&*sound).is_ok());
+        for place in 0..sound.len() {
+            assert!(read(&sound[..place]).is_err(), "cut at {place}");
+            let mut damaged = sound.clone();
+            damaged[place] ^= 1 << (place % 8);
+            assert!(read(&*damaged).is_err(), "flipped at {place}");
+        }
+        assert!(read(&*[sound, vec![0]].concat()).is_err(), "too long");
     }
-    for ((slot, &key), &weight) in slots.iter_mut().zip(keys).zip(weights) {
-        *slot = Affinity { key, weight };
-    }
-    Ok(())
 }

@@ -1,0 +1,77 @@
+//! Faults as Python exceptions, and the one way into the core.
+
+use crate::error::{Error, Kind, Result};
+use pyo3::{create_exception, exceptions::PyException, prelude::*};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+create_exception!(core_rs._native, EngineError, PyException, "Fault with a stable reason.");
+create_exception!(core_rs._native, InvalidRequestError, EngineError, "The request is at fault.");
+create_exception!(core_rs._native, NotFoundError, EngineError, "What the request names does not exist.");
+create_exception!(core_rs._native, CorruptError, EngineError, "A snapshot or bundle is damaged.");
+create_exception!(core_rs._native, InternalError, EngineError, "An invariant of the engine broke.");
+create_exception!(core_rs._native, BundleError, EngineError, "A bundle does not fit this engine.");
+
+/// Adds the exceptions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("EngineError", py.get_type::<EngineError>())?;
+    module.add("InvalidRequestError", py.get_type::<InvalidRequestError>())?;
+    module.add("NotFoundError", py.get_type::<NotFoundError>())?;
+    module.add("CorruptError", py.get_type::<CorruptError>())?;
+    module.add("InternalError", py.get_type::<InternalError>())?;
+    module.add("BundleError", py.get_type::<BundleError>())
+}
+
+/// Runs `work` without the interpreter's lock; a panic becomes an InternalError.
+pub fn enter<T: Send, E: Into<PyErr> + Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> std::result::Result<T, E> + Send,
+) -> PyResult<T> {
+    // A panic may leave a half-made change behind, which the same log makes again after a restart.
+    match py.detach(|| catch_unwind(AssertUnwindSafe(work))) {
+        Ok(result) => result.map_err(Into::into),
+        Err(panic) => Err(Error::internal(format!("the engine panicked: {}", panic_text(&*panic))).into()),
+    }
+}
+
+/// Runs `work` that cannot fail as [`enter`] does.
+pub fn call<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
+    enter(py, || Ok::<T, Error>(work()))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
+}
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        let raised = match error.kind {
+            Kind::InvalidRequest => InvalidRequestError::new_err(error.message.clone()),
+            Kind::NotFound => NotFoundError::new_err(error.message.clone()),
+            Kind::Corrupt => CorruptError::new_err(error.message.clone()),
+            Kind::Bundle => BundleError::new_err(error.message.clone()),
+            Kind::Internal => InternalError::new_err(error.message.clone()),
+        };
+        Python::attach(|py| {
+            let value = raised.value(py);
+            let named = value.setattr("reason", error.reason_name());
+            named
+                .and_then(|()| value.setattr("field", &error.field))
+                .map_or_else(|failed| failed, |()| raised.clone_ref(py))
+        })
+    }
+}
+
+/// Runs a check of bytes.
+pub fn check<M: prost::Message + Default>(
+    py: Python<'_>,
+    name: &str,
+    bytes: &[u8],
+    check: impl FnOnce(&M) -> Result<()> + Send,
+) -> PyResult<()> {
+    enter(py, || check(&M::decode(bytes).map_err(|cause| Error::malformed(name, &cause))?))
+}

@@ -1,0 +1,113 @@
+//! Functions of the module: the tables of names, checks of single messages, events as columns.
+
+use super::{
+    error::{call, check, enter},
+    row_list,
+};
+use crate::{
+    columns::{self, EventTable, Lines},
+    feature, source, validate,
+};
+use numpy::{IntoPyArray, PyReadonlyArray1};
+use pyo3::{
+    prelude::*,
+    pybacked::{PyBackedBytes, PyBackedStr},
+    types::{PyBytes, PyDict},
+};
+
+/// Adds the functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(feature_names, module)?)?;
+    module.add_function(wrap_pyfunction!(schema_hash, module)?)?;
+    module.add_function(wrap_pyfunction!(source_names, module)?)?;
+    module.add_function(wrap_pyfunction!(check_item, module)?)?;
+    module.add_function(wrap_pyfunction!(check_profile, module)?)?;
+    module.add_function(wrap_pyfunction!(check_placement, module)?)?;
+    module.add_function(wrap_pyfunction!(check_control, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_events, module)?)?;
+    module.add_function(wrap_pyfunction!(event_columns, module)?)
+}
+
+#[pyfunction]
+fn feature_names() -> Vec<String> {
+    feature::names()
+}
+
+#[pyfunction]
+fn schema_hash() -> String {
+    feature::schema_hash()
+}
+
+#[pyfunction]
+fn source_names() -> Vec<&'static str> {
+    source::names()
+}
+
+#[pyfunction]
+fn check_item(py: Python<'_>, item: &[u8], index: usize) -> PyResult<()> {
+    check(py, "Item", item, |item| validate::item(item, index))
+}
+
+#[pyfunction]
+fn check_profile(py: Python<'_>, profile: &[u8]) -> PyResult<()> {
+    check(py, "Profile", profile, validate::profile)
+}
+
+#[pyfunction]
+fn check_placement(py: Python<'_>, placement: &[u8]) -> PyResult<()> {
+    check(py, "Placement", placement, validate::placement)
+}
+
+#[pyfunction]
+fn check_control(py: Python<'_>, control: &[u8]) -> PyResult<()> {
+    check(py, "Control", control, validate::control)
+}
+
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "columns of one table")]
+fn encode_events<'py>(
+    py: Python<'py>,
+    event_ids: Vec<PyBackedStr>,
+    event_types: PyReadonlyArray1<'py, i32>,
+    time_ms: PyReadonlyArray1<'py, i64>,
+    visitor_ids: Vec<PyBackedStr>,
+    session_ids: Vec<PyBackedStr>,
+    store_ids: Vec<PyBackedStr>,
+    queries: Vec<PyBackedStr>,
+    line_offsets: PyReadonlyArray1<'py, i64>,
+    item_ids: Vec<PyBackedStr>,
+    quantities: PyReadonlyArray1<'py, i32>,
+    price_micros: PyReadonlyArray1<'py, i64>,
+    currency: &str,
+) -> PyResult<Vec<(String, String, Py<PyBytes>)>> {
+    let table = EventTable {
+        event_ids: &event_ids,
+        event_types: event_types.as_slice()?,
+        time_ms: time_ms.as_slice()?,
+        visitor_ids: &visitor_ids,
+        session_ids: &session_ids,
+        store_ids: &store_ids,
+        queries: &queries,
+        line_offsets: line_offsets.as_slice()?,
+        item_ids: &item_ids,
+        quantities: quantities.as_slice()?,
+        price_micros: price_micros.as_slice()?,
+        currency,
+    };
+    Ok(row_list(py, &enter(py, || columns::encode_events(&table))?))
+}
+
+#[pyfunction]
+fn event_columns(py: Python<'_>, records: Vec<(i64, i64, PyBackedBytes)>) -> PyResult<Bound<'_, PyDict>> {
+    let events = enter(py, || columns::read(&records))?;
+    let lines = call(py, || Lines::new(&events))?;
+    let table = PyDict::new(py);
+    for (name, column) in columns::TEXTS.iter().zip(lines.texts) {
+        table.set_item(name, column)?;
+    }
+    for (name, column) in columns::NUMBERS.iter().zip(lines.numbers) {
+        table.set_item(name, column.into_pyarray(py))?;
+    }
+    table.set_item("price", lines.price.into_pyarray(py))?;
+    Ok(table)
+}

@@ -1,0 +1,301 @@
+//! The core for Python; the only folder that knows of it. Names and types are those of `_native.pyi`.
+
+mod error;
+mod functions;
+mod train;
+
+use crate::{
+    bundle, engine, events,
+    feature::WIDTH,
+    pipeline::{self, Actions, Decided},
+    state::Record,
+};
+use error::{call, enter};
+use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods, ndarray::ArrayView2};
+use prost::Message;
+use pyo3::{
+    prelude::*,
+    pybacked::PyBackedBytes,
+    types::{PyBytes, PyDict},
+};
+use std::{path::PathBuf, sync::Arc};
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Answer>()?;
+    module.add_class::<Bundle>()?;
+    module.add_class::<Engine>()?;
+    module.add_class::<EventBatch>()?;
+    module.add_class::<Plan>()?;
+    error::register(module)?;
+    functions::register(module)?;
+    train::register(module)
+}
+
+type Bytes<'py> = Bound<'py, PyBytes>;
+
+fn bytes_list(py: Python<'_>, messages: Vec<Vec<u8>>) -> Vec<Bytes<'_>> {
+    messages.iter().map(|message| PyBytes::new(py, message)).collect()
+}
+
+/// Event id, visitor key and payload of rows for the log.
+fn row_list(py: Python<'_>, rows: &[events::Row]) -> Vec<(String, String, Py<PyBytes>)> {
+    let tuple = |row: &events::Row| (row.event_id.clone(), row.key.clone(), PyBytes::new(py, &row.payload).unbind());
+    rows.iter().map(tuple).collect()
+}
+
+#[pyclass(frozen, module = "core_rs._native")]
+struct EventBatch(events::Batch);
+
+#[pymethods]
+impl EventBatch {
+    #[getter]
+    fn rows(&self, py: Python<'_>) -> Vec<(String, String, Py<PyBytes>)> {
+        row_list(py, &self.0.rows)
+    }
+
+    #[getter]
+    fn rejected_count(&self) -> usize {
+        self.0.rejected_count()
+    }
+
+    #[getter]
+    fn joined_count(&self) -> usize {
+        self.0.joined_count
+    }
+
+    #[getter]
+    fn unjoined_count(&self) -> usize {
+        self.0.unjoined_count
+    }
+
+    fn reply<'py>(&self, py: Python<'py>, statuses: Vec<i64>) -> PyResult<Bytes<'py>> {
+        let reply = enter(py, || self.0.reply(&statuses))?;
+        Ok(PyBytes::new(py, &reply))
+    }
+}
+
+#[pyclass(frozen, module = "core_rs._native")]
+struct Plan {
+    plan: pipeline::Plan,
+    engine: Arc<engine::Engine>,
+}
+
+#[pymethods]
+impl Plan {
+    #[getter]
+    fn features<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let features = &slf.get().plan.features;
+        let view = ArrayView2::from_shape((features.len() / WIDTH, WIDTH), features);
+        let view = view.map_err(|cause| crate::error::Error::internal(cause.to_string()))?;
+        // SAFETY: the array keeps the plan alive, and a plan never changes.
+        let array = unsafe { PyArray2::borrow_from_array(&view, slf.clone().into_any()) };
+        array.readwrite().make_nonwriteable();
+        Ok(array)
+    }
+
+    #[getter]
+    fn request_id(&self) -> &str {
+        &self.plan.request.request_id
+    }
+
+    #[getter]
+    fn model_version(&self) -> &str {
+        &self.plan.model_version
+    }
+
+    #[getter]
+    fn item_ids(&self) -> Vec<String> {
+        self.engine.item_ids(&self.plan.row_items)
+    }
+
+    #[getter]
+    fn slot_offsets(&self) -> Vec<usize> {
+        self.plan.slot_rows.clone()
+    }
+}
+
+#[pyclass(frozen, module = "core_rs._native")]
+struct Answer(Decided);
+
+#[pymethods]
+impl Answer {
+    #[getter]
+    fn response<'py>(&self, py: Python<'py>) -> Bytes<'py> {
+        PyBytes::new(py, &self.0.response.encode_to_vec())
+    }
+
+    #[getter]
+    fn decision<'py>(&self, py: Python<'py>) -> Bytes<'py> {
+        PyBytes::new(py, &self.0.decision.as_ref().map(Message::encode_to_vec).unwrap_or_default())
+    }
+
+    #[getter]
+    fn degraded(&self) -> Vec<String> {
+        self.0.response.degraded.clone()
+    }
+
+    #[getter]
+    fn stage_us(&self) -> Vec<(String, f64)> {
+        self.0.stage_us.clone()
+    }
+}
+
+#[pyclass(frozen, module = "core_rs._native")]
+struct Bundle(Arc<bundle::Bundle>);
+
+#[pymethods]
+impl Bundle {
+    #[getter]
+    fn version(&self) -> &str {
+        &self.0.version
+    }
+
+    #[getter]
+    fn actions(&self) -> Vec<String> {
+        self.0.actions.clone()
+    }
+
+    #[getter]
+    fn schema_hash(&self) -> &str {
+        &self.0.schema_hash
+    }
+}
+
+#[pyclass(frozen, module = "core_rs._native")]
+struct Engine(Arc<engine::Engine>);
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (*, token_key=[].as_slice(), consent_default=true, decision_share=1.0))]
+    fn new(token_key: &[u8], consent_default: bool, decision_share: f64) -> PyResult<Self> {
+        Ok(Self(Arc::new(engine::Engine::new(token_key, consent_default, decision_share)?)))
+    }
+
+    #[pyo3(signature = (request, now_ms, *, history=false))]
+    fn prepare_events(&self, py: Python<'_>, request: &[u8], now_ms: i64, history: bool) -> PyResult<EventBatch> {
+        enter(py, || self.0.prepare_events(request, now_ms, history)).map(EventBatch)
+    }
+
+    fn apply(&self, py: Python<'_>, records: Vec<(i64, i32, i64, PyBackedBytes)>) -> PyResult<usize> {
+        let records = records.iter();
+        let records = records.map(|&(offset, kind, time_ms, ref payload)| Record { offset, kind, time_ms, payload });
+        call(py, || self.0.apply(records))
+    }
+
+    #[getter]
+    fn offset(&self, py: Python<'_>) -> PyResult<i64> {
+        call(py, || self.0.offset())
+    }
+
+    fn begin(&self, py: Python<'_>, request: &[u8], now_ms: i64) -> PyResult<Plan> {
+        let plan = enter(py, || self.0.begin(request, now_ms))?;
+        Ok(Plan { plan, engine: Arc::clone(&self.0) })
+    }
+
+    #[pyo3(signature = (plan, actions, degraded=""))]
+    fn finish(
+        &self,
+        py: Python<'_>,
+        plan: &Bound<'_, Plan>,
+        actions: Option<PyReadonlyArray2<'_, f32>>,
+        degraded: &str,
+    ) -> PyResult<Answer> {
+        let (plan, actions) = (&plan.get().plan, actions_of(actions.as_ref())?);
+        enter(py, || self.0.finish(plan, actions.as_ref(), degraded)).map(Answer)
+    }
+
+    #[pyo3(signature = (plan, actions, degraded=""))]
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        plan: &Bound<'py, Plan>,
+        actions: Option<PyReadonlyArray2<'py, f32>>,
+        degraded: &str,
+    ) -> PyResult<Bytes<'py>> {
+        let (plan, actions) = (&plan.get().plan, actions_of(actions.as_ref())?);
+        let explanation = enter(py, || self.0.explain(plan, actions.as_ref(), degraded))?;
+        Ok(PyBytes::new(py, &explanation))
+    }
+
+    fn item<'py>(&self, py: Python<'py>, item_id: &str) -> PyResult<Bytes<'py>> {
+        Ok(PyBytes::new(py, &enter(py, || self.0.item(item_id))?))
+    }
+
+    fn items<'py>(&self, py: Python<'py>, start: u32, count: usize) -> PyResult<(Vec<Bytes<'py>>, u32)> {
+        let (items, next) = call(py, || self.0.items(start, count))?;
+        Ok((bytes_list(py, items), next))
+    }
+
+    fn placement<'py>(&self, py: Python<'py>, placement_id: &str) -> PyResult<Bytes<'py>> {
+        Ok(PyBytes::new(py, &enter(py, || self.0.placement(placement_id))?))
+    }
+
+    fn placements<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bytes<'py>>> {
+        Ok(bytes_list(py, call(py, || self.0.placements())?))
+    }
+
+    fn control<'py>(&self, py: Python<'py>, control_id: &str) -> PyResult<Bytes<'py>> {
+        Ok(PyBytes::new(py, &enter(py, || self.0.control(control_id))?))
+    }
+
+    fn controls<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bytes<'py>>> {
+        Ok(bytes_list(py, call(py, || self.0.controls())?))
+    }
+
+    fn profile<'py>(&self, py: Python<'py>, visitor_id: &str) -> PyResult<Bytes<'py>> {
+        Ok(PyBytes::new(py, &enter(py, || self.0.profile(visitor_id))?))
+    }
+
+    #[getter]
+    fn active_model(&self, py: Python<'_>) -> PyResult<String> {
+        call(py, || self.0.models().0)
+    }
+
+    #[getter]
+    fn previous_model(&self, py: Python<'_>) -> PyResult<String> {
+        call(py, || self.0.models().1)
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = PyDict::new(py);
+        for (name, count) in call(py, || self.0.stats())? {
+            stats.set_item(name, count)?;
+        }
+        Ok(stats)
+    }
+
+    fn save_snapshot(&self, py: Python<'_>, path: PathBuf) -> PyResult<i64> {
+        enter(py, || self.0.save_snapshot(&path))
+    }
+
+    fn load_snapshot(&self, py: Python<'_>, path: PathBuf) -> PyResult<i64> {
+        enter(py, || self.0.load_snapshot(&path))
+    }
+
+    fn load_bundle(&self, py: Python<'_>, folder: PathBuf) -> PyResult<Bundle> {
+        enter(py, || self.0.load_bundle(&folder)).map(Bundle)
+    }
+
+    fn unload_bundle(&self, py: Python<'_>, version: &str) -> PyResult<()> {
+        enter(py, || self.0.unload_bundle(version))
+    }
+
+    fn featurize<'py>(
+        &self,
+        py: Python<'py>,
+        visitor_ids: Vec<String>,
+        item_ids: Vec<String>,
+        now_ms: i64,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let features = enter(py, || self.0.featurize(&visitor_ids, &item_ids, now_ms))?;
+        numpy::PyArray1::from_vec(py, features).reshape([item_ids.len(), WIDTH])
+    }
+}
+
+fn actions_of<'a>(actions: Option<&'a PyReadonlyArray2<'_, f32>>) -> PyResult<Option<Actions<'a>>> {
+    let actions =
+        actions.map(|actions| Ok::<_, PyErr>(Actions { values: actions.as_slice()?, width: actions.shape()[1] }));
+    actions.transpose()
+}

@@ -1,0 +1,214 @@
+//! Rows of a snapshot: what it holds of one item or visitor, and the way back.
+
+use super::Sound;
+use crate::{
+    catalog::Catalog,
+    ids::NONE,
+    params::{AFFINITIES, RING},
+    popularity::{Counts, Popularity},
+    proto::{Item, ItemChange, Profile},
+    visitor::{Affinity, Bought, Interaction, Visitor},
+};
+use prost::Message;
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CatalogRow {
+    #[prost(uint32, tag = "1")]
+    pub item: u32,
+    #[prost(sint64, tag = "2")]
+    pub set_ms: i64,
+    /// Unset for an item that was removed.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub raw: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct PopularityRow {
+    #[prost(uint32, tag = "1")]
+    pub item: u32,
+    #[prost(double, tag = "2")]
+    pub long: f64,
+    #[prost(double, tag = "3")]
+    pub short: f64,
+    #[prost(uint32, tag = "4")]
+    pub purchases: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ErasedRow {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(sint64, tag = "2")]
+    pub time_ms: i64,
+}
+
+/// A visitor with lists as columns, which is smaller and faster than messages in messages.
+#[derive(Clone, PartialEq, Message)]
+pub struct VisitorRow {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(uint32, repeated, tag = "2")]
+    pub recent_items: Vec<u32>,
+    #[prost(fixed32, repeated, tag = "3")]
+    pub recent_times: Vec<u32>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub recent_kinds: Vec<u8>,
+    #[prost(uint32, repeated, tag = "5")]
+    pub category_keys: Vec<u32>,
+    #[prost(float, repeated, tag = "6")]
+    pub category_weights: Vec<f32>,
+    #[prost(uint32, repeated, tag = "7")]
+    pub brand_keys: Vec<u32>,
+    #[prost(float, repeated, tag = "8")]
+    pub brand_weights: Vec<f32>,
+    #[prost(uint32, repeated, tag = "9")]
+    pub bought_items: Vec<u32>,
+    #[prost(float, repeated, tag = "10")]
+    pub bought_weights: Vec<f32>,
+    #[prost(fixed32, repeated, tag = "11")]
+    pub bought_firsts: Vec<u32>,
+    #[prost(fixed32, repeated, tag = "12")]
+    pub bought_lasts: Vec<u32>,
+    #[prost(uint32, repeated, tag = "13")]
+    pub bought_baskets: Vec<u32>,
+    #[prost(uint32, repeated, tag = "14")]
+    pub bought_last_baskets: Vec<u32>,
+    #[prost(message, optional, tag = "15")]
+    pub profile: Option<Profile>,
+    #[prost(uint32, tag = "16")]
+    pub events: u32,
+    #[prost(uint32, tag = "17")]
+    pub baskets: u32,
+    #[prost(uint32, tag = "18")]
+    pub lines: u32,
+    #[prost(float, tag = "19")]
+    pub spent: f32,
+    #[prost(sint64, tag = "20")]
+    pub first_purchase_ms: i64,
+    #[prost(sint64, tag = "21")]
+    pub last_ms: i64,
+    #[prost(float, repeated, tag = "22")]
+    pub bought_basket_weights: Vec<f32>,
+}
+
+impl CatalogRow {
+    pub fn new(catalog: &Catalog, item: u32) -> Self {
+        Self { item, set_ms: catalog.row(item).set_ms, raw: catalog.raw(item).map(<[u8]>::to_vec) }
+    }
+
+    pub fn restore(self, catalog: &mut Catalog) -> Sound<()> {
+        let (item, deleted) = match self.raw {
+            Some(raw) => (Item::decode(&*raw).map_err(|cause| format!("holds no item: {cause}"))?, false),
+            None => (Item::default(), true),
+        };
+        catalog.apply(self.item, &ItemChange { item: Some(item), deleted, ..ItemChange::default() }, self.set_ms);
+        Ok(())
+    }
+}
+
+impl PopularityRow {
+    pub fn new(popularity: &Popularity, item: u32) -> Self {
+        let counts = popularity.counts(item);
+        Self { item, long: counts.long, short: counts.short, purchases: counts.purchases }
+    }
+
+    pub fn restore(self, popularity: &mut Popularity) {
+        popularity.place(self.item, Counts { long: self.long, short: self.short, purchases: self.purchases });
+    }
+}
+
+impl VisitorRow {
+    pub fn new(key: &str, visitor: &Visitor) -> Self {
+        let bought = &visitor.bought;
+        let keys = |slots: &[Affinity]| slots.iter().map(|slot| slot.key).collect();
+        let weights = |slots: &[Affinity]| slots.iter().map(|slot| slot.weight).collect();
+        let (categories, brands) = (used(&visitor.categories), used(&visitor.brands));
+        Self {
+            key: key.to_owned(),
+            recent_items: visitor.recent().map(|recent| recent.item).collect(),
+            recent_times: visitor.recent().map(|recent| recent.time_s).collect(),
+            recent_kinds: visitor.recent().map(|recent| recent.kind).collect(),
+            category_keys: keys(categories),
+            category_weights: weights(categories),
+            brand_keys: keys(brands),
+            brand_weights: weights(brands),
+            bought_items: bought.iter().map(|bought| bought.item).collect(),
+            bought_weights: bought.iter().map(|bought| bought.weight).collect(),
+            bought_basket_weights: bought.iter().map(|bought| bought.basket_weight).collect(),
+            bought_firsts: bought.iter().map(|bought| bought.first_s).collect(),
+            bought_lasts: bought.iter().map(|bought| bought.last_s).collect(),
+            bought_baskets: bought.iter().map(|bought| u32::from(bought.baskets)).collect(),
+            bought_last_baskets: bought.iter().map(|bought| u32::from(bought.last_basket)).collect(),
+            profile: visitor.profile.as_deref().cloned(),
+            events: visitor.events,
+            baskets: visitor.baskets,
+            lines: visitor.lines,
+            spent: visitor.spent,
+            first_purchase_ms: visitor.first_purchase_ms,
+            last_ms: visitor.last_ms,
+        }
+    }
+
+    pub fn visitor(&self) -> Sound<Visitor> {
+        let mut visitor = Visitor::default();
+        visitor.bought = self.bought()?;
+        visitor.profile = self.profile.clone().map(Box::new);
+        visitor.events = self.events;
+        visitor.baskets = self.baskets;
+        visitor.lines = self.lines;
+        visitor.spent = self.spent;
+        visitor.first_purchase_ms = self.first_purchase_ms;
+        visitor.last_ms = self.last_ms;
+        restore_slots(&mut visitor.categories, &self.category_keys, &self.category_weights)?;
+        restore_slots(&mut visitor.brands, &self.brand_keys, &self.brand_weights)?;
+        let count = self.recent_items.len();
+        if count > RING || count != self.recent_times.len() || count != self.recent_kinds.len() {
+            return Err("has a visitor whose interactions do not fit".to_owned());
+        }
+        let recent = self.recent_items.iter().zip(&self.recent_times).zip(&self.recent_kinds);
+        let recent = recent.map(|((&item, &time_s), &kind)| Interaction { item, time_s, kind });
+        visitor.restore_recent(recent);
+        Ok(visitor)
+    }
+
+    fn bought(&self) -> Sound<Vec<Bought>> {
+        let count = self.bought_items.len();
+        let columns = [
+            self.bought_weights.len(),
+            self.bought_basket_weights.len(),
+            self.bought_firsts.len(),
+            self.bought_lasts.len(),
+            self.bought_baskets.len(),
+            self.bought_last_baskets.len(),
+        ];
+        if columns.iter().any(|&len| len != count) || !self.bought_items.is_sorted() {
+            return Err("has a visitor whose purchases do not fit".to_owned());
+        }
+        let bought = |index: usize| Bought {
+            item: self.bought_items[index],
+            weight: self.bought_weights[index],
+            basket_weight: self.bought_basket_weights[index],
+            first_s: self.bought_firsts[index],
+            last_s: self.bought_lasts[index],
+            baskets: self.bought_baskets[index] as u16,
+            last_basket: self.bought_last_baskets[index] as u16,
+        };
+        Ok((0..count).map(bought).collect())
+    }
+}
+
+/// Slots up to the last one in use; slots fill from the front.
+fn used(slots: &[Affinity; AFFINITIES]) -> &[Affinity] {
+    let end = slots.iter().rposition(|slot| slot.key != NONE).map_or(0, |last| last + 1);
+    &slots[..end]
+}
+
+fn restore_slots(slots: &mut [Affinity; AFFINITIES], keys: &[u32], weights: &[f32]) -> Sound<()> {
+    if keys.len() > AFFINITIES || keys.len() != weights.len() {
+        return Err("has a visitor whose affinities do not fit".to_owned());
+    }
+    for ((slot, &key), &weight) in slots.iter_mut().zip(keys).zip(weights) {
+        *slot = Affinity { key, weight };
+    }
+    Ok(())
+}

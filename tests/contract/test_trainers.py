@@ -1,0 +1,128 @@
+"""Every trainer of the package keeps the same promises."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+import trainers
+from trainers.base import NotFittedError, Trainer
+from trainers.dataset import Dataset
+
+ACTIONS = ("view", "click", "add_to_cart", "purchase")
+N_ITEMS = 30
+
+
+def every_trainer() -> Iterator[type[Trainer]]:
+    for module in pkgutil.iter_modules(trainers.__path__):
+        if module.name.startswith("__"):
+            continue
+        for _, found in inspect.getmembers(importlib.import_module(f"trainers.{module.name}"), inspect.isclass):
+            if (
+                issubclass(found, Trainer)
+                and not inspect.isabstract(found)
+                and found.__module__ == f"trainers.{module.name}"
+                and not found.__subclasses__()
+            ):
+                yield found
+
+
+TRAINERS = sorted(every_trainer(), key=lambda found: found.__name__)
+each_trainer = pytest.mark.parametrize("found", TRAINERS, ids=lambda found: found.__name__)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    random = np.random.default_rng(7)
+    n_events = 600
+    return Dataset.from_frames(
+        pl.DataFrame(
+            {
+                "event_id": [f"e{n // 3}" for n in range(n_events)],
+                "visitor_id": [f"v{n // 3 % 25:02}" for n in range(n_events)],
+                "item_id": [f"i{n:02}" for n in np.minimum(random.geometric(0.1, n_events), N_ITEMS) - 1],
+                "event_type": [ACTIONS[n // 3 % len(ACTIONS)] for n in range(n_events)],
+                "time_ms": [1_700_000_000_000 + n // 3 * 3_600_000 for n in range(n_events)],
+            }
+        )
+    )
+
+
+def test_trainers_are_found() -> None:
+    names = {found.__name__ for found in TRAINERS}
+    assert {"AlsoViewed", "AlsoBought", "BoughtTogether", "SequentialRules", "NextBasket", "Popular"} <= names
+
+
+@each_trainer
+def test_init_takes_keywords_with_a_seed_and_only_keeps_them(found: type[Trainer]) -> None:
+    parameters = inspect.signature(found).parameters.values()
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
+    assert vars(found()) == {parameter.name: parameter.default for parameter in parameters}
+    assert isinstance(found().seed, int)
+
+
+@each_trainer
+def test_same_seed_gives_same_bytes(found: type[Trainer], dataset: Dataset, tmp_path: Path) -> None:
+    shares: list[float] = []
+    first = found().fit(dataset, shares.append).export(tmp_path / "first")
+    second = found().fit(dataset).export(tmp_path / "second")
+    assert first.files
+    assert first.files == second.files == tuple(sorted(path.name for path in (tmp_path / "first").iterdir()))
+    for name in first.files:
+        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+    assert shares[-1] == 1.0
+    assert shares == sorted(shares)
+
+
+@each_trainer
+def test_fit_returns_itself_and_marks_what_it_learnt(found: type[Trainer], dataset: Dataset) -> None:
+    trainer = found()
+    before = set(vars(trainer))
+    assert trainer.fit(dataset) is trainer
+    learnt = set(vars(trainer)) - before
+    assert learnt
+    assert all(name.endswith("_") for name in learnt)
+
+
+@each_trainer
+def test_export_before_fit_says_so_and_writes_nothing(found: type[Trainer], tmp_path: Path) -> None:
+    with pytest.raises(NotFittedError, match=f"{found.__name__} has learnt nothing yet; call `fit` first"):
+        found().export(tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+@each_trainer
+def test_empty_data_are_refused(found: type[Trainer], dataset: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"the data hold no .* row"):
+        found().fit(dataset.before(0))
+
+
+@each_trainer
+def test_exported_lists_are_in_range_sorted_and_finite(found: type[Trainer], dataset: Dataset, tmp_path: Path) -> None:
+    artifact = found().fit(dataset).export(tmp_path)
+    for name in artifact.files:
+        tensors = load_file(artifact.folder / name)
+        if "scores" not in tensors:
+            continue
+        items, scores = tensors.get("neighbours", tensors.get("items")), tensors["scores"]
+        assert items is not None
+        assert items.dtype == np.uint32
+        assert scores.dtype == np.float32
+        assert len(items) == len(scores) > 0
+        assert items.max() < dataset.n_items
+        assert np.isfinite(scores).all()
+        assert (scores > 0).all()
+        offsets = tensors.get("offsets", np.array([0, len(items)]))
+        assert offsets[0] == 0
+        assert offsets[-1] == len(items)
+        for number, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
+            ranked = list(zip((-scores[start:end]).tolist(), items[start:end].tolist(), strict=True))
+            assert ranked == sorted(ranked)
+            assert len(set(items[start:end].tolist())) == end - start
+            assert "neighbours" not in tensors or number not in items[start:end]
