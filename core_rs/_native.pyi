@@ -1,10 +1,36 @@
 """Names of the Rust extension. Ids outside are text; arrays are C-contiguous; times are Unix milliseconds."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+__all__ = [
+    "Answer",
+    "Bundle",
+    "BundleError",
+    "CorruptError",
+    "Engine",
+    "EngineError",
+    "EventBatch",
+    "InternalError",
+    "InvalidRequestError",
+    "NotFoundError",
+    "Plan",
+    "check_control",
+    "check_item",
+    "check_placement",
+    "check_profile",
+    "encode_events",
+    "event_columns",
+    "feature_names",
+    "item_neighbours",
+    "next_baskets",
+    "schema_hash",
+    "sequence_neighbours",
+    "source_names",
+]
 
 class EngineError(Exception):
     """Fault with a stable reason; `reason` is a name of `ErrorReason` without its prefix."""
@@ -94,7 +120,7 @@ class Bundle:
 class Engine:
     """Live state of one replica. Every method may be called from any thread."""
 
-    def __init__(self, *, token_key: bytes = b"", consent_default: bool = True, decision_share: float = 1.0) -> None: ...
+    def __new__(cls, *, token_key: bytes = ..., consent_default: bool = True, decision_share: float = 1.0) -> Self: ...
 
     # -- the log ------------------------------------------------------------------------------------------------------
     def prepare_events(self, request: bytes, now_ms: int, *, history: bool = False) -> EventBatch:
@@ -105,7 +131,8 @@ class Engine:
     def apply(self, records: Sequence[tuple[int, int, int, bytes]]) -> int:
         """Apply log records (offset, `RecordKind`, time_ms, payload) in order; return how many changed the state.
 
-        Records at or below `offset` are skipped, so a repeat is harmless.
+        Records at or below `offset` are skipped, so a repeat is harmless. One whose payload cannot be read is passed
+        over and counted in `stats()["skipped_records"]`.
         """
     @property
     def offset(self) -> int:
@@ -117,7 +144,7 @@ class Engine:
     def finish(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> Answer:
         """Rank and encode. `actions` has shape (n, h), columns as in the bundle; None ranks by rules.
 
-        `degraded` is added to the reply's list. A row with a value that is not finite sinks and adds `score_not_finite`.
+        `degraded` is added to the reply's list. A value that is not finite sinks its row and adds `score_not_finite`.
         """
     def explain(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> bytes:
         """Return `ExplainResponse` of the same decision."""
@@ -146,15 +173,16 @@ class Engine:
 
     # -- snapshots and bundles ----------------------------------------------------------------------------------------
     def save_snapshot(self, path: str) -> int:
-        """Write the state to `path` (beside, fsync, rename); return the offset it holds."""
+        """Write the state to `path` (beside, fsync, rename); return its offset. OSError if the disk refuses."""
     def load_snapshot(self, path: str) -> int:
-        """Replace the state by that of `path`; return its offset. CorruptError if damaged; the state is then unchanged."""
+        """Replace the state by that of `path`; return its offset. CorruptError if damaged; nothing has changed then."""
     def load_bundle(self, folder: str) -> Bundle:
         """Read manifest, neighbour lists and visitor lists of a bundle and keep them under its version.
 
         An activation record switches to it. BundleError names what does not fit (schema hash, checksum, shape).
         """
-    def unload_bundle(self, version: str) -> None: ...
+    def unload_bundle(self, version: str) -> None:
+        """Let go of a bundle that does not serve; BundleError for the one that does. Not loaded: nothing happens."""
 
     # -- for trainers -------------------------------------------------------------------------------------------------
     def featurize(self, visitor_ids: Sequence[str], item_ids: Sequence[str], now_ms: int) -> NDArray[np.float32]:
@@ -192,15 +220,19 @@ def encode_events(
     """Return event id, visitor key and `Event` payload of each event, for the log.
 
     Event i has lines [line_offsets[i], line_offsets[i+1]). A negative price means none; empty text means unset.
+    InvalidRequestError names the column that does not fit, or the first event outside its limits: `events[i].…`.
     """
 
-def event_columns(records: Sequence[tuple[int, int, bytes]]) -> dict[str, list[str] | NDArray[np.int64] | NDArray[np.float64]]:
+def event_columns(
+    records: Sequence[tuple[int, int, bytes]],
+) -> dict[str, list[str] | NDArray[np.int64] | NDArray[np.float64]]:
     """Return one row an event line from (offset, time_ms, payload of EVENT): the columns of the table `events`.
 
     Text columns are lists: event_id, visitor_id (the key: user_id if set, else visitor_id), anonymous_id, session_id,
     item_id, event_type (lower case, without prefix), store_id, country_code, device, campaign_id, query, currency,
-    attribution_token. Number columns are arrays: log_offset, line, time_ms, quantity, position (int64), price (float64, NaN if none).
-    A SEARCH event gives one row with an empty item_id.
+    attribution_token. Number columns are arrays: log_offset, line, time_ms, quantity, position (int64) and price
+    (float64, NaN if none). A SEARCH event gives one row with an empty item_id. InvalidRequestError if a payload is not
+    an `Event`.
     """
 
 def item_neighbours(
@@ -215,7 +247,7 @@ def item_neighbours(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
     """Return offsets, neighbours and scores of each item's `k` nearest items by common rows (visitors or baskets).
 
-    `shape` is (rows, items). `measure` is cosine, tf_idf, lift, jaccard or conditional; only the first two take weights.
+    `shape` is (rows, items). `measure` is cosine, tf_idf, lift, jaccard or conditional; the first two take weights.
     Without weights a repeated pair counts once, with weights they are added. ValueError names the row at fault.
     """
 
@@ -230,7 +262,7 @@ def sequence_neighbours(
     k: int,
     half_life_ms: int,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return offsets, items and scores of each item's `k` best sequential rules; rows are sorted by sequence, then time.
+    """Return offsets, items and scores of each item's `k` best rules; rows are sorted by sequence, then time.
 
     A pair weighs 1 / distance, halved with every `half_life_ms` (0: never) of its age before the newest row.
     """

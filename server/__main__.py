@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from server.app import serve
+from server.launch import serve
 from server.settings import SettingsError, load_settings
 
 

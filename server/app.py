@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import os
 import secrets
 import signal
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from typing import Final
 
 import grpc
-import structlog
 import uvloop
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
@@ -35,12 +33,9 @@ from server.services.profiles import ProfileService
 from server.services.recommendations import RecommendationService
 from server.settings import Settings
 from server.workers.replica import Replica
-from server.workers.supervisor import Child, reserve_port, supervise
 
 _GRACE_S: Final = 20.0
 _CONNECTION_AGE_MS: Final = 600_000
-
-_log = structlog.get_logger()
 
 
 class App:
@@ -162,28 +157,15 @@ def token_key_of(settings: Settings) -> bytes:
     if given := settings.token_key.get_secret_value():
         return given.encode()
     path = settings.data_dir / "token.key"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(32).encode())
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = path.with_suffix(f".{os.getpid()}")
+        made.touch(mode=0o600)
+        made.write_text(secrets.token_hex(32), encoding="ascii")
+        with contextlib.suppress(FileExistsError):  # several replicas start at once, one of them wins
+            os.link(made, path)
+        made.unlink()
     return path.read_bytes()
-
-
-def serve(settings: Settings) -> int:
-    """Run the replicas and the sink until a signal; return the exit status."""
-    from server.tables import run_sink  # noqa: PLC0415 - replicas need nothing of the tables
-
-    telemetry.configure_logging(settings.log_level)
-    with reserve_port(settings.listen) as port:
-        listen = settings.listen.model_copy(update={"port": port})
-        settings = settings.model_copy(update={"listen": listen})
-        children = [Child(f"replica-{i}", run_replica, (settings, i)) for i in range(listen.workers)]
-        if importlib.util.find_spec("chdb"):
-            children.append(Child("sink", run_sink, (settings,)))
-        else:
-            _log.warning("no table view: chdb is missing", fix="pip install 'shopkeeper[embedded]'")
-        return supervise(children)
 
 
 def run_replica(settings: Settings, index: int, ready: Callable[[str], None]) -> None:

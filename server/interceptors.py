@@ -24,6 +24,8 @@ from server.settings import LimitSettings
 _log = structlog.get_logger()
 
 _SLOW_METHODS: Final = frozenset({"ImportEvents", "ImportItems", "PublishModel", "ActivateModel", "EraseUser"})
+_INSTANT_METHODS: Final = frozenset({"Recommend"})
+"""Methods that never wait, so that no deadline could stop them and a timer would only cost."""
 _PUSHBACK_MS: Final = (100, 400)
 _PASS_THROUGH: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit, grpc.aio.AbortError)
 
@@ -85,7 +87,8 @@ class Guard(grpc.aio.ServerInterceptor):
         return make(around, response_serializer=handler.response_serializer)
 
     def _unary(self, call: _Call) -> Callable[..., Awaitable[Any]]:
-        deadline_s = None if call.method in _SLOW_METHODS else self._limits.default_deadline_ms / 1000
+        untimed = call.method in _SLOW_METHODS | _INSTANT_METHODS
+        deadline_s = None if untimed else self._limits.default_deadline_ms / 1000
 
         async def unary(request: Any, context: Context) -> Any:
             started = time.perf_counter()
@@ -93,7 +96,7 @@ class Guard(grpc.aio.ServerInterceptor):
             try:
                 self._admit()
                 answer = call.behaviour(call.parse(request), context)
-                if context.time_remaining() is not None:
+                if deadline_s is None or context.time_remaining() is not None:
                     return await answer
                 async with asyncio.timeout(deadline_s):
                     return await answer

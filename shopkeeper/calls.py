@@ -30,9 +30,9 @@ _SERVICE_CONFIG: Final = {
         {
             "name": [{}],
             "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "1s",
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
                 "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
             },
@@ -45,7 +45,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
-"""Three tries with jitter, or when the server says; fewer while most calls fail."""
+"""Five tries with jitter, or when the server says; fewer while most calls fail."""
 
 WRITE_TIMEOUT_S: Final = 10.0
 """Time for calls that change something; a page waits for none of them."""

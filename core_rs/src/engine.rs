@@ -15,7 +15,7 @@ use crate::{
     validate,
     visitor::{Affinity, Visitor},
 };
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use prost::Message;
 use std::{
     io,
@@ -25,6 +25,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+
+/// Records applied before waiting answers get their turn.
+const RECORDS_AT_ONCE: usize = 128;
 
 /// Live state of one replica. Every method may be called from any thread.
 pub struct Engine {
@@ -60,7 +63,10 @@ impl Engine {
     pub fn apply<'a>(&self, records: impl IntoIterator<Item = Record<'a>>) -> usize {
         let mut state = self.state.write();
         let mut changed = 0;
-        for record in records {
+        for (number, record) in records.into_iter().enumerate() {
+            if number % RECORDS_AT_ONCE == RECORDS_AT_ONCE - 1 {
+                RwLockWriteGuard::bump(&mut state);
+            }
             match state.apply(&record) {
                 Ok(true) => changed += 1,
                 Ok(false) => {}
@@ -198,10 +204,8 @@ impl Engine {
             ("popularity_bytes", state.popularity.bytes()),
             ("neighbour_bytes", bundle_bytes),
         ];
-        let mut stats: Vec<_> = counts.into_iter().map(|(name, count)| (name, count as u64)).collect();
-        stats.push(("events", state.events));
-        stats.push(("skipped_records", self.skipped.load(Ordering::Relaxed)));
-        stats
+        let totals = [("events", state.events), ("skipped_records", self.skipped.load(Ordering::Relaxed))];
+        counts.map(|(name, count)| (name, count as u64)).into_iter().chain(totals).collect()
     }
 
     /// Writes the state to `path`; returns the offset it holds.

@@ -29,10 +29,13 @@ impl Candidate {
         Self { item, sources: 0, source_scores: [0.0; COUNT], because: [NONE; COUNT] }
     }
 
+    /// Keeps a proposal of source `number`; of several for one item the first, which is the best.
     fn add(&mut self, number: usize, proposal: &Proposal) {
-        self.sources |= 1 << number;
-        self.source_scores[number] = proposal.score;
-        self.because[number] = proposal.because;
+        if self.sources >> number & 1 == 0 {
+            self.sources |= 1 << number;
+            self.source_scores[number] = proposal.score;
+            self.because[number] = proposal.because;
+        }
     }
 }
 

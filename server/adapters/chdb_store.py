@@ -116,7 +116,7 @@ class ChdbStore:
             )
 
     def export(self, folder: Path) -> None:
-        """Write `events.parquet`, `items.parquet`, `profiles.parquet` and `meta.json` to a new folder.
+        """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder.
 
         Visitors who deny training are left out, with what they did before they were known.
         """
@@ -136,6 +136,11 @@ class ChdbStore:
         self._write(
             beside / "profiles.parquet",
             f"SELECT {_PROFILE_COLUMNS} FROM profiles FINAL WHERE {trainable} ORDER BY visitor_id",  # noqa: S608
+        )
+        self._write(
+            beside / "placements.parquet",
+            "SELECT document_id AS placement_id, base64Encode(payload) AS payload FROM documents FINAL "
+            "WHERE kind = 'placement' AND NOT deleted ORDER BY placement_id",
         )
         (beside / "meta.json").write_text(json.dumps(self._meta(beside), indent=2) + "\n", encoding="utf-8")
         beside.replace(folder)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -19,7 +19,7 @@ from server.cli.output import JsonFlag, handled, note, progress_console, result
 from server.cli.remote import CALL_S, Remote, connected, slate_table
 from server.demo import showcase
 from server.demo.child import free_port, running_server
-from server.demo.shop import HELD_OUT_FILE, DemoShop
+from server.demo.shop import DemoShop
 from server.importing.complete_journey import SPLIT
 from shopkeeper.v1 import model_service_pb2 as pb
 
@@ -66,7 +66,10 @@ def demo(
     with phases("train", "train and measure models and baselines"):
         _train(shop)
     port = free_port(port)
-    with running_server(shop.settings.data_dir, port, {**_CLOCK, "CLOCK__RATE": "0"}) as address:
+    with ExitStack() as stack:
+        with phases("server", "start the server"):
+            server = running_server(shop.settings.data_dir, port, {**_CLOCK, "CLOCK__RATE": "0"})
+            address = stack.enter_context(server)
         found = _measure(shop, address, phases)
     phases.seconds["total"] = round(time.monotonic() - started, 2)
     found = {"seconds": phases.seconds, "quality": shop.state.trained.get("rows", []), **found}
@@ -80,8 +83,7 @@ def _train(shop: DemoShop) -> None:
         incoming = shop.settings.bundle_dir / "incoming"
         incoming.mkdir(parents=True, exist_ok=True)
         options = ["--export", str(shop.export), "--out", str(incoming), "--seed", str(_SEED)]
-        held_out = ["--held-out", str(shop.export / HELD_OUT_FILE)]
-        shop.keep_training(_SEED, run_trainers(["train", *options, *held_out, "--json"]))
+        shop.keep_training(_SEED, run_trainers(["train", *options, "--json"]))
 
 
 def _measure(shop: DemoShop, address: str, phases: _Phases) -> dict[str, Any]:
@@ -89,9 +91,7 @@ def _measure(shop: DemoShop, address: str, phases: _Phases) -> dict[str, Any]:
         with phases("publish", "publish and activate the bundle over gRPC"):
             _activate(remote, shop.state.trained["version"])
         with phases("served", "measure what is served, household by household, over gRPC"):
-            held_out = str(shop.export / HELD_OUT_FILE)
-            options = ["--address", address, "--export", str(shop.export), "--held-out", held_out]
-            served = run_trainers(["served", *options, "--json"])
+            served = run_trainers(["served", "--address", address, "--export", str(shop.export), "--json"])
         with phases("latency", "time single answers over gRPC"):
             latency = showcase.latency(remote, showcase.visitors(shop.export))
         with phases("households", "ask what three households see"):

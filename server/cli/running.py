@@ -28,7 +28,7 @@ def serve(
     json: JsonFlag = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; logs go to standard error."""
-    from server.app import serve as run  # noqa: PLC0415 - the other commands need no server
+    from server.launch import serve as run  # noqa: PLC0415 - the other commands need no server
 
     settings = settings_of(config, data_dir, **{"listen.port": port, "listen.workers": workers})
     note(f"data in {settings.data_dir}; Ctrl-C stops")

@@ -25,7 +25,7 @@ from server.tables import request_export
 from shopkeeper.v1.record_pb2 import RecordKind
 
 HELD_OUT_FILE = "held_out.parquet"
-"""Event lines from the split on, with the columns of `events.parquet`: what the models must foresee."""
+"""Event lines from the split on, beside `events.parquet` and with its columns: what the models must foresee."""
 
 _CHANGES = frozenset(RecordKind.values()) - {RecordKind.RECORD_KIND_DECISION, RecordKind.RECORD_KIND_ACTIVATION}
 _STATE_FILE = "demo.json"

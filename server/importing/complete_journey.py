@@ -57,7 +57,7 @@ _TRAITS = (
     "household_comp",
     "kids_count",
 )
-_NEW_AFTER_DAYS = 56
+_NEW_AFTER_DAYS, _NEW_BUYERS = 56, 10
 _LAST = datetime(2018, 1, 2, tzinfo=UTC)
 
 
@@ -159,14 +159,17 @@ def _sales(until: datetime | None) -> pl.DataFrame:
 
 def _items(sales: pl.DataFrame, set_time_ms: int) -> Iterator[NewRecord]:
     seen = sales.group_by("product_id").agg(
-        pl.col("shelf").median().round(2), pl.col("time_ms").min().alias("first_ms")
+        pl.col("shelf").median().round(2),
+        pl.col("time_ms").min().alias("first_ms"),
+        pl.col("household_id").n_unique().alias("buyers"),
     )
     products = _read("products").with_columns(pl.col("product_id").cast(pl.String)).collect()
-    # Every first sale of the first weeks is only the start of the record, not the launch of the product.
+    # The data has no launch dates. A first sale in the first weeks is only the start of the record, and one of an item
+    # that few buy comes by chance.
     settled_ms = (sales["time_ms"].min() or 0) + _NEW_AFTER_DAYS * 86_400_000  # type: ignore[operator]  # whole numbers
     for row in products.join(seen, on="product_id", how="left").sort("product_id").iter_rows(named=True):
         item = _item(row)
-        if (row["first_ms"] or 0) > settled_ms:
+        if (row["first_ms"] or 0) > settled_ms and row["buyers"] >= _NEW_BUYERS:
             item.release_time.CopyFrom(as_timestamp(row["first_ms"]))
         yield item_record(item, set_time_ms)
 

@@ -17,7 +17,7 @@ from shopkeeper.v1.common_pb2 import (
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.profile_service_pb2 import Profile
 from shopkeeper.v1.recommendation_service_pb2 import Reason
-from shopkeeper.v1.record_pb2 import Decision, ItemChange
+from shopkeeper.v1.record_pb2 import Decision, DocumentChange, ItemChange
 
 Row = dict[str, Any]
 
@@ -68,6 +68,15 @@ DECISION_SCHEMA: Final = pa.schema(
         "reasons": _TEXTS,
         "applied_controls": _TEXTS,
         "degraded": _TEXTS,
+    }
+)
+DOCUMENT_SCHEMA: Final = pa.schema(
+    {
+        "kind": pa.string(),
+        "document_id": pa.string(),
+        "log_offset": pa.int64(),
+        "deleted": pa.bool_(),
+        "payload": pa.binary(),
     }
 )
 BAD_SCHEMA: Final = pa.schema(
@@ -160,6 +169,19 @@ def decision_rows(record: LogRecord, decision: Decision) -> list[Row]:
         }
         for index, slate in enumerate(decision.slates)
     ]
+
+
+def document_row(record: LogRecord, change: DocumentChange) -> Row:
+    """Return the row of a placement or control after a change."""
+    is_placement = change.HasField("placement")
+    document = change.placement if is_placement else change.control
+    return {
+        "kind": "placement" if is_placement else "control",
+        "document_id": change.placement.placement_id if is_placement else change.control.control_id,
+        "log_offset": record.offset,
+        "deleted": change.deleted,
+        "payload": document.SerializeToString(deterministic=True),
+    }
 
 
 def bad_row(record: LogRecord, reason: str) -> Row:

@@ -20,11 +20,13 @@ from server.workers.rows import Row
 from shopkeeper.v1.profile_service_pb2 import Profile
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_DECISION,
+    RECORD_KIND_DOCUMENT,
     RECORD_KIND_ERASURE,
     RECORD_KIND_EVENT,
     RECORD_KIND_ITEM,
     RECORD_KIND_PROFILE,
     Decision,
+    DocumentChange,
     ItemChange,
 )
 
@@ -115,6 +117,9 @@ class Sink:
         decisions = self._parsed(records, RECORD_KIND_DECISION, Decision)
         slates = [row for record, decision in decisions for row in rows.decision_rows(record, decision)]
         self._store.insert("decisions", rows.table_of(slates, rows.DECISION_SCHEMA))
+        documents = self._parsed(records, RECORD_KIND_DOCUMENT, DocumentChange)
+        changed = [rows.document_row(record, change) for record, change in documents]
+        self._store.insert("documents", rows.table_of(changed, rows.DOCUMENT_SCHEMA))
         self._store.insert("bad_events", rows.table_of(self._bad, rows.BAD_SCHEMA))
         erasures = {record.key: record.offset for record in records if record.kind == RECORD_KIND_ERASURE}
         if erasures:

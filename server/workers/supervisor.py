@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
+import pkgutil
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -35,11 +36,12 @@ _log = structlog.get_logger()
 class Child(NamedTuple):
     """Process to keep alive.
 
-    `target` is called with `args` and with a function to be told when the child is ready and under which address.
+    `target` names a function, `module:name`, that the child imports and calls with `args` and with a function to be
+    told when the child is ready and under which address.
     """
 
     name: str
-    target: Callable[..., None]
+    target: str
     args: tuple[Any, ...]
 
 
@@ -171,7 +173,7 @@ def _enter(child: Child, sender: Connection) -> None:
         sender.send(address)
 
     try:
-        child.target(*child.args, ready)
+        pkgutil.resolve_name(child.target)(*child.args, ready)
     except Exception as error:
         if addresses:
             raise

@@ -110,11 +110,11 @@ class Item(_message.Message):
 
     @_builtins.property
     def price(self) -> _common_pb2.Money:
-        """Optional. Regular price."""
+        """Optional. Regular price. Negative returns INVALID_ARGUMENT."""
 
     @_builtins.property
     def sale_price(self) -> _common_pb2.Money:
-        """Optional. Price now, when below `price`; the item then counts as promoted."""
+        """Optional. Price now, when below `price`; the item then counts as promoted. Negative returns INVALID_ARGUMENT."""
 
     @_builtins.property
     def release_time(self) -> _timestamp_pb2.Timestamp:

@@ -39,7 +39,7 @@ def fill_catalogue(shop: ShopProcess) -> None:
 
 @pytest.mark.timeout(600)
 def test_an_answer_reflects_what_was_recorded_before_it(tmp_path):
-    moving = {"SHOPKEEPER__CLOCK__RATE": "1"}
+    moving = {"SHOPKEEPER__CLOCK__START": "", "SHOPKEEPER__CLOCK__RATE": "1"}
     with ShopProcess(tmp_path / "data", **moving) as shop:
         fill_catalogue(shop)
         misses = 0

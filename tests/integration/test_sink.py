@@ -1,5 +1,6 @@
 """Sink and tables together: what the log says is what the tables hold, whatever is repeated, broken or erased."""
 
+import base64
 import json
 import multiprocessing
 import os
@@ -26,9 +27,10 @@ from server.workers.sink import Sink
 from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose, Context, Money
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.placement_pb2 import Placement
 from shopkeeper.v1.profile_service_pb2 import Profile, Trait
 from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendRequest
-from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, Erasure, ItemChange, RecordKind
+from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, Erasure, ItemChange, RecordKind
 
 pytest.importorskip("chdb")
 
@@ -115,7 +117,7 @@ def test_event_lines_become_rows(shop: Shop) -> None:
     assert shop.rows(sql) == [
         ("e1", 0, "a", "u", "v", "purchase", 5, 2, 2.5, ""),
         ("e1", 1, "b", "u", "v", "purchase", 5, 2, 2.5, ""),
-        ("e2", 0, "", "v", "v", "search", 5, 1, None, "cheese"),
+        ("e2", 0, "", "v", "v", "search", 5, 0, None, "cheese"),
     ]
 
 
@@ -214,6 +216,23 @@ def test_decisions_become_one_row_a_slate(shop: Shop) -> None:
     assert shop.rows(sql) == [
         ("r", 7, "v", "home", ["a", "b"], [1.5, 1.5], ["buy_again", "buy_again"], ["model_missing"])
     ]
+
+
+def test_documents_are_kept_as_they_are_now_and_exported(shop: Shop, tmp_path: Path) -> None:
+    def change(text: str, **flags: bool) -> NewRecord:
+        document = DocumentChange(placement=Placement(placement_id="home", description=text), **flags)
+        return NewRecord(RecordKind.RECORD_KIND_DOCUMENT, "", "", document.SerializeToString())
+
+    shop.add(change("old"), change("new"))
+    shop.sink.drain()
+    shop.store.export(tmp_path / "first")
+    (row,) = pq.read_table(tmp_path / "first/placements.parquet").to_pylist()
+    assert Placement.FromString(base64.b64decode(row["payload"])).description == "new"
+    shop.add(change("new", deleted=True))
+    shop.sink.drain()
+    assert shop.rows("SELECT kind, document_id, deleted FROM documents FINAL") == [("placement", "home", True)]
+    shop.store.export(tmp_path / "second")
+    assert pq.read_table(tmp_path / "second/placements.parquet").num_rows == 0
 
 
 @pytest.mark.parametrize("visitor_id", ["v", "o'Neil\\\t]"])

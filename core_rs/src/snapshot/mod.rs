@@ -336,7 +336,9 @@ mod tests {
         #[test]
         fn a_loaded_state_is_the_saved_one_and_lives_on_as_it_would(before in steps(150), after in steps(50)) {
             let mut state = State::default();
-            before.into_iter().for_each(|step| record(&mut state, step));
+            for step in before {
+                record(&mut state, step);
+            }
             let mut loaded = read(&*bytes(&state)).expect("sound");
             prop_assert_eq!(bytes(&loaded), bytes(&state));
             for step in after {
@@ -360,7 +362,9 @@ mod tests {
     #[test]
     fn a_snapshot_damaged_at_any_byte_is_refused() {
         let mut state = State::default();
-        (0..60_u8).for_each(|step| record(&mut state, (step, step / 2, step / 3, i64::from(step))));
+        for step in 0..60 {
+            record(&mut state, (step, step / 2, step / 3, i64::from(step)));
+        }
         let sound = bytes(&state);
         assert!(read(&*sound).is_ok());
         for place in 0..sound.len() {

@@ -1,6 +1,6 @@
 //! Limits of items and of what the shop states about a visitor.
 
-use super::{At, choice, count, id, ids, money, not_negative, required_choice, text, time};
+use super::{At, choice, count, id, ids, not_negative, price, required_choice, text, time};
 use crate::{
     error::Result,
     params::MAX_ID_BYTES,
@@ -25,7 +25,7 @@ pub fn item(item: &Item, index: usize) -> Result<()> {
     }
     ids(&at.field("category_path"), &item.category_path, 8)?;
     for (name, amount) in [("price", &item.price), ("sale_price", &item.sale_price)] {
-        amount.as_ref().map_or(Ok(()), |amount| money(&at.field(name), amount))?;
+        amount.as_ref().map_or(Ok(()), |amount| price(&at.field(name), amount))?;
     }
     choice(&at.field("availability"), item.availability, Availability::as_str_name)?;
     not_negative(&at.field("stock_quantity"), item.stock_quantity.unwrap_or(0))?;

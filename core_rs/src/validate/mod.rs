@@ -91,10 +91,7 @@ fn slug(at: &At, value: &str, more: &str) -> Result<()> {
     id(at, value, 64)?;
     let allowed = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
     match value.chars().find(|&letter| !allowed(letter) && !more.contains(letter)) {
-        Some(letter) => {
-            let more: String = more.chars().map(|letter| format!(", `{letter}`")).collect();
-            Err(at.fault(format_args!("has {letter:?}; use lower-case letters, digits, `_`{more}")))
-        }
+        Some(letter) => Err(at.fault(format_args!("has {letter:?}; use lower-case letters, digits and `_{more}`"))),
         None => Ok(()),
     }
 }
@@ -112,14 +109,14 @@ fn ids(at: &At, values: &[String], most: usize) -> Result<()> {
     values.iter().enumerate().try_for_each(|(index, value)| id(&at.entry(index), value, MAX_ID_BYTES))
 }
 
-fn within<T: PartialOrd + fmt::Display>(at: &At, value: T, range: &RangeInclusive<T>) -> Result<()> {
+fn within<T: Copy + PartialOrd + fmt::Display>(at: &At, value: T, range: &RangeInclusive<T>) -> Result<()> {
     if range.contains(&value) {
         return Ok(());
     }
     Err(at.fault(format_args!("is {value}; send a number from {} to {}", range.start(), range.end())))
 }
 
-fn not_negative<T: PartialOrd + Default + fmt::Display>(at: &At, value: T) -> Result<()> {
+fn not_negative<T: Copy + Default + PartialOrd + fmt::Display>(at: &At, value: T) -> Result<()> {
     if value < T::default() { Err(at.fault(format_args!("is {value}; send 0 or more"))) } else { Ok(()) }
 }
 
@@ -171,7 +168,7 @@ fn money(at: &At, amount: &Money) -> Result<()> {
 fn price(at: &At, amount: &Money) -> Result<()> {
     money(at, amount)?;
     if amount.units < 0 || amount.nanos < 0 {
-        return Err(at.fault("is negative; send the price paid for one unit, 0 or more"));
+        return Err(at.fault("is negative; send the price of one unit, 0 or more"));
     }
     Ok(())
 }

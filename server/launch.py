@@ -1,0 +1,30 @@
+"""Start of a deployment. It imports nothing heavy: every child process begins here too."""
+
+import importlib.util
+
+import structlog
+
+from server.settings import Settings
+from server.telemetry import configure_logging
+from server.workers.supervisor import Child, reserve_port, supervise
+
+_log = structlog.get_logger()
+
+
+def serve(settings: Settings) -> int:
+    """Run the replicas and the sink until a signal; return the exit status.
+
+    Raises
+    ------
+    OSError : the port is taken
+    """
+    configure_logging(settings.log_level)
+    with reserve_port(settings.listen) as port:
+        listen = settings.listen.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"listen": listen})
+        children = [Child(f"replica-{i}", "server.app:run_replica", (settings, i)) for i in range(listen.workers)]
+        if importlib.util.find_spec("chdb"):
+            children.append(Child("sink", "server.tables:run_sink", (settings,)))
+        else:
+            _log.warning("no table view: chdb is missing", fix="pip install 'shopkeeper[embedded]'")
+        return supervise(children)

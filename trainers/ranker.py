@@ -1,0 +1,166 @@
+"""The ranker: a small network from the features of a candidate to the probability of every action."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+
+from trainers.base import NotFittedError, Progress, no_progress
+
+OPSET = 17
+"""Version of the ONNX operators that rankers use."""
+
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Candidates with what became of them.
+
+    Attributes
+    ----------
+    features : NDArray[np.float32] of shape (n, d)
+    labels : NDArray[np.bool_] of shape (n, h)
+        Whether each action followed.
+    weights : NDArray[np.float32] of shape (n,)
+        Candidates that each row stands for.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.bool_]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Rows"]) -> "Rows":
+        """Return all rows of `parts`."""
+        return cls(
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.weights for part in parts]),
+        )
+
+
+class Ranker:
+    """Network of fully connected layers with ReLU between and a sigmoid at the end.
+
+    Standardisation is folded into the first layer, so the exported graph reads raw features.
+
+    Parameters
+    ----------
+    hidden : tuple[int, ...]
+        Width of the layers between.
+    epochs : int
+        Passes over the rows.
+    learning_rate : float
+        Of Adam.
+    decay : float
+        Weight of the squared weights in the loss.
+    batch_size : int
+    seed : int
+
+    Attributes
+    ----------
+    layers_ : list[Layer]
+        Weights of shape (width before, width) and bias of each layer.
+    """
+
+    layers_: list[Layer]
+
+    def __init__(  # noqa: PLR0913 - the usual hyper-parameters of a network
+        self,
+        *,
+        hidden: tuple[int, ...] = (32, 32),
+        epochs: int = 10,
+        learning_rate: float = 1e-3,
+        decay: float = 1e-3,
+        batch_size: int = 2048,
+        seed: int = 0,
+    ) -> None:
+        self.hidden = hidden
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.decay = decay
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def fit(self, rows: Rows, progress: Progress = no_progress) -> Self:
+        """Learn to tell the rows that an action followed from the others.
+
+        Raises
+        ------
+        ValueError
+            When an action never or always followed.
+        """
+        share = rows.labels.mean(axis=0) if len(rows) else np.zeros(1)
+        if not ((share > 0) & (share < 1)).all():
+            raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")
+        mean = rows.features.mean(axis=0, dtype=np.float64)
+        scale = rows.features.std(axis=0, dtype=np.float64)
+        scale[scale < 1e-6] = 1.0  # noqa: PLR2004 - a constant column tells nothing and must not blow up
+        inputs = ((rows.features - mean) / scale).astype(np.float32)
+        labels = rows.labels.astype(np.int8)
+        labels = labels[:, 0] if labels.shape[1] == 1 else labels
+        network = MLPClassifier(
+            self.hidden,
+            batch_size=min(self.batch_size, len(rows)),
+            learning_rate_init=self.learning_rate,
+            alpha=self.decay,
+            random_state=self.seed,
+        )
+        classes = np.arange(max(2, rows.labels.shape[1]))
+        for epoch in range(self.epochs):
+            network.partial_fit(inputs, labels, classes=classes, sample_weight=rows.weights / rows.weights.mean())
+            progress((epoch + 1) / self.epochs)
+        layers = list(zip(network.coefs_, network.intercepts_, strict=True))
+        first, bias = layers[0]
+        layers[0] = (first / scale[:, None], bias - (mean / scale) @ first)
+        self.layers_ = [(weights.astype(np.float32), bias.astype(np.float32)) for weights, bias in layers]
+        return self
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of each action for each row, shape (n, h)."""
+        values = features
+        *between, last = self._layers()
+        for weights, bias in between:
+            values = np.maximum(values @ weights + bias, 0)
+        logits = np.clip(values @ last[0] + last[1], -80, 80)
+        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+    def graph(self) -> onnx.ModelProto:
+        """Return the network as ONNX: `features` (n, d) to `actions` (n, h)."""
+        layers = self._layers()
+        nodes, tensors, name = [], [], "features"
+        for number, (weights, bias) in enumerate(layers):
+            tensors += [numpy_helper.from_array(weights, f"weights{number}"), numpy_helper.from_array(bias, f"bias{number}")]
+            nodes.append(helper.make_node("Gemm", [name, f"weights{number}", f"bias{number}"], [f"sum{number}"]))
+            last = number == len(layers) - 1
+            name = "actions" if last else f"hidden{number}"
+            nodes.append(helper.make_node("Sigmoid" if last else "Relu", [f"sum{number}"], [name]))
+        inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(layers[0][0])])]
+        outputs = [helper.make_tensor_value_info("actions", TensorProto.FLOAT, ["n", len(layers[-1][1])])]
+        graph = helper.make_graph(nodes, "ranker", inputs, outputs, tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+        onnx.checker.check_model(model)
+        return model
+
+    @classmethod
+    def blank(cls, width: int, actions: int) -> "Ranker":
+        """Return a ranker that answers 0.5 to everything; with it in a bundle the engine computes features."""
+        ranker = cls()
+        ranker.layers_ = [(np.zeros((width, actions), np.float32), np.zeros(actions, np.float32))]
+        return ranker
+
+    def _layers(self) -> list[Layer]:
+        if not hasattr(self, "layers_"):
+            raise NotFittedError("Ranker has learnt nothing yet; call `fit` first")
+        return self.layers_

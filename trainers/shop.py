@@ -1,0 +1,141 @@
+"""The shop as it was at any moment, in the engine that serves: what trainers learn from is what visitors would see."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+import core_rs
+from shopkeeper.v1 import common_pb2, item_pb2, placement_pb2, record_pb2
+from shopkeeper.v1 import recommendation_service_pb2 as pb
+from trainers.dataset import ACTIONS
+
+Record = tuple[int, int, int, bytes]
+
+HOME = "home_for_you"
+"""Placement that ranks all items."""
+DISCOVER = "home_discover"
+"""Placement that shows only what the visitor never bought."""
+
+
+class Shop:
+    """Engine that moves forward in time over the events of an export.
+
+    Parameters
+    ----------
+    events, items : pl.DataFrame
+        Tables of the export.
+    placements : list[placement_pb2.Placement]
+        Placements that requests may name.
+    """
+
+    def __init__(
+        self, events: pl.DataFrame, items: pl.DataFrame, placements: list[placement_pb2.Placement]
+    ) -> None:
+        self.engine = core_rs.Engine()
+        self.now_ms = 0
+        self._times, self._events = _event_records(events)
+        self._applied = 0
+        self._offset = 0
+        self._apply((record_pb2.RECORD_KIND_ITEM, 0, payload) for payload in _item_payloads(items))
+        documents = (record_pb2.DocumentChange(placement=placement) for placement in placements)
+        self._apply((record_pb2.RECORD_KIND_DOCUMENT, 0, document.SerializeToString()) for document in documents)
+
+    def advance(self, now_ms: int) -> None:
+        """Apply the events before `now_ms` that are not applied yet; time never goes back."""
+        if now_ms < self.now_ms:
+            raise ValueError(f"the shop stands at {self.now_ms} and cannot go back to {now_ms}; make another one")
+        end = int(np.searchsorted(self._times, now_ms, side="left"))
+        rows = range(self._applied, end)
+        self._apply((record_pb2.RECORD_KIND_EVENT, int(self._times[row]), self._events[row]) for row in rows)
+        self._applied, self.now_ms = end, now_ms
+
+    def install(self, folder: Path) -> None:
+        """Let the bundle in `folder` serve, in place of the one before."""
+        before = self.engine.active_model
+        version = self.engine.load_bundle(str(folder)).version
+        activation = record_pb2.Activation(version=version).SerializeToString()
+        self._apply([(record_pb2.RECORD_KIND_ACTIVATION, self.now_ms, activation)])
+        if before and before != version:
+            self.engine.unload_bundle(before)
+
+    def plan(self, visitor_id: str, placement_id: str, page_size: int) -> core_rs.Plan:
+        """Return the candidates of one placement for one visitor, now."""
+        return self.engine.begin(request(visitor_id, placement_id, page_size).SerializeToString(), self.now_ms)
+
+    def slate(self, plan: core_rs.Plan, actions: NDArray[np.float32] | None) -> list[str]:
+        """Return the items that `plan` shows when the ranker answers `actions`, best first; None ranks by rules."""
+        answer = pb.RecommendResponse.FromString(self.engine.finish(plan, actions).response)
+        return [item.item_id for item in answer.slates[0].items]
+
+    def _apply(self, records: "Iterator[tuple[int, int, bytes]] | list[tuple[int, int, bytes]]") -> None:
+        numbered = [(self._offset + step, *record) for step, record in enumerate(records, 1)]
+        self.engine.apply(numbered)
+        self._offset += len(numbered)
+
+
+def request(visitor_id: str, placement_id: str, page_size: int) -> pb.RecommendRequest:
+    """Return the request that offline and served evaluation ask alike."""
+    return pb.RecommendRequest(
+        request_id=f"evaluate-{placement_id}-{visitor_id}"[:64],
+        context=common_pb2.Context(user_id=visitor_id),
+        placements=[pb.PlacementRequest(placement_id=placement_id, page_size=page_size)],
+    )
+
+
+def _event_records(events: pl.DataFrame) -> tuple[NDArray[np.int64], list[bytes]]:
+    """Return the time and the payload of every event, in order of time."""
+    lines = events.sort("time_ms", "event_id", "line", maintain_order=True)
+    first = lines["event_id"].ne_missing(lines["event_id"].shift(1)).to_numpy()
+    heads = lines.filter(first)
+    with_item = lines["item_id"].ne("").to_numpy()
+    counts = np.add.reduceat(with_item.astype(np.int64), np.flatnonzero(first)) if len(lines) else np.zeros(0, np.int64)
+    items = lines.filter(with_item)
+    times = heads["time_ms"].cast(pl.Int64).to_numpy()
+    encoded = core_rs.encode_events(
+        heads["event_id"].to_list(),
+        heads["event_type"].replace_strict(ACTIONS, return_dtype=pl.Int32).to_numpy(),
+        times,
+        heads["visitor_id"].to_list(),
+        _texts(heads, "session_id"),
+        _texts(heads, "store_id"),
+        _texts(heads, "query"),
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
+        items["item_id"].to_list(),
+        items["quantity"].cast(pl.Int32).to_numpy(),
+        (items["price"] * 1e6).round(0).fill_null(-1).fill_nan(-1).cast(pl.Int64).to_numpy(),
+        next((currency for currency in _texts(heads, "currency") if currency), "USD"),
+    )
+    return times, [payload for _, _, payload in encoded]
+
+
+def _texts(frame: pl.DataFrame, column: str) -> list[str]:
+    return frame[column].fill_null("").to_list() if column in frame.columns else [""] * len(frame)
+
+
+def _item_payloads(items: pl.DataFrame) -> Iterator[bytes]:
+    for row in items.iter_rows(named=True):
+        item = item_pb2.Item(
+            item_id=row["item_id"],
+            title=row.get("title") or "",
+            category_path=row.get("category_path") or [],
+            brand=row.get("brand") or "",
+        )
+        unavailable = "unavailable" in str(row.get("availability") or "").lower()
+        if unavailable:
+            item.availability = item_pb2.Item.AVAILABILITY_UNAVAILABLE
+        for field in ("price", "sale_price"):
+            if row.get(field) is not None:
+                getattr(item, field).CopyFrom(_money(row[field], row.get("currency") or "USD"))
+        if row.get("stock_quantity") is not None:
+            item.stock_quantity = row["stock_quantity"]
+        if row.get("release_ms"):
+            item.release_time.FromMilliseconds(row["release_ms"])
+        yield record_pb2.ItemChange(item=item).SerializeToString()
+
+
+def _money(amount: float, currency: str) -> common_pb2.Money:
+    units, micros = divmod(round(amount * 1e6), 1_000_000)
+    return common_pb2.Money(currency_code=currency, units=units, nanos=micros * 1000)
