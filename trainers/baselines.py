@@ -37,10 +37,12 @@ def item_knn(train: Dataset) -> Scorer:
     """Return a scorer by the summed cosine of an item's buyers with those of all the visitor's items."""
     bought = _counts(train).sign()
     columns = normalize(bought, axis=0)
-    similar = (columns.T @ columns).tolil()
-    similar.setdiag(0)
-    similar = similar.tocsr()
-    return lambda visitors: (bought[visitors] @ similar).toarray()
+
+    def score(visitors: NDArray[np.uint32]) -> NDArray[np.float32]:
+        own = bought[visitors]
+        return np.asarray(((own @ columns.T) @ columns).toarray() - own.toarray(), dtype=np.float32)
+
+    return score
 
 
 def user_knn(train: Dataset, neighbours: int = 50) -> Scorer:

@@ -96,7 +96,7 @@ class NextBasket:
         if self.until_ms is not None:
             after = after.before(self.until_ms)
         after = after.where(kept[after.item] & asked[after.visitor])
-        visitor, item = _first_baskets(after, self.min_target)
+        visitor, item = first_baskets(after, after.basket, self.min_target)
         shopper, size = np.unique(visitor, return_counts=True)
         return Task(train, kept, shopper, _offsets(size), item)
 
@@ -106,13 +106,18 @@ def pair(dataset: Dataset, visitor: NDArray[np.uint32], item: NDArray[np.uint32]
     return visitor.astype(np.int64) * dataset.n_items + item
 
 
-def _first_baskets(rows: Dataset, min_lines: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return visitor and item of the distinct lines of each visitor's first basket with `min_lines` items."""
-    lines = np.unique(np.stack([rows.visitor, rows.basket, rows.item], axis=1), axis=0)
+def first_baskets(
+    rows: Dataset, basket: NDArray[np.integer], min_lines: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return visitor and item of the distinct lines of each visitor's first basket with `min_lines` items.
+
+    `basket` numbers the baskets of `rows` in order of time for each visitor.
+    """
+    lines = np.unique(np.stack([rows.visitor, basket, rows.item], axis=1).astype(np.int64), axis=0)
     baskets, size = np.unique(lines[:, 1], return_counts=True)
     lines = lines[np.isin(lines[:, 1], baskets[size >= min_lines])]
     _, first = np.unique(lines[:, 0], return_index=True)
-    lines = lines[np.isin(lines[:, 1], lines[first, 1])]
+    lines = lines[np.isin(lines[:, 1], lines[first, 1])].astype(np.uint32)
     return lines[:, 0], lines[:, 2]
 
 

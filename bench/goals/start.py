@@ -44,7 +44,7 @@ def _start_s(source: Path) -> float:
     with tempfile.TemporaryDirectory(dir=source.parent) as name:
         shop.copy_of(source, Path(name))
         port = _free_port()
-        command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--data-dir", name]
+        command = [sys.executable, "-m", "server", "--port", str(port), "--data-dir", name]
         started = time.perf_counter()
         process = subprocess.Popen(command, cwd=shop.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

@@ -307,7 +307,7 @@ fn decision(state: &State, plan: &Plan, response: &RecommendResponse, options: &
 }
 
 /// Feature rows of the items of a slate; zeros for a pinned item that no source proposed.
-fn shown_features(state: &State, plan: &Plan, index: usize, slate: &Slate) -> Vec<f32> {
+fn shown_features(state: &State, plan: &Plan, index: usize, shown: &Slate) -> Vec<f32> {
     let rows = plan.slot_rows[index]..plan.slot_rows[index + 1];
     if rows.is_empty() {
         return Vec::new();
@@ -317,7 +317,7 @@ fn shown_features(state: &State, plan: &Plan, index: usize, slate: &Slate) -> Ve
         let row = rows.clone().find(|&row| Some(plan.row_items[row]) == id);
         row.map_or(&[0.0; feature::WIDTH][..], |row| &plan.features[row * feature::WIDTH..][..feature::WIDTH])
     };
-    slate.items.iter().flat_map(row).copied().collect()
+    shown.items.iter().flat_map(row).copied().collect()
 }
 
 /// Even number in 0..1 from the hash of a request id.

@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 pub const NOW: i64 = 1_700_000_000_000;
 const DAY: i64 = 86_400_000;
 
-/// Small generator with a known sequence (SplitMix64, Steele et al. 2014).
+/// Small generator with a known sequence (`SplitMix64`, Steele et al. 2014).
 pub struct Chance(pub u64);
 
 impl Chance {
