@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from measure import quantile, require
+from measure import MissingToolError, quantile, require
 from processes import CLIENT_CORE, Server, pinned
 
 _FRAME_BYTES: Final = 5
@@ -30,14 +30,14 @@ class Load(NamedTuple):
 
 
 def need_h2load() -> None:
-    """Install h2load where this is Debian and we may; otherwise say how."""
+    """Install h2load where this is Debian and we may; otherwise raise MissingToolError."""
     if shutil.which("h2load"):
         return
     install = ["apt-get", "install", "--yes", "nghttp2-client"]
     if os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(install, check=False, stdout=sys.stderr)
     if not shutil.which("h2load"):
-        raise RuntimeError(f"h2load is missing: install it with `{' '.join(install)}`, then run this again")
+        raise MissingToolError(f"h2load is missing: install it with `{' '.join(install)}`, then run this again")
 
 
 def load(server: Server, method: str, requests: Sequence[bytes], streams: int, seconds: float) -> Load:

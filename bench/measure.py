@@ -16,6 +16,10 @@ class WrongAnswerError(Exception):
     """What was measured did not do its work; no timing counts then."""
 
 
+class MissingToolError(Exception):
+    """A program that measures is not installed; the text says how to get it."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One result.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from measure import WrongAnswerError, machine
+from measure import MissingToolError, WrongAnswerError, machine
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +46,7 @@ def main(
         _errors.print(f"[bold]{name}[/]")
         try:
             rows = importlib.import_module(GOALS[name]).measure(lambda text: _errors.print(f"  {text}"))
-        except WrongAnswerError as error:
+        except (WrongAnswerError, MissingToolError) as error:
             faults.append(f"{name}: {error}")
             continue
         facts = {"command": f"make bench ONLY={name}", "machine": machine()}
@@ -57,7 +57,7 @@ def main(
     else:
         _print(measured)
     for fault in faults:
-        _errors.print(f"[bold red]wrong answer[/] {fault}")
+        _errors.print(f"[bold red]not measured[/] {fault}")
     raise typer.Exit(bool(faults))
 
 

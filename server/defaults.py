@@ -54,7 +54,9 @@ PLACEMENTS: Final = (
     Placement(
         placement_id="cart_addons",
         description="Cart: what goes with what is in it",
-        sources=_sources(("bought_together", 1.0, 200), ("also_bought", 0.5, 200), ("next_basket", 0.5, 200), ("buy_again", 0.5, 200)),
+        sources=_sources(
+            ("bought_together", 1.0, 200), ("also_bought", 0.5, 200), ("next_basket", 0.5, 200), ("buy_again", 0.5, 200)
+        ),
         use_model=True,
     ),
     Placement(

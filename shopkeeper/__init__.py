@@ -1,0 +1,1 @@
+"""What a client of a shop imports: `shopkeeper.client`, `shopkeeper.aio` and the messages of `shopkeeper.v1`."""

@@ -24,7 +24,17 @@ class ShopProcess:
             self.port = probe.getsockname()[1]
         self._log = (data_dir.parent / "server.log").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "server", "--data-dir", data_dir, "--port", str(self.port), "--workers", str(workers)],
+            [
+                sys.executable,
+                "-m",
+                "server",
+                "--data-dir",
+                data_dir,
+                "--port",
+                str(self.port),
+                "--workers",
+                str(workers),
+            ],
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,

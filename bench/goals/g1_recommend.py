@@ -89,6 +89,7 @@ def _compare(replica: Server, echo: Server, response_bytes: float, note: Callabl
     one_echo = load(echo, ECHO_METHOD, [_ECHO_BODY], 1, _SECONDS)
     detail = {
         "goal": GOAL,
+        "ratio of cpu": statistics.median(echo.cpu_us / own.cpu_us for own, echo in zip(ours, peer, strict=True)),
         **_summary("recommend", ours),
         **_summary("echo", peer),
         **_summary("recommend, 1 in flight", [one]),

@@ -1,5 +1,6 @@
 """`shopkeeper demo`: a year of a grocer becomes a shop that answers, and is measured through its own front door."""
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,6 +57,8 @@ def demo(
     The shop stands at midnight of 2017-12-04 in New York; the baskets after it are what the models must foresee.
     A second run does again only what changed.
     """
+    # A server of ours must not outlive a terminated demo: SIGTERM unwinds as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     phases = _Phases()
     started = time.monotonic()
     shop = DemoShop(settings_of(None, data_dir))

@@ -45,7 +45,9 @@ def test_committed_stubs_are_what_the_generator_writes(tmp_path):
     run(uv, "run", "--quiet", "--no-project", *tools, "python", str(PROTO / "generate.py"), str(tmp_path))
     fresh = {path.name: path.read_text() for path in (tmp_path / "shopkeeper/v1").iterdir()}
     committed = {
-        path.name: path.read_text() for path in (ROOT / "shopkeeper/v1").glob("*_pb2*") if path.suffix in {".py", ".pyi"}
+        path.name: path.read_text()
+        for path in (ROOT / "shopkeeper/v1").glob("*_pb2*")
+        if path.suffix in {".py", ".pyi"}
     }
     assert fresh.keys() == committed.keys(), "run `make protos`"
     assert [name for name in fresh if fresh[name] != committed[name]] == [], "run `make protos`"

@@ -10,16 +10,17 @@ import pytest
 from tests.shop_process import ShopProcess
 
 BUF = Path(sys.executable).with_name("buf")
+ASK = {"context": {"visitorId": "v"}, "placements": [{"placementId": "home_for_you"}]}
+SEARCH = {"eventId": "e1", "eventType": "EVENT_TYPE_SEARCH", "context": {"visitorId": "v", "query": "tea"}}
 CALLS = [
-    ("EventService/RecordEvents", {"events": [{"eventId": "e1", "eventType": "EVENT_TYPE_SEARCH",
-                                               "context": {"visitorId": "v", "query": "tea"}}]}),
+    ("EventService/RecordEvents", {"events": [SEARCH]}),
     ("CatalogService/UpsertItems", {"items": [{"itemId": "tea"}]}),
     ("CatalogService/GetItem", {"itemId": "tea"}),
     ("ProfileService/UpsertProfile", {"profile": {"visitorId": "v"}}),
     ("PlacementService/ListPlacements", {}),
-    ("RecommendationService/Recommend", {"context": {"visitorId": "v"}, "placements": [{"placementId": "home_for_you"}]}),
+    ("RecommendationService/Recommend", ASK),
     ("ModelService/ListModels", {}),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,5 @@ def test_a_reflection_client_asks_for_health(shop):
 
 def test_what_was_upserted_is_recommended(shop):
     curl(shop, "shopkeeper.v1.CatalogService/UpsertItems", {"items": [{"itemId": "tea"}]})
-    body = {"context": {"visitorId": "new"}, "placements": [{"placementId": "home_for_you"}]}
-    answer = curl(shop, "shopkeeper.v1.RecommendationService/Recommend", body)
+    answer = curl(shop, "shopkeeper.v1.RecommendationService/Recommend", ASK)
     assert [item["itemId"] for item in answer["slates"][0]["items"]] == ["tea"]
