@@ -83,6 +83,9 @@ class Plan:
     def model_version(self) -> str:
         """Bundle whose ONNX must score `features`; empty where rules score and `finish` gets None."""
     @property
+    def visitor_key(self) -> str:
+        """Whose decision it is: `user_id` if set, else `visitor_id`."""
+    @property
     def item_ids(self) -> list[str]:
         """Item of every row of `features`."""
     @property

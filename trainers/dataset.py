@@ -1,6 +1,6 @@
 """What every trainer learns from: one row an event line, with the item table beside it."""
 
-import json
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +9,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shopkeeper.v1 import event_pb2
+from shopkeeper.v1 import event_pb2, placement_pb2
 
 ACTIONS: dict[str, int] = {
     name.removeprefix("EVENT_TYPE_").lower(): number for name, number in event_pb2.EventType.items() if number
 }
 """Number of every event type by its lower-case name, e.g. `purchase`."""
 
-PURCHASE: int = ACTIONS["purchase"]
+HELD_OUT_FILE = "held_out.parquet"
+"""Event lines that the log does not hold yet, beside those of an export: what models must foresee."""
+
+_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -157,29 +160,63 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Export:
-    """One export of the store, as read from its folder."""
+    """One export of the table view, as read from its folder.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        Events with the held-out ones after them, if the folder has any.
+    events, items : pl.DataFrame
+        What the data set was made of.
+    placements : list[placement_pb2.Placement]
+    held_out_ms : int | None
+        First full hour after the log's own events, where the folder has held-out events.
+    export_ms : int
+        When the export was written, Unix milliseconds.
+    """
 
     dataset: Dataset
     events: pl.DataFrame
     items: pl.DataFrame
-    meta: dict[str, object]
+    placements: list[placement_pb2.Placement]
+    held_out_ms: int | None
+    export_ms: int
 
 
 def read_export(folder: Path) -> Export:
-    """Return what the export in `folder` holds: events.parquet, items.parquet and meta.json.
+    """Return what the export in `folder` holds.
 
     Raises
     ------
     FileNotFoundError
         When a file is missing; the message names it and the command that writes it.
     """
-    for name in ("events.parquet", "items.parquet", "meta.json"):
+    for name in ("events.parquet", "items.parquet", "placements.parquet", "meta.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing; write the export with `shopkeeper export`")
     events = pl.read_parquet(folder / "events.parquet")
     items = pl.read_parquet(folder / "items.parquet")
-    meta: dict[str, object] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    return Export(Dataset.from_frames(events, items), events, items, meta)
+    payloads = pl.read_parquet(folder / "placements.parquet")["payload"]
+    held_out_ms = None
+    if (folder / HELD_OUT_FILE).is_file():
+        held_out = pl.read_parquet(folder / HELD_OUT_FILE, columns=events.columns)
+        held_out_ms = _full_hour(events, held_out)
+        events = pl.concat([events, held_out], how="vertical_relaxed")
+    return Export(
+        Dataset.from_frames(events, items),
+        events,
+        items,
+        [placement_pb2.Placement.FromString(base64.b64decode(payload)) for payload in payloads],
+        held_out_ms,
+        int((folder / "meta.json").stat().st_mtime * 1000),
+    )
+
+
+def _full_hour(events: pl.DataFrame, held_out: pl.DataFrame) -> int:
+    """Return the last full hour that is not after the first held-out line, or the moment after the last known one."""
+    first = held_out.select(pl.col("time_ms").min()).item()
+    known = events.select(pl.col("time_ms").max()).item() or 0
+    return max(int(first) // _HOUR_MS * _HOUR_MS, int(known) + 1)
 
 
 def _optional(frame: pl.DataFrame, name: str, dtype: type[pl.DataType], default: float) -> list[pl.Expr]:

@@ -18,6 +18,8 @@ HOME = "home_for_you"
 """Placement that ranks all items."""
 DISCOVER = "home_discover"
 """Placement that shows only what the visitor never bought."""
+PAGE_SIZE = 20
+"""Items that evaluation asks for."""
 
 
 class Shop:
@@ -61,7 +63,7 @@ class Shop:
         if before and before != version:
             self.engine.unload_bundle(before)
 
-    def plan(self, visitor_id: str, placement_id: str, page_size: int) -> core_rs.Plan:
+    def plan(self, visitor_id: str, placement_id: str, page_size: int = PAGE_SIZE) -> core_rs.Plan:
         """Return the candidates of one placement for one visitor, now."""
         return self.engine.begin(request(visitor_id, placement_id, page_size).SerializeToString(), self.now_ms)
 
@@ -76,7 +78,7 @@ class Shop:
         self._offset += len(numbered)
 
 
-def request(visitor_id: str, placement_id: str, page_size: int) -> pb.RecommendRequest:
+def request(visitor_id: str, placement_id: str, page_size: int = PAGE_SIZE) -> pb.RecommendRequest:
     """Return the request that offline and served evaluation ask alike."""
     return pb.RecommendRequest(
         request_id=f"evaluate-{placement_id}-{visitor_id}"[:64],

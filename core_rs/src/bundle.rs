@@ -92,6 +92,11 @@ impl Bundle {
                 feature::schema_hash()
             )));
         }
+        if manifest.files.contains_key("ranker.onnx") && manifest.actions.is_empty() {
+            return Err(Error::bundle(
+                "`actions` of the manifest names no column of the ranker; list what it predicts",
+            ));
+        }
         let reader = Reader { folder, files: &manifest.files };
         let items = reader.texts("items.safetensors")?.unwrap_or_default();
         let visitors = reader.texts("visitors.safetensors")?.unwrap_or_default();

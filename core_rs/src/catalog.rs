@@ -32,6 +32,8 @@ pub struct Row {
     pub list_price: f32,
     /// Last level of the category path; [`NONE`] if there is none.
     pub category: u32,
+    /// Level of the category path above the last; [`NONE`] if there is none.
+    pub parent: u32,
     /// First level of the category path; [`NONE`] if there is none.
     pub department: u32,
     /// Brand; [`NONE`] if there is none.
@@ -52,6 +54,7 @@ const ABSENT: Row = Row {
     price: f32::NAN,
     list_price: f32::NAN,
     category: NONE,
+    parent: NONE,
     department: NONE,
     brand: NONE,
     release_ms: 0,
@@ -165,6 +168,7 @@ impl Catalog {
             price: item.sale_price.as_ref().map_or(list_price, money),
             list_price,
             category: path.last().copied().unwrap_or(NONE),
+            parent: path.len().checked_sub(2).map_or(NONE, |level| path[level]),
             department: path.first().copied().unwrap_or(NONE),
             brand,
             release_ms,

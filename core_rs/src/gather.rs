@@ -4,10 +4,11 @@ use crate::{
     filter::Gate,
     ids::NONE,
     params::{DEFAULT_SOURCE_LIMIT, MAX_CANDIDATES},
-    proto::{PlacementRequest, SourceUse, StageTrace},
+    proto::{PlacementRequest, SourceUse},
     query::{Condition, Query},
     scratch::{self, Sums},
     source::{self, COUNT, Proposal, SOURCES, Taker},
+    stage::Stage,
 };
 use std::time::Instant;
 
@@ -77,7 +78,7 @@ pub fn gather(
     request: &PlacementRequest,
     gate: &mut Gate,
     wanted: usize,
-    stages: &mut Vec<StageTrace>,
+    stages: &mut Vec<Stage>,
 ) -> Vec<Candidate> {
     scratch::with_slots(query.state.items.len(), |slots| {
         let mut basket =
@@ -87,12 +88,7 @@ pub fn gather(
             let (began, before) = (Instant::now(), basket.candidates.len());
             (basket.number, basket.left, basket.seen) = (number, limit, 0);
             source.propose(query, &mut basket);
-            stages.push(StageTrace {
-                name: format!("source.{}", source.name()),
-                in_count: basket.seen as i32,
-                out_count: (basket.candidates.len() - before) as i32,
-                duration_us: began.elapsed().as_secs_f64() * 1e6,
-            });
+            stages.push(Stage::new("source", source.name(), basket.seen, basket.candidates.len() - before, began));
         }
         fill(query, request, &mut basket, wanted, stages);
         basket.candidates
@@ -112,7 +108,7 @@ fn uses<'a>(query: &'a Query) -> impl Iterator<Item = (usize, usize)> + 'a {
 
 /// Adds items from the reserve until `wanted` are there: the popular, then the catalogue in order of id; with a
 /// condition on items, categories or brands only what it can pass.
-fn fill(query: &Query, request: &PlacementRequest, basket: &mut Basket, wanted: usize, stages: &mut Vec<StageTrace>) {
+fn fill(query: &Query, request: &PlacementRequest, basket: &mut Basket, wanted: usize, stages: &mut Vec<Stage>) {
     let before = basket.candidates.len();
     if before >= wanted {
         return;
@@ -127,12 +123,7 @@ fn fill(query: &Query, request: &PlacementRequest, basket: &mut Basket, wanted: 
     } else {
         basket.top_up(popularity.most_popular().chain(0..catalog.end()), wanted);
     }
-    stages.push(StageTrace {
-        name: "fill".to_owned(),
-        in_count: before as i32,
-        out_count: basket.candidates.len() as i32,
-        duration_us: began.elapsed().as_secs_f64() * 1e6,
-    });
+    stages.push(Stage::new("fill", "", before, basket.candidates.len(), began));
 }
 
 impl Basket<'_, '_, '_> {

@@ -27,6 +27,7 @@ pub mod rerank;
 pub mod score;
 pub mod scratch;
 pub mod source;
+pub mod stage;
 pub mod token;
 
 pub mod plan;

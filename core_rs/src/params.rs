@@ -29,9 +29,9 @@ pub const MAX_EVENT_AGE_MS: i64 = 730 * DAY_MS;
 pub const MAX_EVENT_AHEAD_MS: i64 = DAY_MS;
 
 /// Interactions a visitor's ring remembers.
-pub const RING: usize = 20;
+pub const RING: usize = 16;
 /// Categories, and brands, whose affinity a visitor keeps.
-pub const AFFINITIES: usize = 8;
+pub const AFFINITIES: usize = 6;
 /// Bought items a visitor keeps; the weakest is dropped beyond.
 pub const MAX_PERSONAL: usize = 2_048;
 
@@ -41,6 +41,8 @@ pub const POPULAR_HALF_LIFE_DAYS: f64 = 28.0;
 pub const TREND_HALF_LIFE_DAYS: f64 = 3.0;
 /// Half-life of a visitor's purchases and affinities, days.
 pub const PERSONAL_HALF_LIFE_DAYS: f64 = 60.0;
+/// Half-life of a visitor's latest purchases, days.
+pub const LATELY_HALF_LIFE_DAYS: f64 = 15.0;
 /// Factor of a bought item's basket weight with each further basket of the visitor.
 pub const BASKET_DECAY: f32 = 0.95;
 /// Half-life of the recovery of an item bought before under `BOUGHT_RULE_DECAY`, days.

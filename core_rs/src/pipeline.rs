@@ -11,14 +11,15 @@ pub use crate::{
 use crate::{
     error::{Error, Result},
     feature,
-    plan::{Slot, stage},
+    plan::Slot,
     proto::{
         Consent, ConsentPurpose, DecidedSlate, Decision, ExplainResponse, FeatureValue, ItemTrace, Reason,
-        RecommendResponse, RecommendedItem, Slate, SlateTrace, StageTrace,
+        RecommendResponse, RecommendedItem, RemovedItem, Slate, SlateTrace,
     },
     rerank::{self, Caps},
     score::{self, Rules},
     source::SOURCES,
+    stage::Stage,
     state::State,
     token,
 };
@@ -44,8 +45,8 @@ pub struct Decided {
     pub response: RecommendResponse,
     /// What the log gets, if sampled.
     pub decision: Option<Decision>,
-    /// Name and microseconds of every stage.
-    pub stage_us: Vec<(String, f64)>,
+    /// Every stage, in order.
+    pub stages: Vec<Stage>,
 }
 
 /// Ranks a plan and makes the reply; `None` for `actions` ranks by rules and `degraded` says why.
@@ -62,7 +63,7 @@ pub fn finish(
     let (response, ranked) = decide(state, plan, actions, degraded, options)?;
     let stages = plan.slots.iter().map(|slot| &slot.stages).chain(ranked.iter().map(|ranked| &ranked.stages));
     Ok(Decided {
-        stage_us: stages.flatten().map(|stage| (stage.name.clone(), stage.duration_us)).collect(),
+        stages: stages.flatten().copied().collect(),
         decision: decision(state, plan, &response, options),
         response,
     })
@@ -138,7 +139,7 @@ struct Ranked {
     base: Vec<f32>,
     scores: Vec<f32>,
     rules: Rules,
-    stages: Vec<StageTrace>,
+    stages: Vec<Stage>,
 }
 
 fn rank(
@@ -156,14 +157,14 @@ fn rank(
         note(degraded, "score_not_finite");
     }
     let scores = controlled(&base, &slot.factors);
-    let mut stages = vec![stage("score", slot.candidates.len(), slot.candidates.len(), began)];
+    let mut stages = vec![Stage::new("score", "", slot.candidates.len(), slot.candidates.len(), began)];
     let began = Instant::now();
     let (slate, pinned, relaxed) = select(slot, &scores, shown);
     if relaxed {
         note(degraded, "cap_relaxed");
     }
     shown.extend(slate.iter().map(|entry| entry.map_or_else(|item| item, |at| slot.traits[at as usize].item)));
-    stages.push(stage("rerank", slot.candidates.len(), slate.len(), began));
+    stages.push(Stage::new("rerank", "", slot.candidates.len(), slate.len(), began));
     Ranked { shown: slate, pinned, base, scores, rules, stages }
 }
 
@@ -265,11 +266,15 @@ fn trace(state: &State, plan: &Plan, index: usize, ranked: &Ranked) -> SlateTrac
             features: named.map(|(name, &value)| FeatureValue { name, value: f64::from(value) }).collect(),
         }
     });
+    let removed = |&(item, filter): &(u32, &str)| RemovedItem {
+        item_id: state.items.name(item).to_owned(),
+        filter: filter.to_owned(),
+    };
     SlateTrace {
         placement_id: slot.placement.placement_id.clone(),
         items: items.collect(),
-        stages: slot.stages.iter().cloned().chain(ranked.stages.iter().cloned()).collect(),
-        removed: slot.removed.clone(),
+        stages: slot.stages.iter().chain(&ranked.stages).map(Stage::trace).collect(),
+        removed: slot.removed.iter().map(removed).collect(),
     }
 }
 

@@ -2,18 +2,19 @@
 
 use crate::{
     error::{Error, Result},
-    feature::{self, Shared},
+    feature::Shared,
     filter::Gate,
     gather::{self, Candidate},
     ids::NONE,
     params::{BOUGHT_RECOVERY_DAYS, DEFAULT_PAGE},
     pipeline::Options,
     proto::{
-        ConsentPurpose, Context, Control, ErrorReason, Placement, PlacementRequest, RecommendRequest, RemovedItem,
-        StageTrace, control::Action, placement::BoughtRule,
+        ConsentPurpose, Context, Control, ErrorReason, Placement, PlacementRequest, RecommendRequest, control::Action,
+        placement::BoughtRule,
     },
     query::{self, Condition, Query},
     rerank::Traits,
+    stage::Stage,
     state::State,
     visitor::{Visitor, seconds},
 };
@@ -62,9 +63,9 @@ pub struct Slot {
     /// Anchors and exclusions that the engine does not know.
     pub missing: Vec<String>,
     /// Counts and times of the stages.
-    pub stages: Vec<StageTrace>,
-    /// The first removed items.
-    pub removed: Vec<RemovedItem>,
+    pub stages: Vec<Stage>,
+    /// The first removed items with the name of their filter.
+    pub removed: Vec<(u32, &'static str)>,
 }
 
 /// Makes the plan of a valid request.
@@ -129,30 +130,23 @@ fn plan_slot(state: &State, plan: &mut Plan, index: usize, shown_before: usize, 
     let controls = active_controls(&query);
     let mut gate = Gate::new(&query, wanted, &controls, excluded);
     let page = page(wanted, placement);
-    let mut stages = vec![stage("hydrate", 0, query.seeds.len(), began)];
+    let mut stages = vec![Stage::new("hydrate", "", 0, query.seeds.len(), began)];
     let candidates = gather::gather(&query, wanted, &mut gate, page + shown_before, &mut stages);
     let (factors, pins, applied_controls) = apply_controls(&query, &controls, &gate, &candidates);
-    stages.extend(removed_stages(&gate));
+    let names = gate.names();
+    stages.extend(names.iter().zip(&gate.counts).map(|(name, &count)| Stage::filter(name, count)));
     if let Some(active) = state.active.as_ref().filter(|active| placement.use_model && active.bundle.has_ranker) {
         let began = Instant::now();
-        push_rows(&query, &candidates, &mut plan.features);
+        Shared::new(&query).push_rows(&candidates, &mut plan.features);
         plan.row_items.extend(candidates.iter().map(|candidate| candidate.item));
         plan.model_version.clone_from(&active.bundle.version);
         plan.actions.clone_from(&active.bundle.actions);
-        stages.push(stage("features", candidates.len(), candidates.len(), began));
+        stages.push(Stage::new("features", "", candidates.len(), candidates.len(), began));
     }
     let traits = candidates.iter().map(|candidate| traits(state, candidate.item)).collect();
-    let removed = removed(state, &gate);
+    let removed = gate.samples.iter().map(|&(item, number)| (item, names[number])).collect();
     let placement = Arc::clone(placement);
     Ok(Slot { placement, page, candidates, traits, factors, pins, applied_controls, missing, stages, removed })
-}
-
-fn push_rows(query: &Query, candidates: &[Candidate], features: &mut Vec<f32>) {
-    let shared = Shared::new(query);
-    features.reserve(candidates.len() * feature::WIDTH);
-    for candidate in candidates {
-        shared.push_row(candidate, features);
-    }
 }
 
 /// Joins a placement of a request to the state; texts that the engine does not know are added to `missing`.
@@ -281,35 +275,4 @@ fn bought_factors(query: &Query, candidates: &[Candidate]) -> Vec<f32> {
         })
     };
     candidates.iter().map(|candidate| recovered(candidate.item)).collect()
-}
-
-fn removed_stages(gate: &Gate) -> impl Iterator<Item = StageTrace> {
-    let counts = gate.names().into_iter().zip(gate.counts.clone());
-    counts.map(|(name, count)| StageTrace {
-        name: format!("filter.{name}"),
-        in_count: count as i32,
-        out_count: 0,
-        duration_us: 0.0,
-    })
-}
-
-fn removed(state: &State, gate: &Gate) -> Vec<RemovedItem> {
-    let names = gate.names();
-    let samples = gate.samples.iter();
-    samples
-        .map(|&(item, number)| RemovedItem {
-            item_id: state.items.name(item).to_owned(),
-            filter: names[number].to_owned(),
-        })
-        .collect()
-}
-
-/// Trace of one stage that ends now.
-pub fn stage(name: &str, in_count: usize, out_count: usize, began: Instant) -> StageTrace {
-    StageTrace {
-        name: name.to_owned(),
-        in_count: in_count as i32,
-        out_count: out_count as i32,
-        duration_us: began.elapsed().as_secs_f64() * 1e6,
-    }
 }

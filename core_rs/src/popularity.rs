@@ -26,9 +26,13 @@ pub struct Counts {
     pub short: f64,
     /// Purchases ever.
     pub purchases: u32,
+    /// Visitors who bought it.
+    pub buyers: u32,
+    /// Visitors who bought it in a second basket.
+    pub repeaters: u32,
 }
 
-const NOTHING: Counts = Counts { long: decay::EMPTY, short: decay::EMPTY, purchases: 0 };
+const NOTHING: Counts = Counts { long: decay::EMPTY, short: decay::EMPTY, purchases: 0, buyers: 0, repeaters: 0 };
 
 /// Decayed counts of every item and the items in their order.
 #[derive(Default)]
@@ -39,14 +43,17 @@ pub struct Popularity {
 }
 
 impl Popularity {
-    /// Adds one line of `kind`; `quantity` does not count, since a bulk buyer is one buyer.
-    pub fn record(&mut self, item: u32, kind: EventType, time_ms: i64) {
+    /// Adds one line of `kind`, the visitor's basket number `basket` with the item if it is a new one of those; the
+    /// quantity does not count, since a bulk buyer is one buyer.
+    pub fn record(&mut self, item: u32, kind: EventType, time_ms: i64, basket: Option<u16>) {
         let weight = event_weight(kind);
         if weight <= 0.0 {
             return;
         }
         let mut counts = self.counts(item);
         counts.purchases = counts.purchases.saturating_add(u32::from(kind == EventType::Purchase));
+        counts.buyers = counts.buyers.saturating_add(u32::from(basket == Some(1)));
+        counts.repeaters = counts.repeaters.saturating_add(u32::from(basket == Some(2)));
         counts.long = decay::add(counts.long, decay::term(weight, time_ms, POPULAR_HALF_LIFE_DAYS));
         counts.short = decay::add(counts.short, decay::term(weight, time_ms, TREND_HALF_LIFE_DAYS));
         self.place(item, counts);
@@ -146,10 +153,10 @@ mod tests {
     fn order_follows_decayed_counts_and_ties_break_by_id() {
         let mut popularity = Popularity::default();
         for _ in 0..4 {
-            popularity.record(3, EventType::Purchase, NOW - 100 * DAY_MS);
+            popularity.record(3, EventType::Purchase, NOW - 100 * DAY_MS, None);
         }
-        popularity.record(2, EventType::Purchase, NOW);
-        popularity.record(1, EventType::Purchase, NOW);
+        popularity.record(2, EventType::Purchase, NOW, None);
+        popularity.record(1, EventType::Purchase, NOW, None);
         assert_eq!(popularity.most_popular().collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(popularity.counts(3).purchases, 4);
         assert!((popularity.popular(1, NOW) - 1.0).abs() < 1e-6);
@@ -159,10 +166,10 @@ mod tests {
     fn a_new_wave_trends_above_an_old_favourite() {
         let mut popularity = Popularity::default();
         for day in 0..60 {
-            popularity.record(1, EventType::Purchase, NOW - day * DAY_MS);
+            popularity.record(1, EventType::Purchase, NOW - day * DAY_MS, None);
         }
         for _ in 0..5 {
-            popularity.record(2, EventType::Purchase, NOW);
+            popularity.record(2, EventType::Purchase, NOW, None);
         }
         assert_eq!(popularity.most_popular().next(), Some(1));
         assert_eq!(popularity.most_trending().next(), Some(2));

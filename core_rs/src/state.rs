@@ -158,14 +158,14 @@ fn record_line(
 ) {
     let item = items.intern(&line.item_id);
     let row = catalog.row(item);
-    visitor.record(item, kind, time_ms, row.category, row.brand);
+    let basket = visitor.record(item, kind, time_ms, row.category, row.brand);
     if kind == EventType::Purchase {
         let price = line.price.as_ref().map_or(row.price, catalog::money);
         if price.is_finite() {
             visitor.spent += price;
         }
     }
-    popularity.record(item, kind, time_ms);
+    popularity.record(item, kind, time_ms, basket);
 }
 
 fn decode<M: Message + Default>(payload: &[u8], name: &str) -> Result<M> {

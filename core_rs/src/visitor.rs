@@ -3,7 +3,7 @@
 use crate::{
     decay,
     ids::NONE,
-    params::{AFFINITIES, BASKET_DECAY, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
+    params::{AFFINITIES, BASKET_DECAY, LATELY_HALF_LIFE_DAYS, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
     popularity::event_weight,
     proto::{ConsentPurpose, EventType, Profile},
 };
@@ -26,6 +26,8 @@ pub struct Bought {
     pub item: u32,
     /// Decayed count of baskets, kept as by [`decay`].
     pub weight: f32,
+    /// The same with a short half-life.
+    pub weight_lately: f32,
     /// Count of baskets that fades with each further basket of the visitor, as of `last_basket`.
     pub basket_weight: f32,
     /// First basket, Unix seconds.
@@ -135,8 +137,8 @@ impl Visitor {
         }
     }
 
-    /// Records one line of an event.
-    pub fn record(&mut self, item: u32, kind: EventType, time_ms: i64, category: u32, brand: u32) {
+    /// Records one line of an event; returns in how many baskets the visitor has bought the item when this is one more.
+    pub fn record(&mut self, item: u32, kind: EventType, time_ms: i64, category: u32, brand: u32) -> Option<u16> {
         let seconds = seconds(time_ms);
         self.remember(Interaction { item, time_s: seconds, kind: kind as u8 });
         let gain = decay::term(event_weight(kind), time_ms, PERSONAL_HALF_LIFE_DAYS) as f32;
@@ -144,9 +146,11 @@ impl Visitor {
             strengthen(&mut self.categories, category, gain);
             strengthen(&mut self.brands, brand, gain);
         }
-        if kind == EventType::Purchase {
-            self.buy(item, seconds, gain);
+        if kind != EventType::Purchase {
+            return None;
         }
+        let lately = decay::term(event_weight(kind), time_ms, LATELY_HALF_LIFE_DAYS) as f32;
+        self.buy(item, seconds, gain, lately)
     }
 
     /// Takes over everything `other` knows; used when an anonymous visitor logs in.
@@ -200,26 +204,29 @@ impl Visitor {
         self.ring_len = (kept + 1) as u8;
     }
 
-    fn buy(&mut self, item: u32, time_s: u32, gain: f32) {
+    fn buy(&mut self, item: u32, time_s: u32, gain: f32, lately: f32) -> Option<u16> {
         self.lines = self.lines.saturating_add(1);
         let basket = self.baskets.min(u32::from(u16::MAX)) as u16;
         match self.bought.binary_search_by_key(&item, |bought| bought.item) {
             Ok(index) => {
                 let bought = &mut self.bought[index];
                 if bought.last_basket == basket && bought.last_s == time_s {
-                    return;
+                    return None;
                 }
                 bought.weight = decay::add(f64::from(bought.weight), f64::from(gain)) as f32;
+                bought.weight_lately = decay::add(f64::from(bought.weight_lately), f64::from(lately)) as f32;
                 bought.basket_weight = bought.faded(u32::from(basket)) + 1.0;
                 bought.first_s = bought.first_s.min(time_s);
                 bought.last_s = bought.last_s.max(time_s);
                 bought.baskets = bought.baskets.saturating_add(1);
                 bought.last_basket = basket;
+                Some(bought.baskets)
             }
             Err(index) => {
                 let bought = Bought {
                     item,
                     weight: gain,
+                    weight_lately: lately,
                     basket_weight: 1.0,
                     first_s: time_s,
                     last_s: time_s,
@@ -228,6 +235,7 @@ impl Visitor {
                 };
                 self.bought.insert(index, bought);
                 self.shrink();
+                Some(1)
             }
         }
     }
@@ -237,6 +245,8 @@ impl Visitor {
             Ok(index) => {
                 let bought = &mut self.bought[index];
                 bought.weight = decay::add(f64::from(bought.weight), f64::from(other.weight)) as f32;
+                bought.weight_lately =
+                    decay::add(f64::from(bought.weight_lately), f64::from(other.weight_lately)) as f32;
                 bought.basket_weight += other.basket_weight;
                 bought.first_s = bought.first_s.min(other.first_s);
                 bought.last_s = bought.last_s.max(other.last_s);

@@ -73,7 +73,7 @@ class RecommendationService:
         actions, degraded = self._models.score(plan.model_version, plan.features)
         answer = self._engine.finish(plan, actions, degraded)
         if answer.decision:
-            record = NewRecord(RECORD_KIND_DECISION, _visitor_key(request), "", answer.decision)
+            record = NewRecord(RECORD_KIND_DECISION, plan.visitor_key, "", answer.decision)
             self._log.append_later([record], now_ms)
         self._measure(answer)
         return answer.response
@@ -85,8 +85,3 @@ class RecommendationService:
             for stage, duration_us in answer.stage_us:
                 telemetry.STAGE_SECONDS.labels(stage).observe(duration_us / 1e6)
 
-
-def _visitor_key(request: bytes) -> str:
-    """Return whose decision it is, so that an erasure finds it."""
-    context = pb.RecommendRequest.FromString(request).context
-    return context.user_id or context.visitor_id

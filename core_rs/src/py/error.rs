@@ -64,9 +64,8 @@ impl From<Error> for PyErr {
         Python::attach(|py| {
             let value = raised.value(py);
             let named = value.setattr("reason", error.reason_name());
-            named
-                .and_then(|()| value.setattr("field", &error.field))
-                .map_or_else(|failed| failed, |()| raised.clone_ref(py))
+            let named = named.and_then(|()| value.setattr("field", &error.field));
+            named.err().unwrap_or(raised)
         })
     }
 }

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
     use crate::{
         proto::{
-            Activation, Consent, Context, DocumentChange, Erasure, Event, EventItem, Item, ItemChange, Profile,
+            Activation, Consent, Context, DocumentChange, Erasure, Event, EventItem, Item, ItemChange, Money, Profile,
             RecordKind, document_change::Document,
         },
         state::Record,
@@ -307,11 +307,12 @@ mod tests {
 
     fn event(visitor_id: String, item_id: String, kind: u8, time_ms: i64) -> Event {
         let user_id = if kind == 9 { format!("u{visitor_id}") } else { String::new() };
+        let price = Some(Money { units: i64::from(kind), ..Money::default() });
         Event {
             event_type: i32::from(kind % 10) + 1,
             event_time: Some(timestamp(time_ms)),
             context: Some(Context { visitor_id, user_id, ..Context::default() }),
-            items: vec![EventItem { item_id, ..EventItem::default() }],
+            items: vec![EventItem { item_id, price, ..EventItem::default() }],
             ..Event::default()
         }
     }

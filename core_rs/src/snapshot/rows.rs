@@ -32,6 +32,10 @@ pub struct PopularityRow {
     pub short: f64,
     #[prost(uint32, tag = "4")]
     pub purchases: u32,
+    #[prost(uint32, tag = "5")]
+    pub buyers: u32,
+    #[prost(uint32, tag = "6")]
+    pub repeaters: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -89,6 +93,8 @@ pub struct VisitorRow {
     pub last_ms: i64,
     #[prost(float, repeated, tag = "22")]
     pub bought_basket_weights: Vec<f32>,
+    #[prost(float, repeated, tag = "23")]
+    pub bought_weights_lately: Vec<f32>,
 }
 
 impl CatalogRow {
@@ -108,12 +114,13 @@ impl CatalogRow {
 
 impl PopularityRow {
     pub fn new(popularity: &Popularity, item: u32) -> Self {
-        let counts = popularity.counts(item);
-        Self { item, long: counts.long, short: counts.short, purchases: counts.purchases }
+        let Counts { long, short, purchases, buyers, repeaters } = popularity.counts(item);
+        Self { item, long, short, purchases, buyers, repeaters }
     }
 
     pub fn restore(self, popularity: &mut Popularity) {
-        popularity.place(self.item, Counts { long: self.long, short: self.short, purchases: self.purchases });
+        let Self { item, long, short, purchases, buyers, repeaters } = self;
+        popularity.place(item, Counts { long, short, purchases, buyers, repeaters });
     }
 }
 
@@ -134,6 +141,7 @@ impl VisitorRow {
             brand_weights: weights(brands),
             bought_items: bought.iter().map(|bought| bought.item).collect(),
             bought_weights: bought.iter().map(|bought| bought.weight).collect(),
+            bought_weights_lately: bought.iter().map(|bought| bought.weight_lately).collect(),
             bought_basket_weights: bought.iter().map(|bought| bought.basket_weight).collect(),
             bought_firsts: bought.iter().map(|bought| bought.first_s).collect(),
             bought_lasts: bought.iter().map(|bought| bought.last_s).collect(),
@@ -175,6 +183,7 @@ impl VisitorRow {
         let count = self.bought_items.len();
         let columns = [
             self.bought_weights.len(),
+            self.bought_weights_lately.len(),
             self.bought_basket_weights.len(),
             self.bought_firsts.len(),
             self.bought_lasts.len(),
@@ -187,6 +196,7 @@ impl VisitorRow {
         let bought = |index: usize| Bought {
             item: self.bought_items[index],
             weight: self.bought_weights[index],
+            weight_lately: self.bought_weights_lately[index],
             basket_weight: self.bought_basket_weights[index],
             first_s: self.bought_firsts[index],
             last_s: self.bought_lasts[index],

@@ -57,8 +57,16 @@ mod tests {
 
     #[test]
     fn the_share_is_one_when_the_usual_interval_has_passed() {
-        let bought =
-            Bought { item: 1, weight: 0.0, basket_weight: 0.0, first_s: 0, last_s: 200, baskets: 3, last_basket: 3 };
+        let bought = Bought {
+            item: 1,
+            weight: 0.0,
+            weight_lately: 0.0,
+            basket_weight: 0.0,
+            first_s: 0,
+            last_s: 200,
+            baskets: 3,
+            last_basket: 3,
+        };
         assert_eq!(due_share(&bought, 300_000), Some(1.0));
         assert_eq!(due_share(&Bought { baskets: 1, ..bought }, 300_000), None);
     }

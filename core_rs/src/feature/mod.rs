@@ -3,24 +3,31 @@
 //! A row reads only what is known at `now_ms` and never the other candidates, so a score can be cached and explained.
 //! Counts that fade are given as base-2 logarithms; a feature that does not apply has the default of its group, 0.
 
+mod interest;
+
 use crate::{
     catalog::Row,
     decay,
     gather::Candidate,
     ids::NONE,
-    params::{DAY_MS, PERSONAL_HALF_LIFE_DAYS, POPULAR_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS},
+    params::{DAY_MS, LATELY_HALF_LIFE_DAYS, PERSONAL_HALF_LIFE_DAYS, POPULAR_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS},
+    popularity::Counts,
     proto::{Context, Device, EventType, Placement},
     query::Query,
     source::{self, buy_again::due_share},
     state::State,
-    visitor::{Affinity, Visitor, seconds},
+    visitor::{Visitor, seconds},
 };
+use interest::{Interest, Key};
 
 /// Least base-2 logarithm of a faded count.
 const FLOOR: f32 = -8.0;
+/// Buyers without a repeat that every item is taken to have had.
+const REPEAT_PRIOR: f32 = 5.0;
 
-const BOUGHT: [&str; 10] = [
+const BOUGHT: [&str; 12] = [
     "bought_weight",
+    "bought_lately",
     "bought_by_basket",
     "bought_baskets",
     "bought_share",
@@ -30,24 +37,41 @@ const BOUGHT: [&str; 10] = [
     "bought_interval_days",
     "bought_due",
     "bought_rate_excess",
+    "bought_first_days",
 ];
 const SEEN: [&str; 3] = ["viewed_recency", "carted", "disliked"];
-const ITEM: [&str; 8] =
-    ["popular", "recent", "trend", "purchases", "price", "discount", "age_days", "catalog_price_known"];
+const ITEM: [&str; 9] =
+    ["popular", "recent", "trend", "purchases", "repeat_rate", "price", "discount", "age_days", "catalog_price_known"];
 const VISITOR: [&str; 6] =
     ["baskets", "repeat_share", "basket_lines", "days_since_purchase", "purchase_interval_days", "known"];
-const CROSS: [&str; 5] =
-    ["category_affinity", "brand_affinity", "price_to_usual", "anchor_same_category", "anchor_same_brand"];
+const INTEREST: [&str; 9] = [
+    "category_interest",
+    "category_share",
+    "category_recency",
+    "parent_interest",
+    "parent_share",
+    "parent_recency",
+    "brand_interest",
+    "brand_share",
+    "brand_recency",
+];
+const CROSS: [&str; 3] = ["price_to_usual", "anchor_same_category", "anchor_same_brand"];
 const CONTEXT: [&str; 6] = ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "on_phone", "in_email"];
 
 /// Number of columns.
-pub const WIDTH: usize =
-    source::COUNT + BOUGHT.len() + SEEN.len() + ITEM.len() + VISITOR.len() + CROSS.len() + CONTEXT.len();
+pub const WIDTH: usize = source::COUNT
+    + BOUGHT.len()
+    + SEEN.len()
+    + ITEM.len()
+    + VISITOR.len()
+    + INTEREST.len()
+    + CROSS.len()
+    + CONTEXT.len();
 
 /// Names of the columns, in order.
 pub fn names() -> Vec<String> {
     let sources = source::SOURCES.iter().map(|source| format!("source_{}", source.name()));
-    let rest = BOUGHT.iter().chain(&SEEN).chain(&ITEM).chain(&VISITOR).chain(&CROSS).chain(&CONTEXT);
+    let rest = BOUGHT.iter().chain(&SEEN).chain(&ITEM).chain(&VISITOR).chain(&INTEREST).chain(&CROSS).chain(&CONTEXT);
     sources.chain(rest.map(ToString::to_string)).collect()
 }
 
@@ -67,8 +91,8 @@ pub struct Shared<'a> {
     popular_age: f32,
     recent_age: f32,
     personal_age: f32,
-    category_total: f32,
-    brand_total: f32,
+    lately_age: f32,
+    interest: Interest,
 }
 
 impl<'a> Shared<'a> {
@@ -78,8 +102,6 @@ impl<'a> Shared<'a> {
         let unknown = Visitor::default();
         let visitor = query.visitor.unwrap_or(&unknown);
         let age = |half_life| -decay::at(0.0, now_ms, half_life).log2() as f32;
-        let personal_age = age(PERSONAL_HALF_LIFE_DAYS);
-        let total = |slots: &[Affinity]| -> f32 { slots.iter().map(|slot| (slot.weight - personal_age).exp2()).sum() };
         Self {
             query,
             visitor: visitor_part(visitor, query.visitor.is_some(), now_ms),
@@ -88,21 +110,35 @@ impl<'a> Shared<'a> {
             basket_interval_days: basket_interval(visitor, now_ms),
             popular_age: age(POPULAR_HALF_LIFE_DAYS),
             recent_age: age(TREND_HALF_LIFE_DAYS),
-            personal_age,
-            category_total: total(&visitor.categories),
-            brand_total: total(&visitor.brands),
+            personal_age: age(PERSONAL_HALF_LIFE_DAYS),
+            lately_age: age(LATELY_HALF_LIFE_DAYS),
+            interest: Interest::new(query),
         }
     }
 
-    /// Appends the row of one candidate to `out`.
-    pub fn push_row(&self, candidate: &Candidate, out: &mut Vec<f32>) {
-        let row = self.query.state.catalog.row(candidate.item);
-        let parts: [&[f32]; 7] = [
+    /// Appends the rows of candidates to `out`.
+    pub fn push_rows(&self, candidates: &[Candidate], out: &mut Vec<f32>) {
+        // One loop that only loads lets the memory fetch many items at once; the rows then find them near.
+        let state = self.query.state;
+        let load =
+            |candidate: &Candidate| (*state.catalog.row(candidate.item), state.popularity.counts(candidate.item));
+        let loaded: Vec<(Row, Counts)> = candidates.iter().map(load).collect();
+        out.reserve(candidates.len() * WIDTH);
+        for (candidate, (row, counts)) in candidates.iter().zip(&loaded) {
+            out.extend_from_slice(&self.columns(candidate, row, counts));
+        }
+    }
+
+    fn columns(&self, candidate: &Candidate, row: &Row, counts: &Counts) -> [f32; WIDTH] {
+        let parts: [&[f32]; 10] = [
             &candidate.source_scores,
             &self.bought_part(candidate.item),
             &self.seen_part(candidate.item),
-            &self.item_part(candidate.item, row),
+            &self.item_part(row, counts),
             &self.visitor,
+            &self.interest.of(Key::Category, row.category),
+            &self.interest.of(Key::Parent, row.parent),
+            &self.interest.of(Key::Brand, row.brand),
             &self.cross_part(row),
             &self.context,
         ];
@@ -112,7 +148,7 @@ impl<'a> Shared<'a> {
             columns[start..start + part.len()].copy_from_slice(part);
             start += part.len();
         }
-        out.extend_from_slice(&columns);
+        columns
     }
 
     fn bought_part(&self, item: u32) -> [f32; BOUGHT.len()] {
@@ -127,6 +163,7 @@ impl<'a> Shared<'a> {
         let expected = owned_days / self.basket_interval_days.max(0.1);
         [
             (bought.weight - self.personal_age).exp2(),
+            (bought.weight_lately - self.lately_age).exp2(),
             bought.faded(visitor.baskets) / visitor.baskets.clamp(1, 20) as f32,
             baskets.ln_1p(),
             baskets / visitor.baskets.max(1) as f32,
@@ -136,6 +173,7 @@ impl<'a> Shared<'a> {
             interval.ln_1p(),
             due_share(bought, now_ms).map_or(0.0, |due| due.min(4.0)),
             baskets / (1.0 + expected),
+            owned_days.ln_1p(),
         ]
     }
 
@@ -153,8 +191,7 @@ impl<'a> Shared<'a> {
         part
     }
 
-    fn item_part(&self, item: u32, row: &Row) -> [f32; ITEM.len()] {
-        let counts = self.query.state.popularity.counts(item);
+    fn item_part(&self, row: &Row, counts: &Counts) -> [f32; ITEM.len()] {
         let popular = (counts.long as f32 - self.popular_age).max(FLOOR);
         let recent = (counts.short as f32 - self.recent_age).max(FLOOR);
         let known = row.price.is_finite() && row.price > 0.0;
@@ -164,6 +201,7 @@ impl<'a> Shared<'a> {
             recent,
             recent - popular,
             (1.0 + counts.purchases as f32).ln(),
+            counts.repeaters as f32 / (REPEAT_PRIOR + counts.buyers as f32),
             if known { row.price.ln() } else { 0.0 },
             discount(row),
             if row.release_ms > 0 { (1.0 + age_days.max(0.0)).ln() } else { 0.0 },
@@ -172,10 +210,6 @@ impl<'a> Shared<'a> {
     }
 
     fn cross_part(&self, row: &Row) -> [f32; CROSS.len()] {
-        let share = |slots: Option<&[Affinity]>, key: u32, total: f32| {
-            let slot = slots.and_then(|slots| slots.iter().find(|slot| slot.key == key && key != NONE));
-            slot.map_or(0.0, |slot| (slot.weight - self.personal_age).exp2() / total.max(f32::MIN_POSITIVE))
-        };
         let catalog = &self.query.state.catalog;
         let anchors = &self.query.anchors;
         let matches = |same: &dyn Fn(&Row) -> bool| {
@@ -184,8 +218,6 @@ impl<'a> Shared<'a> {
         };
         let priced = self.usual_price > 0.0 && row.price > 0.0;
         [
-            share(self.query.visitor.map(|visitor| &visitor.categories[..]), row.category, self.category_total),
-            share(self.query.visitor.map(|visitor| &visitor.brands[..]), row.brand, self.brand_total),
             if priced { (row.price / self.usual_price).ln() } else { 0.0 },
             matches(&|anchor| row.category != NONE && anchor.category == row.category),
             matches(&|anchor| row.brand != NONE && anchor.brand == row.brand),
@@ -253,9 +285,7 @@ pub fn featurize(state: &State, visitors: &[String], items: &[String], now_ms: i
         query.seed();
         let wanted: Vec<u32> = items[start..end].iter().map(|item| state.items.get(item).unwrap_or(NONE)).collect();
         let shared = Shared::new(&query);
-        for candidate in crate::gather::scored(&query, &wanted) {
-            shared.push_row(&candidate, &mut rows);
-        }
+        shared.push_rows(&crate::gather::scored(&query, &wanted), &mut rows);
         start = end;
     }
     rows

@@ -1,0 +1,75 @@
+//! What a visitor is interested in, by category and brand: sums over everything bought and what was seen last.
+
+use crate::{
+    decay, ids::NONE, params::PERSONAL_HALF_LIFE_DAYS, popularity::event_weight, proto::EventType, query::Query,
+    visitor::seconds,
+};
+use hashbrown::HashMap;
+
+/// Number of features of one key.
+pub const WIDTH: usize = 3;
+
+/// Kind of key.
+#[derive(Clone, Copy)]
+pub enum Key {
+    /// Last level of the category path.
+    Category = 0,
+    /// Level above the last.
+    Parent = 1,
+    /// Brand.
+    Brand = 2,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    weight: f32,
+    last_s: u32,
+}
+
+/// Interest of one visitor at one time.
+#[derive(Default)]
+pub struct Interest {
+    sums: HashMap<(u8, u32), Sum, foldhash::fast::FixedState>,
+    totals: [f32; 3],
+    now_s: u32,
+}
+
+impl Interest {
+    /// Sums up the visitor of a query; nothing for an unknown one. O(bought items).
+    pub fn new(query: &Query) -> Self {
+        let mut interest = Self { now_s: seconds(query.now_ms), ..Self::default() };
+        let Some(visitor) = query.visitor else { return interest };
+        for bought in &visitor.bought {
+            let weight = decay::at(f64::from(bought.weight), query.now_ms, PERSONAL_HALF_LIFE_DAYS);
+            interest.add(query, bought.item, weight as f32, bought.last_s);
+        }
+        for seen in visitor.recent().filter(|seen| i32::from(seen.kind) != EventType::Purchase as i32) {
+            let kind = EventType::try_from(i32::from(seen.kind)).unwrap_or_default();
+            interest.add(query, seen.item, event_weight(kind) as f32, seen.time_s);
+        }
+        interest
+    }
+
+    /// Features of one key: logarithm of the sum, root of its share, nearness of the last time; 0 without interest.
+    pub fn of(&self, kind: Key, key: u32) -> [f32; WIDTH] {
+        let Some(sum) = self.sums.get(&(kind as u8, key)) else { return [0.0; WIDTH] };
+        let weeks = self.now_s.saturating_sub(sum.last_s) as f32 / 604_800.0;
+        let share = sum.weight / self.totals[kind as usize].max(f32::MIN_POSITIVE);
+        [(1.0 + sum.weight).ln(), share.sqrt(), 1.0 / (1.0 + weeks)]
+    }
+
+    fn add(&mut self, query: &Query, item: u32, weight: f32, time_s: u32) {
+        let row = query.state.catalog.row(item);
+        if weight <= 0.0 {
+            return;
+        }
+        for (kind, key) in [(Key::Category, row.category), (Key::Parent, row.parent), (Key::Brand, row.brand)] {
+            if key != NONE {
+                let sum = self.sums.entry((kind as u8, key)).or_default();
+                sum.weight += weight;
+                sum.last_s = sum.last_s.max(time_s);
+                self.totals[kind as usize] += weight;
+            }
+        }
+    }
+}
