@@ -43,7 +43,7 @@ NOW_MS: Final = 1_767_225_600_000
 
 _SOURCES: Final = {"also_viewed": 400, "also_bought": 400, "popular": 200}
 _NEIGHBOURS: Final = 64
-_LAYERS: Final = (64, 32)
+_LAYERS: Final = (32, 32)
 _ACTIONS: Final = ("view", "add_to_cart", "purchase")
 _BUNDLE: Final = "bench-1"
 _CHUNK: Final = 10_000

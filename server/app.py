@@ -87,7 +87,7 @@ class App:
         await asyncio.to_thread(self._replica.restore)
         await asyncio.to_thread(self._models.restore)
         self._replica.start()
-        await add_placements(self._log, self._clock)
+        await asyncio.to_thread(add_placements, self._log, self._clock.now_ms())
         self._observe()
         self._server = self._make_server()
         address = self._listen()

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from server.ports import Clock, EventLog, NewRecord
+from server.ports import EventLog, NewRecord
 from shopkeeper.v1.placement_pb2 import Placement, SourceUse
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DOCUMENT, DocumentChange
 
@@ -80,8 +80,8 @@ PLACEMENTS: Final = (
 )
 
 
-async def add_placements(log: EventLog, clock: Clock) -> None:
-    """Append the placements once in the life of a log; one that was changed or removed since stays so."""
+def add_placements(log: EventLog, time_ms: int) -> None:
+    """Append the placements once in the life of a log; one that was changed or removed since stays so. Blocks."""
     records = [
         NewRecord(
             RECORD_KIND_DOCUMENT,
@@ -91,4 +91,4 @@ async def add_placements(log: EventLog, clock: Clock) -> None:
         )
         for placement in PLACEMENTS
     ]
-    await log.append(records, clock.now_ms())
+    list(log.import_records([records], time_ms))

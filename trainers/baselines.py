@@ -83,9 +83,7 @@ def _basket_lines(train: Dataset) -> Dataset:
 
 
 def _counts(train: Dataset) -> sparse.csr_matrix:
-    numbers, baskets = np.unique(
-        pair(train, (lines := _basket_lines(train)).visitor, lines.item), return_counts=True
-    )
+    numbers, baskets = np.unique(pair(train, (lines := _basket_lines(train)).visitor, lines.item), return_counts=True)
     place = (numbers // train.n_items, numbers % train.n_items)
     return sparse.csr_matrix((baskets.astype(np.float32), place), shape=(train.n_visitors, train.n_items))
 

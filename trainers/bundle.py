@@ -50,6 +50,11 @@ class Golden:
     features: NDArray[np.float32]
     actions: NDArray[np.float32]
 
+    @classmethod
+    def of(cls, ranker: Ranker | None, features: NDArray[np.float32]) -> "Golden | None":
+        """Return what `ranker` answers to `features`; None without a ranker."""
+        return None if ranker is None else cls(features, ranker.predict(features))
+
 
 def write_bundle(
     folder: Path, card: Card, dataset: Dataset, models: Sequence[Trainer], ranker: Ranker | None, golden: Golden | None

@@ -90,10 +90,11 @@ def mid_tie_ranks(scores: NDArray[np.float32], targets: NDArray[np.uint32]) -> N
     return np.where(np.isfinite(own), above + (equal - 1) / 2, np.inf)
 
 
-def ranks_of_lists(task: Task, lists: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """Return the rank from 0 of every target in the list shown to its visitor, infinity if it was not shown."""
-    places = [{item: place for place, item in enumerate(shown)} for shown in lists]
-    ranks = [places[row].get(int(item), np.inf) for row, item in zip(task.owner, task.target, strict=True)]
+def ranks_of_lists(task: Task, lists: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Return the rank from 0 of every target in the item ids shown to its visitor, infinity if it was not shown."""
+    places = [{item_id: place for place, item_id in enumerate(shown)} for shown in lists]
+    items = task.train.items
+    ranks = [places[row].get(items[item], np.inf) for row, item in zip(task.owner, task.target, strict=True)]
     return np.array(ranks, dtype=np.float64)
 
 

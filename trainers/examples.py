@@ -54,7 +54,8 @@ def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: 
         usual = int(np.median(np.bincount(visit))) if len(rows) else 1
         visitor, item = first_baskets(rows, visit, _USUAL_LINES if usual >= _USUAL_LINES else 1)
         pairs.append(visitor.astype(np.int64) * dataset.n_items + item)
-    return Outcomes(np.unique(np.concatenate(pairs) // dataset.n_items), pairs)
+    found = np.concatenate([np.zeros(0, np.int64), *pairs])
+    return Outcomes(np.unique(found // dataset.n_items), pairs)
 
 
 def visits(rows: Dataset) -> NDArray[np.int64]:
@@ -91,14 +92,14 @@ class Collector:
         self._numbers = {item_id: number for number, item_id in enumerate(dataset.items)}
         self._bought = core_rs.feature_names().index("bought_baskets")
 
-    def collect(self, shop: Shop, end_ms: int) -> list[Rows]:
-        """Return the sampled candidates of all visitors who came between now and `end_ms`, visitor by visitor."""
+    def collect(self, shop: Shop, end_ms: int) -> Rows:
+        """Return the sampled candidates of all visitors who came between now and `end_ms`."""
         followed = outcomes(self.dataset, self.actions, shop.now_ms, end_ms)
-        return [
-            self._rows(shop, followed, visitor, placement_id)
-            for visitor in followed.visitors.tolist()
-            for placement_id in self.placement_ids
-        ]
+        empty = np.zeros((0, len(core_rs.feature_names())), np.float32)
+        parts = [Rows(empty, np.zeros((0, len(self.actions)), np.bool_), np.zeros(0, np.float32))]
+        for visitor in followed.visitors.tolist():
+            parts += [self._rows(shop, followed, visitor, placement_id) for placement_id in self.placement_ids]
+        return Rows.concatenate(parts)
 
     def _rows(self, shop: Shop, followed: Outcomes, visitor: int, placement_id: str) -> Rows:
         plan = shop.plan(self.dataset.visitors[visitor], placement_id)

@@ -1,57 +1,50 @@
 """From an export to a bundle: fit, learn to rank from past moments, decide on a validation period, measure, write."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnxruntime as ort
-from numpy.typing import NDArray
 
 import core_rs
 from trainers.base import DAY_MS, Trainer
 from trainers.bundle import Card, Golden, write_bundle
 from trainers.dataset import ACTIONS, Dataset, Export
-from trainers.evaluate import Measured, Metric, measure, ranks_of_lists
+from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
 from trainers.next_basket import NextBasket
 from trainers.popular import Popular
 from trainers.protocols import NextBasket as Protocol
-from trainers.protocols import Task
+from trainers.protocols import Task, tasks_of
 from trainers.ranker import Ranker, Rows
-from trainers.shop import DISCOVER, HOME, Shop
+from trainers.shop import SETS, Shop
 from trainers.user_to_user import UserToUser
 
 Progress = Callable[[str, float], None]
-"""Called with what is being done and the share that is done."""
+"""Called with what is being done and the share of it that is done."""
 
-Row = dict[str, object]
-"""One line of a quality table."""
-
-SETS = {"all": HOME, "explore": DISCOVER}
-"""Placement that answers each set of the protocol."""
-
-_GOLDEN_ROWS = 256
+_GOLDEN_VISITORS = 8
+_GOLDEN_ROWS = 32
 _LEAST_EXAMPLES = 200
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """Moments that training looks at.
 
     Attributes
     ----------
     split_ms : int
-        Models see what is before; measured is what follows.
+        Models see what is before; what follows measures them.
     horizon_ms : int
         Time in which a visitor's next visit counts as an answer.
     cuts : tuple[int, ...]
         Past moments to learn to rank from, ascending.
     validation_ms : int
-        Cut that decides between ranker and rules; those whose answers end before it may teach the ranker it judges.
+        The cut that decides between ranker and rules.
     """
 
     split_ms: int
@@ -59,26 +52,28 @@ class Plan:
     cuts: tuple[int, ...]
     validation_ms: int
 
-
-def plan_of(dataset: Dataset, split_ms: int, *, weeks: int = 16) -> Plan:
-    """Return weekly cuts before `split_ms`, as many as leave half of the time before them as history."""
-    history = split_ms - int(dataset.time_ms.min(initial=split_ms))
-    step = min(7 * DAY_MS, max(history // 8, 1))
-    count = max(3, min(weeks, history // 2 // step))
-    cuts = tuple(split_ms - step * number for number in range(count, 0, -1))
-    return Plan(split_ms, 2 * step, cuts, split_ms - 2 * step)
+    @classmethod
+    def weekly(cls, dataset: Dataset, split_ms: int, *, weeks: int = 16) -> "Schedule":
+        """Return a cut for each of the last `weeks`; a shorter history is cut closer, and half of it is never cut."""
+        history = split_ms - int(dataset.time_ms.min(initial=split_ms))
+        step = max(min(7 * DAY_MS, history // 12), 1)
+        count = min(weeks, max(history // 2 // step, 0))
+        cuts = tuple(split_ms - step * number for number in range(count, 0, -1))
+        return cls(split_ms, 2 * step, cuts, split_ms - 2 * step)
 
 
 def split_of(export: Export) -> int:
-    """Return the moment to measure at when none is named: where held-out events begin, else 28 days before the end."""
+    """Return the moment to measure at where none is named: where held-out events begin, else 28 days before the end.
+
+    A log of less than 16 weeks has its last quarter measured.
+    """
     if export.held_out_ms is not None:
         return export.held_out_ms
-    times = export.dataset.time_ms
-    span = int(times.max(initial=0) - times.min(initial=0))
-    return int(times.max(initial=0)) + 1 - min(28 * DAY_MS, span // 4)
+    start, end = (int(end(export.dataset.time_ms, initial=0)) for end in (np.min, np.max))
+    return end + 1 - min(28 * DAY_MS, (end - start) // 4)
 
 
-def models_of(dataset: Dataset, seed: int) -> list[Trainer]:
+def fitted_models(dataset: Dataset, seed: int) -> list[Trainer]:
     """Return every model of a bundle that `dataset` has rows for, fitted."""
     wanted: tuple[tuple[Trainer, tuple[str, ...]], ...] = (
         (AlsoViewed(seed=seed), AlsoViewed.actions),
@@ -94,42 +89,142 @@ def models_of(dataset: Dataset, seed: int) -> list[Trainer]:
     ]
 
 
-@dataclass
-class Trained:
-    """What training made.
+@dataclass(frozen=True)
+class Fitted:
+    """What a pipeline learnt and how well it does.
 
     Attributes
     ----------
-    version : str
-    folder : Path
-    rows : list[Row]
-        Quality of what was measured.
-    ranked_by : str
-        `ranker` or `rules`.
+    task : Task
+        What was asked.
+    ranker : Ranker | None
+        None where rules rank better.
+    models : list[Trainer]
+        As of the split.
+    golden : Golden | None
+        Candidates at the split with what the ranker says of them.
+    measured : dict[tuple[str, str], Measured]
+        Quality by set and by `ranker` or `rules`.
     """
 
-    version: str
-    folder: Path
-    rows: list[Row] = field(default_factory=list)
-    ranked_by: str = "ranker"
+    task: Task
+    ranker: Ranker | None
+    models: list[Trainer]
+    golden: Golden | None
+    measured: dict[tuple[str, str], Measured]
 
 
 class Pipeline:
-    """Training of one export.
+    """Training and measuring on one export.
 
     Parameters
     ----------
     export : Export
-    plan : Plan
+    schedule : Schedule
     seed : int
     progress : Progress
     """
 
-    def __init__(self, export: Export, plan: Plan, *, seed: int, progress: Progress) -> None:
+    def __init__(self, export: Export, schedule: Schedule, *, seed: int, progress: Progress) -> None:
         self.export = export
-        self.plan = plan
+        self.schedule = schedule
         self.seed = seed
         self.progress = progress
-        self.actions = learnable_actions(export.dataset.before(plan.split_ms))
-        placements = {placement.placement_id for placement in export.placements}
-        self.sets = {name: placement_id for name, placement_id in SETS.items() if placement_id in placements}
+        self.known = export.dataset.before(schedule.split_ms)
+        self.actions = learnable_actions(self.known)
+        self.shop = Shop(export.events, export.items, export.placements)
+
+    def run(self) -> Fitted:
+        """Learn from what is before the split, measure on what follows."""
+        with TemporaryDirectory() as folder:
+            ranker = self._learn(Path(folder))
+            models = self._enter(self.schedule.split_ms, Path(folder))
+            task = Protocol(self.schedule.split_ms).task(self.export.dataset)
+            measured = {}
+            for number, (name, asked) in enumerate(tasks_of(task).items()):
+                self.progress("measure rules and ranker", number / 2)
+                measured[name, "rules"] = self._measured(asked, name, None)
+                if ranker is not None:
+                    measured[name, "ranker"] = self._measured(asked, name, ranker)
+            return Fitted(task, ranker, models, self._golden(ranker, task), measured)
+
+    def _learn(self, folder: Path) -> Ranker | None:
+        """Return a ranker taught by all cuts, or None where rules rank better on the validation period."""
+        collector = Collector(self.known, self.actions, tuple(SETS.values()), seed=self.seed)
+        past: list[tuple[int, Rows]] = []
+        beats_rules = False
+        for number, cut in enumerate(self.schedule.cuts):
+            self.progress("learn from the past", number / len(self.schedule.cuts))
+            self._enter(cut, folder)
+            if cut == self.schedule.validation_ms:
+                before = [rows for when, rows in past if when + self.schedule.horizon_ms <= cut]
+                beats_rules = self._beats_rules(self._fit(before))
+            end_ms = min(cut + self.schedule.horizon_ms, self.schedule.split_ms)
+            past.append((cut, collector.collect(self.shop, end_ms)))
+        return self._fit([rows for _, rows in past]) if beats_rules else None
+
+    def _enter(self, now_ms: int, folder: Path) -> list[Trainer]:
+        """Move the shop to `now_ms` with the models of that moment, and return them."""
+        past = self.known.before(now_ms)
+        models = fitted_models(past, self.seed)
+        ranker = Ranker.blank(len(core_rs.feature_names()), len(self.actions)) if self.actions else None
+        golden = Golden.of(ranker, np.zeros((1, len(core_rs.feature_names())), np.float32))
+        card = Card(f"moment-{now_ms}", now_ms, self.actions)
+        self.shop.advance(now_ms)
+        self.shop.install(write_bundle(folder, card, past, models, ranker, golden))
+        return models
+
+    def _fit(self, parts: list[Rows]) -> Ranker | None:
+        if not parts:
+            return None
+        rows = Rows.concatenate(parts)
+        if not ((rows.labels.sum(axis=0) >= _LEAST_EXAMPLES) & (~rows.labels).any(axis=0)).all():
+            return None
+        return Ranker(seed=self.seed).fit(rows, lambda share: self.progress("fit the ranker", share))
+
+    def _beats_rules(self, ranker: Ranker | None) -> bool:
+        if ranker is None:
+            return False
+        task = Protocol(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
+        gain = 0.0
+        for name, asked in tasks_of(task).items():
+            by_ranker, by_rules = (self._measured(asked, name, chosen).means() for chosen in (ranker, None))
+            gain += by_ranker["ndcg_at_10"] - by_rules["ndcg_at_10"]
+        return gain > 0
+
+    def _measured(self, task: Task, name: str, ranker: Ranker | None) -> Measured:
+        """Return the quality of what the shop shows now to the visitors of `task`."""
+        lists = []
+        for visitor in task.visitor.tolist():
+            plan = self.shop.plan(task.train.visitors[visitor], SETS[name])
+            lists.append(self.shop.slate(plan, None if ranker is None else ranker.predict(plan.features)))
+        return measure(task, ranks_of_lists(task, lists))
+
+    def _golden(self, ranker: Ranker | None, task: Task) -> Golden | None:
+        visitors = [task.train.visitors[visitor] for visitor in task.visitor[:_GOLDEN_VISITORS].tolist()]
+        rows = [self.shop.plan(visitor, SETS["all"]).features[:_GOLDEN_ROWS] for visitor in visitors]
+        return Golden.of(ranker, np.concatenate(rows or [np.zeros((1, len(core_rs.feature_names())), np.float32)]))
+
+
+def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
+    """Write the bundle below `out` and return its version.
+
+    Where the log goes on after the split, the models learn from all of it; the ranker stays as measured.
+    """
+    export, schedule = pipeline.export, pipeline.schedule
+    known, models = pipeline.known, fitted.models
+    if export.held_out_ms is None and len(export.dataset) > len(known):
+        known, models = export.dataset, fitted_models(export.dataset, pipeline.seed)
+    end = dt.datetime.fromtimestamp(int(known.time_ms.max(initial=0)) / 1000, dt.UTC)
+    ranked_by = "rules" if fitted.ranker is None else "ranker"
+    metrics = {
+        f"{name}/{metric}": value
+        for (name, model), measured in fitted.measured.items()
+        if model == ranked_by
+        for metric, value in measured.metrics(pipeline.seed).items()
+    }
+    version = f"{end:%Y%m%d}-{export.export_ms // 1000:x}-{pipeline.seed}"
+    actions = pipeline.actions if fitted.ranker is not None else ()
+    card = Card(version, export.export_ms, actions, pipeline.seed, metrics)
+    write_bundle(out, card, known, models, fitted.ranker, fitted.golden)
+    return version

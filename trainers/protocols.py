@@ -101,6 +101,11 @@ class NextBasket:
         return Task(train, kept, shopper, _offsets(size), item)
 
 
+def tasks_of(task: Task) -> dict[str, Task]:
+    """Return the two questions by the name of their set: all items, and only items that are new to the visitor."""
+    return {"all": task, "explore": task.explore_only()}
+
+
 def pair(dataset: Dataset, visitor: NDArray[np.uint32], item: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Return one number for each visitor and item."""
     return visitor.astype(np.int64) * dataset.n_items + item

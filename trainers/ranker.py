@@ -141,7 +141,10 @@ class Ranker:
         layers = self._layers()
         nodes, tensors, name = [], [], "features"
         for number, (weights, bias) in enumerate(layers):
-            tensors += [numpy_helper.from_array(weights, f"weights{number}"), numpy_helper.from_array(bias, f"bias{number}")]
+            tensors += [
+                numpy_helper.from_array(weights, f"weights{number}"),
+                numpy_helper.from_array(bias, f"bias{number}"),
+            ]
             nodes.append(helper.make_node("Gemm", [name, f"weights{number}", f"bias{number}"], [f"sum{number}"]))
             last = number == len(layers) - 1
             name = "actions" if last else f"hidden{number}"

@@ -14,10 +14,8 @@ from trainers.dataset import ACTIONS
 
 Record = tuple[int, int, int, bytes]
 
-HOME = "home_for_you"
-"""Placement that ranks all items."""
-DISCOVER = "home_discover"
-"""Placement that shows only what the visitor never bought."""
+SETS = {"all": "home_for_you", "explore": "home_discover"}
+"""Placement that answers each set of the protocol."""
 PAGE_SIZE = 20
 """Items that evaluation asks for."""
 
@@ -33,9 +31,7 @@ class Shop:
         Placements that requests may name.
     """
 
-    def __init__(
-        self, events: pl.DataFrame, items: pl.DataFrame, placements: list[placement_pb2.Placement]
-    ) -> None:
+    def __init__(self, events: pl.DataFrame, items: pl.DataFrame, placements: list[placement_pb2.Placement]) -> None:
         self.engine = core_rs.Engine()
         self.now_ms = 0
         self._times, self._events = _event_records(events)

@@ -15,6 +15,8 @@ pub struct Catalog {
     /// Brand names.
     pub brands: Interner,
     rows: Vec<Row>,
+    /// [`SHOWN`] and [`STOCKED`] of each row, apart from it: filters ask for many items, and these stay in the cache.
+    flags: Vec<u8>,
     raw: Vec<Box<[u8]>>,
     paths: Vec<Box<[u32]>>,
     by_category: Vec<Vec<u32>>,
@@ -44,11 +46,10 @@ pub struct Row {
     pub set_ms: i64,
     /// Whether the catalogue holds the item.
     pub present: bool,
-    /// Whether the shop offers it.
-    pub available: bool,
-    /// Whether there is stock, or stock is not counted.
-    pub in_stock: bool,
 }
+
+const SHOWN: u8 = 1;
+const STOCKED: u8 = 2;
 
 const ABSENT: Row = Row {
     price: f32::NAN,
@@ -60,8 +61,6 @@ const ABSENT: Row = Row {
     release_ms: 0,
     set_ms: i64::MIN,
     present: false,
-    available: false,
-    in_stock: false,
 };
 
 impl Catalog {
@@ -94,6 +93,16 @@ impl Catalog {
     /// Numbers of an item; those of an absent one if the catalogue does not hold it.
     pub fn row(&self, id: u32) -> &Row {
         self.rows.get(id as usize).unwrap_or(&ABSENT)
+    }
+
+    /// Whether the catalogue holds an item and the shop offers it.
+    pub fn is_shown(&self, id: u32) -> bool {
+        self.flags.get(id as usize).is_some_and(|flags| flags & SHOWN != 0)
+    }
+
+    /// Whether there is stock of an item, or its stock is not counted.
+    pub fn is_stocked(&self, id: u32) -> bool {
+        self.flags.get(id as usize).is_some_and(|flags| flags & STOCKED != 0)
     }
 
     /// Category ids of an item, widest first.
@@ -147,13 +156,14 @@ impl Catalog {
         let paths: usize = self.paths.iter().map(|path| path.len() * 4 + size_of::<Box<[u32]>>()).sum();
         let lists: usize = self.by_category.iter().chain(&self.by_brand).map(|list| list.capacity() * 4 + 24).sum();
         let released = self.by_release.len() * size_of::<(i64, u32)>();
-        self.rows.len() * size_of::<Row>() + raw + paths + lists + released
+        self.rows.len() * (size_of::<Row>() + 1) + raw + paths + lists + released
     }
 
     fn grow(&mut self, id: u32) {
         let len = id as usize + 1;
         if self.rows.len() < len {
             self.rows.resize(len, ABSENT);
+            self.flags.resize(len, 0);
             self.raw.resize_with(len, Box::default);
             self.paths.resize_with(len, Box::default);
         }
@@ -174,9 +184,10 @@ impl Catalog {
             release_ms,
             set_ms,
             present: true,
-            available: item.availability() != Availability::Unavailable,
-            in_stock: item.stock_quantity != Some(0),
         };
+        let shown = item.availability() != Availability::Unavailable;
+        let stocked = item.stock_quantity != Some(0);
+        self.flags[id as usize] = u8::from(shown) * SHOWN | u8::from(stocked) * STOCKED;
         for &category in &path {
             insert(&mut self.by_category, category, id);
         }
@@ -205,6 +216,7 @@ impl Catalog {
         }
         self.by_release.remove(&(row.release_ms, id));
         self.rows[id as usize].present = false;
+        self.flags[id as usize] = 0;
         self.present_count -= 1;
     }
 }
@@ -303,7 +315,7 @@ mod tests {
         let change =
             ItemChange { item: Some(stock), update_paths: vec!["stock_quantity".into()], ..Default::default() };
         assert!(catalog.apply(0, &change, 11));
-        assert!(!catalog.row(0).in_stock);
+        assert!(catalog.is_shown(0) && !catalog.is_stocked(0));
         assert_eq!(catalog.item(0).expect("present").brand, "acme");
     }
 }

@@ -7,7 +7,7 @@ use core_rs::{
     pipeline::{self, Actions, Options, Plan},
     proto::{
         Control, EventType, ItemFilter, PlacementRequest, RecommendRequest, RecommendResponse, control::Action,
-        placement::BoughtRule,
+        item::Availability, placement::BoughtRule,
     },
     query::{Condition, applies},
     visitor::Visitor,
@@ -56,14 +56,14 @@ impl Rulebook<'_> {
 
     fn hard(&self, item: u32) -> bool {
         let state = &self.shop.state;
-        let row = state.catalog.row(item);
+        let sold = state
+            .catalog
+            .item(item)
+            .is_some_and(|item| item.availability() != Availability::Unavailable && item.stock_quantity != Some(0));
         let name = state.items.name(item).to_owned();
         let cart = &self.plan.request.context.as_ref().expect("a context").cart_item_ids;
         let placement = &self.plan.slots[self.index].placement;
-        row.present
-            && row.available
-            && row.in_stock
-            && !self.wanted().exclude_item_ids.contains(&name)
+        sold && !self.wanted().exclude_item_ids.contains(&name)
             && !self.wanted().anchor_item_ids.contains(&name)
             && !cart.contains(&name)
             && self.matches(self.wanted().filter.as_ref(), item)

@@ -117,8 +117,9 @@ class SqliteLog:
         with self._wake:
             fits = not self._closing and len(self._later) + len(records) <= self._queue_rows
             if fits:
+                if not self._later:  # else the writer waits for the commit that takes these along
+                    self._wake.notify()
                 self._later.extend((*record, time_ms) for record in records)
-                self._wake.notify()
             else:
                 self._dropped_count += len(records)
         return fits

@@ -12,6 +12,8 @@ import typer
 
 from server.adapters.sqlite_log import SqliteLog, open_log
 from server.cli.output import CliError, Exit
+from server.clock import clock_of
+from server.defaults import add_placements
 from server.settings import Settings, load_settings
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
@@ -27,8 +29,9 @@ def settings_of(config: Path | None, data_dir: Path | None, **overrides: object)
 
 @contextmanager
 def writable_log(settings: Settings) -> Iterator[SqliteLog]:
-    """Give the log of the deployment, made where it is missing."""
+    """Give the log of the deployment, made where it is missing, with the default placements."""
     with closing(open_log(settings)) as log:
+        add_placements(log, clock_of(settings.clock).now_ms())
         yield log
 
 
@@ -42,7 +45,7 @@ def existing_log(settings: Settings) -> Iterator[SqliteLog]:
             then="`shopkeeper import complete-journey`, or name another folder with `--data-dir`",
             code=Exit.DEPENDENCY,
         )
-    with writable_log(settings) as log:
+    with closing(open_log(settings)) as log:
         yield log
 
 

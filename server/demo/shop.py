@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 
 import core_rs
-from server import migrations
+from server import defaults, migrations
 from server.adapters.sqlite_log import open_log
+from server.defaults import add_placements
 from server.importing import complete_journey, writing
 from server.importing.complete_journey import SPLIT, data_files, held_out_lines, import_complete_journey
 from server.importing.report import ImportFault
@@ -97,7 +98,9 @@ class DemoShop:
         A shop that was changed since, by events or documents, begins anew: its measures would no longer compare.
         """
         tables = sorted(Path(migrations.__path__[0]).glob("*.sql"))
-        wanted = _hash([*data_files(), *tables, Path(complete_journey.__file__), Path(writing.__file__)])
+        wanted = _hash(
+            [*data_files(), *tables, *(Path(module.__file__ or "") for module in (complete_journey, writing, defaults))]
+        )
         if self.state.import_hash == wanted and not self._changed():
             return False
         if self.settings.data_dir.exists():
@@ -106,6 +109,7 @@ class DemoShop:
         self.state = State()
         self._save()
         with closing(open_log(self.settings)) as log:
+            add_placements(log, round(SPLIT.timestamp() * 1000))
             import_complete_journey(log, until=SPLIT)
             self.state.import_offset = log.last_offset()
         self.state.import_hash = wanted

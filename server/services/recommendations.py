@@ -84,4 +84,3 @@ class RecommendationService:
         if next(self._turns) % _STAGES_EVERY == 0:
             for stage, duration_us in answer.stage_us:
                 telemetry.STAGE_SECONDS.labels(stage).observe(duration_us / 1e6)
-

@@ -19,7 +19,6 @@ impl Filter for Available<'_> {
     }
 
     fn keep(&self, item: u32) -> bool {
-        let row = self.catalog.row(item);
-        row.present && row.available
+        self.catalog.is_shown(item)
     }
 }

@@ -19,6 +19,6 @@ impl Filter for InStock<'_> {
     }
 
     fn keep(&self, item: u32) -> bool {
-        self.catalog.row(item).in_stock
+        self.catalog.is_stocked(item)
     }
 }
