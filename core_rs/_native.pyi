@@ -187,10 +187,6 @@ class Engine:
     def unload_bundle(self, version: str) -> None:
         """Let go of a bundle that does not serve; BundleError for the one that does. Not loaded: nothing happens."""
 
-    # -- for trainers -------------------------------------------------------------------------------------------------
-    def featurize(self, visitor_ids: Sequence[str], item_ids: Sequence[str], now_ms: int) -> NDArray[np.float32]:
-        """Return the feature row of each pair, shape (n, d), exactly as served; unknown ids get the default row."""
-
 def feature_names() -> list[str]:
     """Return the columns of `Plan.features`."""
 

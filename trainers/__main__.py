@@ -53,8 +53,7 @@ def train(
         fitted = pipeline.run()
         rows = _rows(fitted, pipeline.schedule.split_ms, tell)
         version = write(fitted, pipeline, out)
-    ranked_by = "rules" if fitted.ranker is None else "ranker"
-    _answer({"version": version, "ranked_by": ranked_by}, rows, f"bundle {version}", json=json)
+    _answer({"version": version, "ranked_by": fitted.ranked_by}, rows, f"bundle {version}", json=json)
 
 
 @app.command()

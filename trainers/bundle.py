@@ -44,21 +44,14 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Golden:
-    """Feature rows with what the ranker must answer."""
+class Tried:
+    """A ranker with feature rows that show what it answers."""
 
+    ranker: Ranker
     features: NDArray[np.float32]
-    actions: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, ranker: Ranker | None, features: NDArray[np.float32]) -> "Golden | None":
-        """Return what `ranker` answers to `features`; None without a ranker."""
-        return None if ranker is None else cls(features, ranker.predict(features))
 
 
-def write_bundle(
-    folder: Path, card: Card, dataset: Dataset, models: Sequence[Trainer], ranker: Ranker | None, golden: Golden | None
-) -> Path:
+def write_bundle(folder: Path, card: Card, dataset: Dataset, models: Sequence[Trainer], tried: Tried | None) -> Path:
     """Write a bundle of fitted `models` and a ranker, or none, below `folder` and return its path.
 
     It is written beside and renamed, so that nobody sees half a bundle; one of the same version is replaced.
@@ -71,9 +64,10 @@ def write_bundle(
     save_file(packed(dataset.visitors), beside / "visitors.safetensors")
     for model in models:
         model.export(beside)
-    if ranker is not None and golden is not None:
-        onnx.save(ranker.graph(), beside / "ranker.onnx")
-        save_file({"features": golden.features, "actions": golden.actions}, beside / "golden.safetensors")
+    if tried is not None:
+        onnx.save(tried.ranker.graph(), beside / "ranker.onnx")
+        golden = {"features": tried.features, "actions": tried.ranker.predict(tried.features)}
+        save_file(golden, beside / "golden.safetensors")
     text = json.dumps(_manifest(card, dataset, beside), indent=2)
     (beside / "manifest.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)

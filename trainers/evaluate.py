@@ -15,6 +15,7 @@ Scorer = Callable[[NDArray[np.uint32]], NDArray[np.float32]]
 MEASURES = ("recall_at_10", "ndcg_at_10", "phr_at_10", "recall_at_20")
 """Names of what `measure` gives."""
 
+_TOP, _MORE = 10, 20
 _BATCH = 256
 _RESAMPLES = 1000
 
@@ -108,14 +109,14 @@ def measure(task: Task, ranks: NDArray[np.float64]) -> Measured:
     owner = task.owner
 
     def hits(k: int) -> NDArray[np.float64]:
-        return np.bincount(owner, ranks < k, minlength=len(size))[asked]
+        return np.bincount(owner, ranks < k, minlength=len(size))[asked].astype(np.float64)
 
-    gain = np.where(ranks < 10, 1 / np.log2(ranks + 2), 0.0)
-    ideal = np.cumsum(1 / np.log2(np.arange(10) + 2))[np.minimum(size[asked], 10) - 1]
+    gain = np.where(ranks < _TOP, 1 / np.log2(ranks + 2), 0.0)
+    ideal = np.cumsum(1 / np.log2(np.arange(_TOP) + 2))[np.minimum(size[asked], _TOP) - 1]
     values = {
-        "recall_at_10": hits(10) / size[asked],
+        "recall_at_10": hits(_TOP) / size[asked],
         "ndcg_at_10": np.bincount(owner, gain, minlength=len(size))[asked] / ideal,
-        "phr_at_10": (hits(10) > 0).astype(np.float64),
-        "recall_at_20": hits(20) / size[asked],
+        "phr_at_10": (hits(_TOP) > 0).astype(np.float64),
+        "recall_at_20": hits(_MORE) / size[asked],
     }
     return Measured(values, int((~asked).sum()))

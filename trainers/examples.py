@@ -29,7 +29,7 @@ class Outcomes:
     visitors : NDArray[np.int64] of shape (n,)
         Visitors that did anything, ascending.
     pairs : list[NDArray[np.int64]]
-        Visitor times the number of items, plus item; one array an action.
+        Visitor times the number of items, plus item, ascending; one array an action.
     """
 
     visitors: NDArray[np.int64]
@@ -105,9 +105,14 @@ class Collector:
         plan = shop.plan(self.dataset.visitors[visitor], placement_id)
         items = np.array([self._numbers[item_id] for item_id in plan.item_ids], dtype=np.int64)
         pairs = visitor * self.dataset.n_items + items
-        labels = np.stack([np.isin(pairs, wanted) for wanted in followed.pairs], axis=1)
+        labels = np.stack([_among(pairs, wanted) for wanted in followed.pairs], axis=1)
         hit = labels.any(axis=1)
         share = np.where(plan.features[:, self._bought] > 0, _BOUGHT_SHARE, _OTHER_SHARE)
         kept = hit | (self._rng.random(len(items)) < share)
         weights = np.where(hit, 1.0, 1.0 / share)[kept].astype(np.float32)
         return Rows(plan.features[kept], labels[kept], weights)
+
+
+def _among(values: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
+    place = np.minimum(np.searchsorted(ascending, values), max(len(ascending) - 1, 0))
+    return ascending[place] == values if len(ascending) else np.zeros(len(values), np.bool_)

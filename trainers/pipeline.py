@@ -10,7 +10,7 @@ import numpy as np
 
 import core_rs
 from trainers.base import DAY_MS, Trainer
-from trainers.bundle import Card, Golden, write_bundle
+from trainers.bundle import Card, Tried, write_bundle
 from trainers.dataset import ACTIONS, Dataset, Export
 from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
@@ -97,21 +97,23 @@ class Fitted:
     ----------
     task : Task
         What was asked.
-    ranker : Ranker | None
-        None where rules rank better.
     models : list[Trainer]
         As of the split.
-    golden : Golden | None
-        Candidates at the split with what the ranker says of them.
+    tried : Tried | None
+        The ranker with candidates of the split; None where rules rank better.
     measured : dict[tuple[str, str], Measured]
         Quality by set and by `ranker` or `rules`.
     """
 
     task: Task
-    ranker: Ranker | None
     models: list[Trainer]
-    golden: Golden | None
+    tried: Tried | None
     measured: dict[tuple[str, str], Measured]
+
+    @property
+    def ranked_by(self) -> str:
+        """What ranks in the bundle."""
+        return "rules" if self.tried is None else "ranker"
 
 
 class Pipeline:
@@ -146,7 +148,7 @@ class Pipeline:
                 measured[name, "rules"] = self._measured(asked, name, None)
                 if ranker is not None:
                     measured[name, "ranker"] = self._measured(asked, name, ranker)
-            return Fitted(task, ranker, models, self._golden(ranker, task), measured)
+            return Fitted(task, models, self._tried(ranker, task), measured)
 
     def _learn(self, folder: Path) -> Ranker | None:
         """Return a ranker taught by all cuts, or None where rules rank better on the validation period."""
@@ -167,11 +169,13 @@ class Pipeline:
         """Move the shop to `now_ms` with the models of that moment, and return them."""
         past = self.known.before(now_ms)
         models = fitted_models(past, self.seed)
-        ranker = Ranker.blank(len(core_rs.feature_names()), len(self.actions)) if self.actions else None
-        golden = Golden.of(ranker, np.zeros((1, len(core_rs.feature_names())), np.float32))
+        width = len(core_rs.feature_names())
+        blank = Tried(Ranker.blank(width, len(self.actions)), np.zeros((1, width), np.float32))
         card = Card(f"moment-{now_ms}", now_ms, self.actions)
         self.shop.advance(now_ms)
-        self.shop.install(write_bundle(folder, card, past, models, ranker, golden))
+        self.shop.install(
+            write_bundle(folder, card, past, models, blank if self.actions else None)
+        )
         return models
 
     def _fit(self, parts: list[Rows]) -> Ranker | None:
@@ -200,10 +204,13 @@ class Pipeline:
             lists.append(self.shop.slate(plan, None if ranker is None else ranker.predict(plan.features)))
         return measure(task, ranks_of_lists(task, lists))
 
-    def _golden(self, ranker: Ranker | None, task: Task) -> Golden | None:
+    def _tried(self, ranker: Ranker | None, task: Task) -> Tried | None:
+        if ranker is None:
+            return None
         visitors = [task.train.visitors[visitor] for visitor in task.visitor[:_GOLDEN_VISITORS].tolist()]
         rows = [self.shop.plan(visitor, SETS["all"]).features[:_GOLDEN_ROWS] for visitor in visitors]
-        return Golden.of(ranker, np.concatenate(rows or [np.zeros((1, len(core_rs.feature_names())), np.float32)]))
+        blank = np.zeros((1, len(core_rs.feature_names())), np.float32)
+        return Tried(ranker, np.concatenate([blank, *rows]))
 
 
 def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
@@ -211,20 +218,19 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
 
     Where the log goes on after the split, the models learn from all of it; the ranker stays as measured.
     """
-    export, schedule = pipeline.export, pipeline.schedule
+    export = pipeline.export
     known, models = pipeline.known, fitted.models
     if export.held_out_ms is None and len(export.dataset) > len(known):
         known, models = export.dataset, fitted_models(export.dataset, pipeline.seed)
     end = dt.datetime.fromtimestamp(int(known.time_ms.max(initial=0)) / 1000, dt.UTC)
-    ranked_by = "rules" if fitted.ranker is None else "ranker"
     metrics = {
         f"{name}/{metric}": value
         for (name, model), measured in fitted.measured.items()
-        if model == ranked_by
+        if model == fitted.ranked_by
         for metric, value in measured.metrics(pipeline.seed).items()
     }
     version = f"{end:%Y%m%d}-{export.export_ms // 1000:x}-{pipeline.seed}"
-    actions = pipeline.actions if fitted.ranker is not None else ()
+    actions = () if fitted.tried is None else pipeline.actions
     card = Card(version, export.export_ms, actions, pipeline.seed, metrics)
-    write_bundle(out, card, known, models, fitted.ranker, fitted.golden)
+    write_bundle(out, card, known, models, fitted.tried)
     return version

@@ -122,8 +122,8 @@ def first_baskets(
     baskets, size = np.unique(lines[:, 1], return_counts=True)
     lines = lines[np.isin(lines[:, 1], baskets[size >= min_lines])]
     _, first = np.unique(lines[:, 0], return_index=True)
-    lines = lines[np.isin(lines[:, 1], lines[first, 1])].astype(np.uint32)
-    return lines[:, 0], lines[:, 2]
+    lines = lines[np.isin(lines[:, 1], lines[first, 1])]
+    return lines[:, 0].astype(np.uint32), lines[:, 2].astype(np.uint32)
 
 
 def _offsets(size: NDArray[np.int64]) -> NDArray[np.int64]:

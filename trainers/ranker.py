@@ -1,6 +1,5 @@
 """The ranker: a small network from the features of a candidate to the probability of every action."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -9,7 +8,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from trainers.base import NotFittedError, Progress, no_progress
@@ -134,7 +132,7 @@ class Ranker:
         for weights, bias in between:
             values = np.maximum(values @ weights + bias, 0)
         logits = np.clip(values @ last[0] + last[1], -80, 80)
-        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
 
     def graph(self) -> onnx.ModelProto:
         """Return the network as ONNX: `features` (n, d) to `actions` (n, h)."""

@@ -72,20 +72,14 @@ impl Catalog {
             return false;
         }
         let Some(new) = &change.item else { return false };
-        let old = if change.update_paths.is_empty() { None } else { self.item(id) };
+        let old = self.item(id).unwrap_or_else(|| Item { item_id: new.item_id.clone(), ..Item::default() });
         self.unlist(id);
         if change.deleted {
             self.rows[id as usize] = Row { set_ms, ..ABSENT };
             self.raw[id as usize] = Box::default();
             return true;
         }
-        let item = old.map_or_else(
-            || new.clone(),
-            |mut old| {
-                merge(&mut old, new, &change.update_paths);
-                old
-            },
-        );
+        let item = if change.update_paths.is_empty() { new.clone() } else { merged(old, new, &change.update_paths) };
         self.list(id, &item, set_ms);
         true
     }
@@ -187,7 +181,7 @@ impl Catalog {
         };
         let shown = item.availability() != Availability::Unavailable;
         let stocked = item.stock_quantity != Some(0);
-        self.flags[id as usize] = u8::from(shown) * SHOWN | u8::from(stocked) * STOCKED;
+        self.flags[id as usize] = (u8::from(shown) * SHOWN) | (u8::from(stocked) * STOCKED);
         for &category in &path {
             insert(&mut self.by_category, category, id);
         }
@@ -243,8 +237,8 @@ fn remove(lists: &mut [Vec<u32>], key: u32, id: u32) {
     }
 }
 
-/// Copies the fields named by `paths` from `new`; unknown paths were refused by `validate`.
-fn merge(item: &mut Item, new: &Item, paths: &[String]) {
+/// The old item with the fields named by `paths` of the new one.
+fn merged(mut item: Item, new: &Item, paths: &[String]) -> Item {
     for path in paths {
         match path.as_str() {
             "title" => item.title.clone_from(&new.title),
@@ -261,22 +255,8 @@ fn merge(item: &mut Item, new: &Item, paths: &[String]) {
             _ => {}
         }
     }
+    item
 }
-
-/// Fields of an item that an update mask may name.
-pub const UPDATE_PATHS: [&str; 11] = [
-    "title",
-    "category_path",
-    "brand",
-    "price",
-    "sale_price",
-    "availability",
-    "stock_quantity",
-    "release_time",
-    "attributes",
-    "image_uri",
-    "uri",
-];
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,6 @@ use crate::{
     decay,
     error::{Error, Result},
     events::{self, Batch},
-    feature,
     ids::{Interner, NONE},
     pipeline::{self, Actions, Decided, Options, Plan},
     proto::{self, ErrorReason, GetProfileResponse, LiveState, Profile, RecommendRequest},
@@ -259,19 +258,6 @@ impl Engine {
         }
         state.bundles.remove(version);
         Ok(())
-    }
-
-    /// Feature rows of visitor and item pairs.
-    ///
-    /// # Errors
-    /// A fault of `item_ids` where there is not one a visitor.
-    pub fn featurize(&self, visitors: &[String], items: &[String], now_ms: i64) -> Result<Vec<f32>> {
-        if visitors.len() != items.len() {
-            let message =
-                format!("`item_ids` has {} rows; give one for each of the {} visitors", items.len(), visitors.len());
-            return Err(Error::out_of_range("item_ids", message));
-        }
-        Ok(feature::featurize(&self.read(), visitors, items, now_ms))
     }
 
     /// Reads while a writer may wait: an answer is short, and a writer that waits must not hold it up.

@@ -4,7 +4,7 @@ use crate::{
     filter::Gate,
     ids::NONE,
     params::{DEFAULT_SOURCE_LIMIT, MAX_CANDIDATES},
-    proto::{PlacementRequest, SourceUse},
+    proto::{PlacementRequest, SourceUse, placement::BoughtRule},
     query::{Condition, Query},
     scratch::{self, Sums},
     source::{self, COUNT, Proposal, SOURCES, Taker},
@@ -55,10 +55,12 @@ struct Basket<'g, 'q, 's> {
 impl Taker for Basket<'_, '_, '_> {
     fn offer(&mut self, proposal: Proposal) -> bool {
         self.seen += 1;
+        if self.candidates.len() >= MAX_CANDIDATES {
+            return false;
+        }
         let (slot, is_new) = self.slots.slot(proposal.item);
         if is_new {
-            let full = self.candidates.len() >= MAX_CANDIDATES;
-            let admitted = !full && self.gate.admit(proposal.item);
+            let admitted = self.gate.admit(proposal.item);
             self.places.push(admitted.then_some(self.candidates.len() as u32));
             if admitted {
                 self.candidates.push(Candidate::new(proposal.item));
@@ -106,24 +108,32 @@ fn uses<'a>(query: &'a Query) -> impl Iterator<Item = (usize, usize)> + 'a {
     )
 }
 
-/// Adds items from the reserve until `wanted` are there: the popular, then the catalogue in order of id; with a
-/// condition on items, categories or brands only what it can pass.
+/// Adds items from the reserve until `wanted` are there, the popular first.
 fn fill(query: &Query, request: &PlacementRequest, basket: &mut Basket, wanted: usize, stages: &mut Vec<Stage>) {
     let before = basket.candidates.len();
     if before >= wanted {
         return;
     }
     let began = Instant::now();
-    let (catalog, popularity) = (&query.state.catalog, &query.state.popularity);
-    let filters = [query.placement.filter.as_ref(), request.filter.as_ref()];
-    let narrow = filters.into_iter().flatten().filter_map(|filter| Condition::new(filter, query.state).narrow(catalog));
-    if let Some(mut list) = narrow.min_by_key(Vec::len) {
+    let popularity = &query.state.popularity;
+    if let Some(mut list) = narrow_reserve(query, request) {
         list.sort_by(|&a, &b| popularity.counts(b).long.total_cmp(&popularity.counts(a).long).then(a.cmp(&b)));
         basket.top_up(list, wanted);
     } else {
-        basket.top_up(popularity.most_popular().chain(0..catalog.end()), wanted);
+        basket.top_up(popularity.most_popular().chain(0..query.state.catalog.end()), wanted);
     }
     stages.push(Stage::new("fill", "", before, basket.candidates.len(), began));
+}
+
+/// Shortest list of items that the placement and the request can pass; `None` where all can.
+fn narrow_reserve(query: &Query, request: &PlacementRequest) -> Option<Vec<u32>> {
+    let filters = [query.placement.filter.as_ref(), request.filter.as_ref()].into_iter().flatten();
+    let listed = filters.filter_map(|filter| Condition::new(filter, query.state).narrow(&query.state.catalog));
+    let bought = (query.placement.bought_rule() == BoughtRule::Only).then(|| {
+        let bought = query.visitor.map(|visitor| &visitor.bought[..]).unwrap_or_default();
+        bought.iter().map(|bought| bought.item).collect::<Vec<u32>>()
+    });
+    listed.chain(bought).min_by_key(Vec::len)
 }
 
 impl Basket<'_, '_, '_> {
@@ -141,29 +151,4 @@ impl Basket<'_, '_, '_> {
             }
         }
     }
-}
-
-/// Collects what every source says about given items.
-struct Wanted {
-    number: usize,
-    candidates: Vec<Candidate>,
-}
-
-impl Taker for Wanted {
-    fn offer(&mut self, proposal: Proposal) -> bool {
-        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.item == proposal.item) {
-            candidate.add(self.number, &proposal);
-        }
-        true
-    }
-}
-
-/// Candidates for exactly these items, each with what every source says about it.
-pub fn scored(query: &Query, items: &[u32]) -> Vec<Candidate> {
-    let mut wanted = Wanted { number: 0, candidates: items.iter().map(|&item| Candidate::new(item)).collect() };
-    for (number, source) in SOURCES.iter().enumerate().filter(|(_, source)| source.enable(query)) {
-        wanted.number = number;
-        source.propose(query, &mut wanted);
-    }
-    wanted.candidates
 }

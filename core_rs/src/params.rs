@@ -6,6 +6,10 @@ pub const MAX_EVENTS: usize = 1_000;
 pub const MAX_EVENT_ITEMS: usize = 500;
 /// Most bytes of an external id.
 pub const MAX_ID_BYTES: usize = 256;
+/// Most bytes of an attribution token.
+pub const MAX_TOKEN_BYTES: usize = 1_024;
+/// Greatest weight of a source, and greatest value of an action to either side.
+pub const MAX_WEIGHT: f64 = 1_000.0;
 /// Most placements of one request.
 pub const MAX_PLACEMENTS: usize = 20;
 /// Most items of one slate.

@@ -11,10 +11,10 @@ pub use crate::{
 use crate::{
     error::{Error, Result},
     feature,
-    plan::Slot,
+    plan::{Pinned, Slot},
     proto::{
-        Consent, ConsentPurpose, DecidedSlate, Decision, ExplainResponse, FeatureValue, ItemTrace, Reason,
-        RecommendResponse, RecommendedItem, RemovedItem, Slate, SlateTrace,
+        DecidedSlate, Decision, ExplainResponse, FeatureValue, ItemTrace, Reason, RecommendResponse, RecommendedItem,
+        RemovedItem, Slate, SlateTrace,
     },
     rerank::{self, Caps},
     score::{self, Rules},
@@ -85,13 +85,13 @@ pub fn explain(
     Ok(ExplainResponse { response: Some(response), traces })
 }
 
-fn decide(
+fn decide<'a>(
     state: &State,
-    plan: &Plan,
+    plan: &'a Plan,
     actions: Option<&Actions>,
     degraded: &str,
     options: &Options,
-) -> Result<(RecommendResponse, Vec<Ranked>)> {
+) -> Result<(RecommendResponse, Vec<Ranked<'a>>)> {
     check_shape(plan, actions)?;
     let mut response = RecommendResponse {
         request_id: plan.request.request_id.clone(),
@@ -133,22 +133,22 @@ fn note(degraded: &mut Vec<String>, reason: &str) {
 type Entry = std::result::Result<u32, u32>;
 
 /// Order of one slot.
-struct Ranked {
+struct Ranked<'a> {
     shown: Vec<Entry>,
-    pinned: HashSet<u32>,
+    pins: Vec<&'a Pinned>,
     base: Vec<f32>,
     scores: Vec<f32>,
     rules: Rules,
     stages: Vec<Stage>,
 }
 
-fn rank(
-    plan: &Plan,
+fn rank<'a>(
+    plan: &'a Plan,
     index: usize,
     actions: Option<&Actions>,
     shown: &mut HashSet<u32>,
     degraded: &mut Vec<String>,
-) -> Ranked {
+) -> Ranked<'a> {
     let slot = &plan.slots[index];
     let began = Instant::now();
     let rules = Rules::new(&slot.placement, &slot.candidates);
@@ -159,34 +159,35 @@ fn rank(
     let scores = controlled(&base, &slot.factors);
     let mut stages = vec![Stage::new("score", "", slot.candidates.len(), slot.candidates.len(), began)];
     let began = Instant::now();
-    let (slate, pinned, relaxed) = select(slot, &scores, shown);
+    let (slate, pins, relaxed) = select(slot, &scores, shown);
     if relaxed {
         note(degraded, "cap_relaxed");
     }
     shown.extend(slate.iter().map(|entry| entry.map_or_else(|item| item, |at| slot.traits[at as usize].item)));
     stages.push(Stage::new("rerank", "", slot.candidates.len(), slate.len(), began));
-    Ranked { shown: slate, pinned, base, scores, rules, stages }
+    Ranked { shown: slate, pins, base, scores, rules, stages }
 }
 
-/// Entries of the slate in order, the pinned items among them, and whether a cap gave way.
-fn select(slot: &Slot, scores: &[f32], shown: &HashSet<u32>) -> (Vec<Entry>, HashSet<u32>, bool) {
-    let pins: Vec<(usize, u32)> = slot.pins.iter().copied().filter(|(_, item)| !shown.contains(item)).collect();
-    let on_page = pins.iter().filter(|(position, _)| *position <= slot.page);
-    let pinned: HashSet<u32> = on_page.map(|&(_, item)| item).collect();
+/// Entries of the slate in order, the pins that stand among them, and whether a cap gave way.
+fn select<'a>(slot: &'a Slot, scores: &[f32], shown: &HashSet<u32>) -> (Vec<Entry>, Vec<&'a Pinned>, bool) {
+    let free: Vec<&Pinned> = slot.pins.iter().filter(|pin| !shown.contains(&pin.item)).collect();
+    let places = rerank::places(free.iter().map(|pin| pin.position), slot.page);
+    let standing: Vec<(usize, &Pinned)> =
+        places.into_iter().zip(free).filter_map(|(place, pin)| Some((place?, pin))).collect();
     let mut ordered = rerank::best_first(scores, &slot.traits);
     ordered.retain(|&at| {
         let item = slot.traits[at as usize].item;
-        !shown.contains(&item) && !pinned.contains(&item)
+        !shown.contains(&item) && standing.iter().all(|(_, pin)| pin.item != item)
     });
     let placement = &slot.placement;
     let lambda = if placement.mmr_lambda == 0.0 { 1.0 } else { placement.mmr_lambda as f32 };
     rerank::diversify(&mut ordered, scores, &slot.traits, lambda, slot.page);
     let caps = Caps { category: placement.max_per_category as usize, brand: placement.max_per_brand as usize };
-    let (taken, relaxed) = rerank::take(&ordered, &slot.traits, caps, slot.page);
+    let (taken, relaxed) = rerank::take(&ordered, &slot.traits, caps, slot.page - standing.len());
     let mut slate: Vec<Entry> = taken.into_iter().map(Ok).collect();
-    let entries: Vec<(usize, Entry)> = pins.iter().map(|&(position, item)| (position, entry(slot, item))).collect();
-    rerank::insert(&mut slate, &entries, slot.page);
-    (slate, pinned, relaxed)
+    let entries: Vec<(usize, Entry)> = standing.iter().map(|&(place, pin)| (place, entry(slot, pin.item))).collect();
+    rerank::insert(&mut slate, &entries);
+    (slate, standing.into_iter().map(|(_, pin)| pin).collect(), relaxed)
 }
 
 fn entry(slot: &Slot, item: u32) -> Entry {
@@ -219,11 +220,12 @@ fn controlled(base: &[f32], factors: &[f32]) -> Vec<f32> {
 fn reply(state: &State, plan: &Plan, slot: &Slot, ranked: &Ranked, options: &Options) -> Slate {
     let items = ranked.shown.iter().map(|entry| recommended(state, slot, ranked, *entry)).collect();
     let placement_id = &slot.placement.placement_id;
+    let pins = ranked.pins.iter().map(|pin| &pin.control_id);
     Slate {
         placement_id: placement_id.clone(),
         items,
         attribution_token: token::make(&options.token_key, &plan.request.request_id, placement_id, &plan.model_version),
-        applied_controls: slot.applied_controls.clone(),
+        applied_controls: slot.applied_controls.iter().chain(pins).cloned().collect(),
         missing_item_ids: slot.missing.clone(),
     }
 }
@@ -237,7 +239,7 @@ fn recommended(state: &State, slot: &Slot, ranked: &Ranked, entry: Entry) -> Rec
         Err(item) => (item, 0.0, None),
     };
     let (reason, because) = match candidate {
-        Some(candidate) if !ranked.pinned.contains(&item) => ranked.rules.reason(candidate),
+        Some(candidate) if ranked.pins.iter().all(|pin| pin.item != item) => ranked.rules.reason(candidate),
         _ => (Reason::Pinned, crate::ids::NONE),
     };
     let proposed = candidate.map_or(0, |candidate| candidate.sources);
@@ -284,13 +286,6 @@ fn decision(state: &State, plan: &Plan, response: &RecommendResponse, options: &
     if draw >= options.decision_share {
         return None;
     }
-    let context = plan.request.context.as_ref()?;
-    let visitor = state.visitors.get(State::visitor_key(context));
-    let purposes = [ConsentPurpose::Personalization, ConsentPurpose::Training];
-    let answered = |purpose: ConsentPurpose| {
-        let granted = visitor.and_then(|visitor| visitor.consent(purpose)).unwrap_or(options.consent_default);
-        Consent { purpose: purpose as i32, granted }
-    };
     let sampled = draw < options.decision_share * FEATURE_SHARE;
     let slates = response.slates.iter().enumerate().map(|(index, slate)| DecidedSlate {
         placement_id: slate.placement_id.clone(),
@@ -307,7 +302,7 @@ fn decision(state: &State, plan: &Plan, response: &RecommendResponse, options: &
         model_version: response.model_version.clone(),
         slates: slates.collect(),
         degraded: response.degraded.clone(),
-        consents: purposes.map(answered).into(),
+        consents: plan.consents.clone(),
     })
 }
 

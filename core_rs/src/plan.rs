@@ -9,8 +9,8 @@ use crate::{
     params::{BOUGHT_RECOVERY_DAYS, DEFAULT_PAGE},
     pipeline::Options,
     proto::{
-        ConsentPurpose, Context, Control, ErrorReason, Placement, PlacementRequest, RecommendRequest, control::Action,
-        placement::BoughtRule,
+        Consent, ConsentPurpose, Context, Control, ErrorReason, Placement, PlacementRequest, RecommendRequest,
+        control::Action, placement::BoughtRule,
     },
     query::{self, Condition, Query},
     rerank::Traits,
@@ -42,6 +42,8 @@ pub struct Plan {
     pub slots: Vec<Slot>,
     /// What could not be done as configured.
     pub degraded: Vec<String>,
+    /// Answers of the visitor that the decision was made under.
+    pub consents: Vec<Consent>,
 }
 
 /// One placement of a plan.
@@ -56,9 +58,9 @@ pub struct Slot {
     pub traits: Vec<Traits>,
     /// Factor of controls and of the bought rule, one a candidate; empty where all are 1.
     pub factors: Vec<f32>,
-    /// Pinned items with their position, in order of position.
-    pub pins: Vec<(usize, u32)>,
-    /// Controls that changed the slate.
+    /// Pins that may be shown, in order of position.
+    pub pins: Vec<Pinned>,
+    /// Controls in force, pins aside.
     pub applied_controls: Vec<String>,
     /// Anchors and exclusions that the engine does not know.
     pub missing: Vec<String>,
@@ -66,6 +68,16 @@ pub struct Slot {
     pub stages: Vec<Stage>,
     /// The first removed items with the name of their filter.
     pub removed: Vec<(u32, &'static str)>,
+}
+
+/// Item that a control puts at a position.
+pub struct Pinned {
+    /// Position, from 1.
+    pub position: usize,
+    /// Item.
+    pub item: u32,
+    /// The control.
+    pub control_id: String,
 }
 
 /// Makes the plan of a valid request.
@@ -86,6 +98,7 @@ pub fn make(state: &State, mut request: RecommendRequest, now_ms: i64, options: 
         row_items: Vec::new(),
         slots: Vec::with_capacity(request.placements.len()),
         degraded: Vec::new(),
+        consents: consents(state, request.context.as_ref(), options),
         request,
     };
     let mut shown_before = 0;
@@ -183,16 +196,30 @@ fn placement<'a>(state: &'a State, wanted: &PlacementRequest, index: usize) -> R
     })
 }
 
+/// Key and state of the visitor, the known one before the anonymous one.
+fn found<'a>(state: &'a State, context: &'a Context) -> Option<(&'a str, &'a Visitor)> {
+    let keys = [State::visitor_key(context), &*context.visitor_id];
+    keys.into_iter().find_map(|key| state.visitors.get(key).map(|visitor| (key, &**visitor)))
+}
+
 /// Key and state of the visitor; nothing where personalisation is not allowed.
 fn visitor<'a>(state: &'a State, context: &'a Context, options: &Options) -> (&'a str, Option<&'a Visitor>) {
-    let known = |key: &'a str| state.visitors.get(key).map(|visitor| (key, &**visitor));
-    let key = State::visitor_key(context);
-    let found = known(key).or_else(|| known(&context.visitor_id).filter(|_| !context.visitor_id.is_empty()));
+    let found = found(state, context);
     let consent = found.and_then(|(_, visitor)| visitor.consent(ConsentPurpose::Personalization));
     if !consent.unwrap_or(options.consent_default) {
         return ("", None);
     }
-    found.map_or((key, None), |(key, visitor)| (key, Some(visitor)))
+    found.map_or((State::visitor_key(context), None), |(key, visitor)| (key, Some(visitor)))
+}
+
+/// Answers that apply to a decision about the visitor and to learning from it.
+fn consents(state: &State, context: Option<&Context>, options: &Options) -> Vec<Consent> {
+    let visitor = context.and_then(|context| found(state, context)).map(|(_, visitor)| visitor);
+    let answered = |purpose: ConsentPurpose| {
+        let granted = visitor.and_then(|visitor| visitor.consent(purpose)).unwrap_or(options.consent_default);
+        Consent { purpose: purpose as i32, granted }
+    };
+    [ConsentPurpose::Personalization, ConsentPurpose::Training].map(answered).into()
 }
 
 fn page(wanted: &PlacementRequest, placement: &Placement) -> usize {
@@ -222,9 +249,9 @@ fn apply_controls(
     controls: &[&Control],
     gate: &Gate,
     candidates: &[Candidate],
-) -> (Vec<f32>, Vec<(usize, u32)>, Vec<String>) {
+) -> (Vec<f32>, Vec<Pinned>, Vec<String>) {
     let mut factors = bought_factors(query, candidates);
-    let (mut pins, mut applied) = (Vec::new(), Vec::new());
+    let (mut pins, mut applied) = (Vec::<Pinned>::new(), Vec::new());
     for control in controls {
         let changed = match &control.action {
             Some(Action::Boost(boost)) => {
@@ -232,16 +259,18 @@ fn apply_controls(
             }
             Some(Action::Pin(pin)) => {
                 let item = query.state.items.get(&pin.item_id).unwrap_or(NONE);
-                let free = gate.admit_pin(item) && pins.iter().all(|&(_, other)| other != item);
-                pins.extend(free.then_some((pin.position as usize, item)));
-                free
+                if gate.admit_pin(item) && pins.iter().all(|other| other.item != item) {
+                    let (position, control_id) = (pin.position as usize, control.control_id.clone());
+                    pins.push(Pinned { position, item, control_id });
+                }
+                false
             }
             Some(Action::Exclude(_) | Action::Require(_)) => true,
             None => false,
         };
         applied.extend(changed.then(|| control.control_id.clone()));
     }
-    pins.sort_by_key(|&(position, _)| position);
+    pins.sort_by_key(|pin| pin.position);
     (factors, pins, applied)
 }
 

@@ -41,7 +41,7 @@ pub struct Rules {
 impl Rules {
     /// Takes the weights of the placement and the greatest score of each source.
     pub fn new(placement: &Placement, candidates: &[Candidate]) -> Self {
-        let mut greatest = [f32::MIN_POSITIVE; COUNT];
+        let mut greatest = [0.0_f32; COUNT];
         for candidate in candidates {
             for (greatest, &score) in greatest.iter_mut().zip(&candidate.source_scores) {
                 *greatest = greatest.max(score);
@@ -51,7 +51,7 @@ impl Rules {
         for used in &placement.sources {
             if let Some(number) = source::number(&used.source) {
                 let weight = if used.weight == 0.0 { 1.0 } else { used.weight as f32 };
-                factors[number] = weight / greatest[number];
+                factors[number] = if greatest[number] > 0.0 { weight / greatest[number] } else { 0.0 };
             }
         }
         Self { factors }

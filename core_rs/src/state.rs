@@ -7,9 +7,7 @@ use crate::{
     error::{Error, Result},
     ids::Interner,
     popularity::Popularity,
-    proto::{
-        Activation, Context, DocumentChange, Erasure, Event, EventItem, EventType, ItemChange, Profile, RecordKind,
-    },
+    proto::{Activation, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile, RecordKind},
     time::millis,
     visitor::Visitor,
 };
@@ -101,6 +99,9 @@ impl State {
     }
 
     fn activate(&mut self, version: String) {
+        if version == self.active_version && self.active.is_some() {
+            return;
+        }
         let joined = self.bundles.get(&version).cloned();
         self.active = joined.map(|bundle| Arc::new(ActiveBundle::join(bundle, &mut self.items)));
         self.previous_version = std::mem::replace(&mut self.active_version, version);
@@ -114,20 +115,7 @@ impl State {
 
     fn apply_profile(&mut self, change: Profile) {
         let visitor = self.visitors.entry_ref(&*change.visitor_id).or_default();
-        let Some(profile) = &mut visitor.profile else {
-            visitor.profile = Some(Box::new(change));
-            return;
-        };
-        for new in change.traits {
-            profile.traits.retain(|old| old.name != new.name);
-            if !new.value.is_empty() {
-                profile.traits.push(new);
-            }
-        }
-        for new in change.consents {
-            profile.consents.retain(|old| old.purpose != new.purpose);
-            profile.consents.push(new);
-        }
+        visitor.profile.get_or_insert_default().update(change);
     }
 
     fn apply_event(&mut self, event: &Event, time_ms: i64) {
@@ -135,37 +123,32 @@ impl State {
         let time_ms = event.event_time.as_ref().map_or(time_ms, millis);
         let kind = event.event_type();
         self.events += 1;
-        let anonymous = if context.user_id.is_empty() { None } else { self.visitors.remove(&*context.visitor_id) };
+        let anonymous = self.take_anonymous(context);
         let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_default();
+        visitor.is_user |= !context.user_id.is_empty();
         if let Some(anonymous) = anonymous {
             visitor.merge(&anonymous);
         }
         visitor.begin_event(kind, time_ms);
         for line in &event.items {
-            record_line(visitor, line, kind, time_ms, &mut self.items, &self.catalog, &mut self.popularity);
+            let item = self.items.intern(&line.item_id);
+            let row = self.catalog.row(item);
+            let basket = visitor.record(item, kind, time_ms, row.category, row.brand);
+            if kind == EventType::Purchase {
+                visitor.spent += line.price.as_ref().map_or(row.price, catalog::money).max(0.0);
+            }
+            self.popularity.record(item, kind, time_ms, basket);
         }
     }
-}
 
-fn record_line(
-    visitor: &mut Visitor,
-    line: &EventItem,
-    kind: EventType,
-    time_ms: i64,
-    items: &mut Interner,
-    catalog: &Catalog,
-    popularity: &mut Popularity,
-) {
-    let item = items.intern(&line.item_id);
-    let row = catalog.row(item);
-    let basket = visitor.record(item, kind, time_ms, row.category, row.brand);
-    if kind == EventType::Purchase {
-        let price = line.price.as_ref().map_or(row.price, catalog::money);
-        if price.is_finite() {
-            visitor.spent += price;
+    /// State of the anonymous visitor that an event shows to be a known one; a key that ever was a user's is not one.
+    fn take_anonymous(&mut self, context: &Context) -> Option<Box<Visitor>> {
+        if context.user_id.is_empty() || context.user_id == context.visitor_id {
+            return None;
         }
+        let is_user = self.visitors.get(&*context.visitor_id)?.is_user;
+        if is_user { None } else { self.visitors.remove(&*context.visitor_id) }
     }
-    popularity.record(item, kind, time_ms, basket);
 }
 
 fn decode<M: Message + Default>(payload: &[u8], name: &str) -> Result<M> {

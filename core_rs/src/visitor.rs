@@ -72,6 +72,8 @@ pub struct Visitor {
     pub bought: Vec<Bought>,
     /// What the shop stated; `None` if nothing.
     pub profile: Option<Box<Profile>>,
+    /// Whether an event named this key as `user_id`; such a visitor is never merged into another.
+    pub is_user: bool,
     /// Events applied.
     pub events: u32,
     /// Purchase events applied.
@@ -95,6 +97,7 @@ impl Default for Visitor {
             brands: [NO_AFFINITY; AFFINITIES],
             bought: Vec::new(),
             profile: None,
+            is_user: false,
             events: 0,
             baskets: 0,
             lines: 0,
@@ -153,7 +156,8 @@ impl Visitor {
         self.buy(item, seconds, gain, lately)
     }
 
-    /// Takes over everything `other` knows; used when an anonymous visitor logs in.
+    /// Takes over what `other` did, as if it came after all of this visitor's baskets, and what was stated about it; used
+    /// when an anonymous visitor logs in.
     pub fn merge(&mut self, other: &Self) {
         let mut all: Vec<Interaction> = self.recent().chain(other.recent()).copied().collect();
         all.sort_by(|a, b| b.time_s.cmp(&a.time_s).then(a.item.cmp(&b.item)).then(a.kind.cmp(&b.kind)));
@@ -167,7 +171,11 @@ impl Visitor {
             strengthen(&mut self.brands, affinity.key, affinity.weight);
         }
         for bought in &other.bought {
-            self.merge_bought(bought);
+            let last_basket = ordinal(self.baskets + u32::from(bought.last_basket));
+            self.merge_bought(&Bought { last_basket, ..*bought });
+        }
+        if let Some(profile) = &other.profile {
+            self.profile.get_or_insert_default().adopt(profile);
         }
         self.events = self.events.saturating_add(other.events);
         self.baskets = self.baskets.saturating_add(other.baskets);
@@ -206,11 +214,11 @@ impl Visitor {
 
     fn buy(&mut self, item: u32, time_s: u32, gain: f32, lately: f32) -> Option<u16> {
         self.lines = self.lines.saturating_add(1);
-        let basket = self.baskets.min(u32::from(u16::MAX)) as u16;
+        let basket = ordinal(self.baskets);
         match self.bought.binary_search_by_key(&item, |bought| bought.item) {
             Ok(index) => {
                 let bought = &mut self.bought[index];
-                if bought.last_basket == basket && bought.last_s == time_s {
+                if bought.last_basket == basket {
                     return None;
                 }
                 bought.weight = decay::add(f64::from(bought.weight), f64::from(gain)) as f32;
@@ -247,7 +255,8 @@ impl Visitor {
                 bought.weight = decay::add(f64::from(bought.weight), f64::from(other.weight)) as f32;
                 bought.weight_lately =
                     decay::add(f64::from(bought.weight_lately), f64::from(other.weight_lately)) as f32;
-                bought.basket_weight += other.basket_weight;
+                bought.basket_weight = bought.faded(u32::from(other.last_basket)) + other.basket_weight;
+                bought.last_basket = other.last_basket;
                 bought.first_s = bought.first_s.min(other.first_s);
                 bought.last_s = bought.last_s.max(other.last_s);
                 bought.baskets = bought.baskets.saturating_add(other.baskets);
@@ -264,6 +273,43 @@ impl Visitor {
             let weakest = self.bought.iter().enumerate().min_by(|(_, a), (_, b)| a.weight.total_cmp(&b.weight));
             if let Some((index, _)) = weakest {
                 self.bought.remove(index);
+            }
+        }
+    }
+}
+
+/// Number of a basket, as far as it is counted.
+fn ordinal(baskets: u32) -> u16 {
+    baskets.min(u32::from(u16::MAX)) as u16
+}
+
+impl Profile {
+    /// Sets the traits and consents of `change`; an empty trait is removed.
+    pub fn update(&mut self, change: Self) {
+        self.visitor_id = change.visitor_id;
+        for new in change.traits {
+            self.traits.retain(|old| old.name != new.name);
+            if !new.value.is_empty() {
+                self.traits.push(new);
+            }
+        }
+        for new in change.consents {
+            self.consents.retain(|old| old.purpose != new.purpose);
+            self.consents.push(new);
+        }
+    }
+
+    /// Takes over the traits that are missing here, and the consents; of two answers the denial counts.
+    fn adopt(&mut self, other: &Self) {
+        for new in &other.traits {
+            if self.traits.iter().all(|old| old.name != new.name) {
+                self.traits.push(new.clone());
+            }
+        }
+        for new in &other.consents {
+            match self.consents.iter_mut().find(|old| old.purpose == new.purpose) {
+                Some(old) => old.granted &= new.granted,
+                None => self.consents.push(*new),
             }
         }
     }
@@ -293,7 +339,7 @@ fn strengthen(slots: &mut [Affinity; AFFINITIES], key: u32, gain: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::DAY_MS;
+    use crate::{params::DAY_MS, proto::Consent};
 
     const NOW: i64 = 1_700_000_000_000;
 
@@ -327,7 +373,7 @@ mod tests {
     fn merging_equals_living_as_one() {
         let (mut known, mut anonymous, mut both) = (Visitor::default(), Visitor::default(), Visitor::default());
         for step in 0..10_i64 {
-            let visitor = if step % 2 == 0 { &mut known } else { &mut anonymous };
+            let visitor = if step < 6 { &mut known } else { &mut anonymous };
             buy(visitor, step as u32 % 4, NOW + step * DAY_MS);
             buy(&mut both, step as u32 % 4, NOW + step * DAY_MS);
         }
@@ -335,9 +381,31 @@ mod tests {
         assert_eq!(known.recent().collect::<Vec<_>>(), both.recent().collect::<Vec<_>>());
         assert_eq!((known.baskets, known.lines), (both.baskets, both.lines));
         for (a, b) in known.bought.iter().zip(&both.bought) {
-            assert_eq!((a.item, a.baskets, a.last_s), (b.item, b.baskets, b.last_s));
-            assert!((a.weight - b.weight).abs() < 1e-4);
+            assert_eq!((a.item, a.baskets, a.first_s, a.last_s), (b.item, b.baskets, b.first_s, b.last_s));
+            assert_eq!(a.last_basket, b.last_basket);
+            let pairs = [(a.weight, b.weight), (a.weight_lately, b.weight_lately), (a.basket_weight, b.basket_weight)];
+            assert!(pairs.iter().all(|(a, b)| (a - b).abs() < 1e-4), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn two_lines_of_a_late_basket_are_one_purchase() {
+        let mut visitor = Visitor::default();
+        buy(&mut visitor, 5, NOW);
+        visitor.begin_event(EventType::Purchase, NOW - DAY_MS);
+        for _ in 0..2 {
+            visitor.record(5, EventType::Purchase, NOW - DAY_MS, NONE, NONE);
+        }
+        assert_eq!(visitor.bought(5).map(|bought| bought.baskets), Some(2));
+    }
+
+    #[test]
+    fn a_denial_given_before_the_login_still_counts() {
+        let consent = |granted| Consent { purpose: ConsentPurpose::Personalization as i32, granted };
+        let stated = |granted| Profile { consents: vec![consent(granted)], ..Profile::default() };
+        let mut known = Visitor { profile: Some(Box::new(stated(true))), ..Visitor::default() };
+        known.merge(&Visitor { profile: Some(Box::new(stated(false))), ..Visitor::default() });
+        assert_eq!(known.consent(ConsentPurpose::Personalization), Some(false));
     }
 
     #[test]

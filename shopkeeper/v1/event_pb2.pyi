@@ -130,7 +130,7 @@ class Event(_message.Message):
     event_type: Global___EventType.ValueType
     """Required. What happened."""
     attribution_token: _builtins.str
-    """Optional. Token of the slate that led here."""
+    """Optional. Token of the slate that led here. At most 1,024 bytes."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. When it happened; unset means on arrival. Live events: within two years before and one day after now, otherwise INVALID_ARGUMENT."""

@@ -34,7 +34,7 @@ class SourceUse(_message.Message):
     limit: _builtins.int
     """Optional. Most candidates taken; 0 means 200. 0 to 2,000."""
     weight: _builtins.float
-    """Optional. Weight of its score where no model scores; 0 means 1. Finite and not negative."""
+    """Optional. Weight of its score where no model scores; 0 means 1. 0 to 1,000."""
     def __init__(
         self,
         *,
@@ -61,7 +61,7 @@ class ActionValue(_message.Message):
     action: _builtins.str
     """Required. Action the model predicts, e.g. `purchase`."""
     value: _builtins.float
-    """Required. Value of one action; finite."""
+    """Required. Value of one action. -1,000 to 1,000."""
     def __init__(
         self,
         *,

@@ -76,7 +76,7 @@ class ProfileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExportUser(self, request, context):
-        """Returns everything kept about a visitor, as a stream of records.
+        """Returns the profile and every event of a visitor, as a stream of records.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

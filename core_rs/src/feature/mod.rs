@@ -12,10 +12,9 @@ use crate::{
     ids::NONE,
     params::{DAY_MS, LATELY_HALF_LIFE_DAYS, PERSONAL_HALF_LIFE_DAYS, POPULAR_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS},
     popularity::Counts,
-    proto::{Context, Device, EventType, Placement},
+    proto::{Context, Device, EventType},
     query::Query,
     source::{self, buy_again::due_share},
-    state::State,
     visitor::{Visitor, seconds},
 };
 use interest::{Interest, Key};
@@ -258,35 +257,4 @@ fn context_part(context: &Context, now_ms: i64) -> [f32; CONTEXT.len()] {
     let week = now_ms.div_euclid(DAY_MS).rem_euclid(7) as f32 / 7.0 * std::f32::consts::TAU;
     let on = |device: Device| if context.device() == device { 1.0 } else { 0.0 };
     [day.sin(), day.cos(), week.sin(), week.cos(), on(Device::Phone), on(Device::Email)]
-}
-
-/// Feature rows of visitor and item pairs, `WIDTH` values a pair, with what every source would say of them.
-///
-/// Unknown visitors get the row of a cold start, unknown items that of an absent item.
-pub fn featurize(state: &State, visitors: &[String], items: &[String], now_ms: i64) -> Vec<f32> {
-    let (context, placement) = (Context::default(), Placement::default());
-    let mut rows = Vec::with_capacity(visitors.len() * WIDTH);
-    let mut start = 0;
-    while start < visitors.len() {
-        let key = &visitors[start];
-        let end = start + visitors[start..].iter().take_while(|visitor| *visitor == key).count();
-        let mut query = Query {
-            state,
-            now_ms,
-            context: &context,
-            key,
-            visitor: state.visitors.get(&**key).map(|visitor| &**visitor),
-            placement: &placement,
-            anchors: Vec::new(),
-            cart: Vec::new(),
-            seeds: Vec::new(),
-            bundle: state.active.as_deref(),
-        };
-        query.seed();
-        let wanted: Vec<u32> = items[start..end].iter().map(|item| state.items.get(item).unwrap_or(NONE)).collect();
-        let shared = Shared::new(&query);
-        shared.push_rows(&crate::gather::scored(&query, &wanted), &mut rows);
-        start = end;
-    }
-    rows
 }

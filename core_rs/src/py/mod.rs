@@ -293,17 +293,6 @@ impl Engine {
     fn unload_bundle(&self, py: Python<'_>, version: &str) -> PyResult<()> {
         enter_detached(py, || self.0.unload_bundle(version))
     }
-
-    fn featurize<'py>(
-        &self,
-        py: Python<'py>,
-        visitor_ids: Vec<String>,
-        item_ids: Vec<String>,
-        now_ms: i64,
-    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        let features = enter_detached(py, || self.0.featurize(&visitor_ids, &item_ids, now_ms))?;
-        numpy::PyArray1::from_vec(py, features).reshape([item_ids.len(), WIDTH])
-    }
 }
 
 fn actions_of<'a>(actions: Option<&'a PyReadonlyArray2<'_, f32>>) -> PyResult<Option<Actions<'a>>> {

@@ -8,7 +8,7 @@ mod pins;
 pub use caps::{Caps, take};
 pub use mmr::diversify;
 pub use order::best_first;
-pub use pins::insert;
+pub use pins::{insert, places};
 
 /// What re-ranking knows of an item besides its score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,20 +1,25 @@
 //! Items that merchandisers put at a position.
 
-/// Puts each pinned value at its position (from 1) of a slate of at most `k`; later ones move on if the place is taken.
+/// Place (from 0) of each pin in a slate of `k`: where it belongs, or next after the pin before it; `None` beyond `k`.
 ///
-/// `slate` must not hold the pinned values. Positions beyond `k` are left out. Pins come in order of position.
-pub fn insert<T: Copy>(slate: &mut Vec<T>, pins: &[(usize, T)], k: usize) {
+/// Positions count from 1 and ascend.
+pub fn places(positions: impl IntoIterator<Item = usize>, k: usize) -> Vec<Option<usize>> {
     let mut next = 0;
-    for &(position, value) in pins {
+    let place = |position: usize| {
         let place = (position - 1).max(next);
-        if place >= k {
-            continue;
-        }
-        let place = place.min(slate.len());
-        slate.insert(place, value);
-        next = place + 1;
+        (place < k).then(|| {
+            next = place + 1;
+            place
+        })
+    };
+    positions.into_iter().map(place).collect()
+}
+
+/// Puts values at their places, which ascend, of a slate that does not hold them and has room for them.
+pub fn insert<T: Copy>(slate: &mut Vec<T>, pins: &[(usize, T)]) {
+    for &(place, value) in pins {
+        slate.insert(place.min(slate.len()), value);
     }
-    slate.truncate(k);
 }
 
 #[cfg(test)]
@@ -23,11 +28,13 @@ mod tests {
 
     #[test]
     fn pins_stand_where_they_belong() {
-        let mut slate = vec![1, 2, 3, 4];
-        insert(&mut slate, &[(1, 10), (3, 30), (9, 90)], 4);
+        assert_eq!(places([1, 3, 9], 4), [Some(0), Some(2), None]);
+        assert_eq!(places([2, 2, 2], 3), [Some(1), Some(2), None]);
+        let mut slate = vec![1, 2];
+        insert(&mut slate, &[(0, 10), (2, 30)]);
         assert_eq!(slate, [10, 1, 30, 2]);
         let mut short = vec![1];
-        insert(&mut short, &[(4, 40)], 5);
+        insert(&mut short, &[(3, 40)]);
         assert_eq!(short, [1, 40]);
     }
 }

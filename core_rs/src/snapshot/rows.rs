@@ -95,6 +95,8 @@ pub struct VisitorRow {
     pub bought_basket_weights: Vec<f32>,
     #[prost(float, repeated, tag = "23")]
     pub bought_weights_lately: Vec<f32>,
+    #[prost(bool, tag = "24")]
+    pub is_user: bool,
 }
 
 impl CatalogRow {
@@ -148,6 +150,7 @@ impl VisitorRow {
             bought_baskets: bought.iter().map(|bought| u32::from(bought.baskets)).collect(),
             bought_last_baskets: bought.iter().map(|bought| u32::from(bought.last_basket)).collect(),
             profile: visitor.profile.as_deref().cloned(),
+            is_user: visitor.is_user,
             events: visitor.events,
             baskets: visitor.baskets,
             lines: visitor.lines,
@@ -161,6 +164,7 @@ impl VisitorRow {
         let mut visitor = Visitor::default();
         visitor.bought = self.bought()?;
         visitor.profile = self.profile.clone().map(Box::new);
+        visitor.is_user = self.is_user;
         visitor.events = self.events;
         visitor.baskets = self.baskets;
         visitor.lines = self.lines;

@@ -1,9 +1,9 @@
 //! Limits of placements and controls.
 
-use super::{At, choice, count, country, filter, finite, id, ids, not_negative, slug, text, time, within};
+use super::{At, choice, count, country, filter, id, ids, not_negative, slug, text, time, within};
 use crate::{
     error::Result,
-    params::{MAX_CANDIDATES, MAX_ID_BYTES, MAX_LISTED_IDS, MAX_PAGE},
+    params::{MAX_CANDIDATES, MAX_ID_BYTES, MAX_LISTED_IDS, MAX_PAGE, MAX_WEIGHT},
     proto::{Control, Device, Interval, Placement, SourceUse, control::Action, placement::BoughtRule},
     source,
     time::millis,
@@ -30,7 +30,7 @@ pub fn placement(placement: &Placement) -> Result<()> {
     for (index, value) in placement.action_values.iter().enumerate() {
         let at = values.entry(index);
         id(&at.field("action"), &value.action, MAX_ID_BYTES)?;
-        finite(&at.field("value"), value.value)?;
+        within(&at.field("value"), value.value, &(-MAX_WEIGHT..=MAX_WEIGHT))?;
     }
     within(&at.field("mmr_lambda"), placement.mmr_lambda, &(0.0..=1.0))?;
     not_negative(&at.field("max_per_category"), placement.max_per_category)?;
@@ -46,8 +46,7 @@ fn source_use(at: &At, used: &SourceUse) -> Result<()> {
         return Err(name.fault(format_args!("names `{}`, which does not exist; use one of {known}", used.source)));
     }
     within(&at.field("limit"), used.limit, &(0..=MAX_CANDIDATES as i32))?;
-    finite(&at.field("weight"), used.weight)?;
-    not_negative(&at.field("weight"), used.weight)
+    within(&at.field("weight"), used.weight, &(0.0..=MAX_WEIGHT))
 }
 
 /// Checks a control.

@@ -1,9 +1,9 @@
 //! Limits of an event.
 
-use super::{At, context, count, id, not_negative, price, required_choice, time, within};
+use super::{At, context, count, id, not_negative, price, required_choice, text, time, within};
 use crate::{
     error::Result,
-    params::{DAY_MS, MAX_EVENT_AGE_MS, MAX_EVENT_AHEAD_MS, MAX_EVENT_ITEMS, MAX_ID_BYTES},
+    params::{DAY_MS, MAX_EVENT_AGE_MS, MAX_EVENT_AHEAD_MS, MAX_EVENT_ITEMS, MAX_ID_BYTES, MAX_TOKEN_BYTES},
     proto::{Event, EventItem, EventType},
     time::millis,
 };
@@ -31,6 +31,7 @@ pub fn event(event: &Event, index: usize, now_ms: i64, history: bool) -> Result<
         return Err(items.missing());
     }
     count(&items, event.items.len(), MAX_EVENT_ITEMS)?;
+    text(&at.field("attribution_token"), &event.attribution_token, MAX_TOKEN_BYTES)?;
     event.items.iter().enumerate().try_for_each(|(index, item)| line(&items.entry(index), item))
 }
 
