@@ -140,14 +140,6 @@ class App:
         metrics = self._settings.metrics
         if metrics.port:
             start_http_server(metrics.port + self._index, metrics.address)
-        offset = self.engine.offset
-
-        def commit(last: int) -> None:
-            nonlocal offset
-            telemetry.LOG_COMMIT_RECORDS.observe(last - offset)
-            offset = last
-
-        self._log.on_commit(commit)
         telemetry.DECISIONS_DROPPED.set_function(lambda: self._log.dropped_count)
         telemetry.BUNDLE_AGE_SECONDS.set_function(lambda: self._models.age_s(self._clock.now_ms()))
 

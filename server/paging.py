@@ -8,6 +8,8 @@ from server.errors import ServiceError, out_of_range
 
 _DEFAULT_SIZE = 50
 _MAX_SIZE = 1_000
+_MAX_POSITION = 2**32 - 1
+_MAX_DIGITS = len(str(_MAX_POSITION))
 
 
 class Page(NamedTuple):
@@ -47,7 +49,8 @@ def _position(method: str, token: str) -> int:
         name, _, position = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().partition(":")
     except (binascii.Error, ValueError):
         name, position = "", ""
-    if name != method or not (position.isascii() and position.isdigit()) or len(position) > 12:  # noqa: PLR2004
+    is_number = position.isascii() and position.isdigit() and len(position) <= _MAX_DIGITS
+    if name != method or not is_number or int(position) > _MAX_POSITION:
         text = f"`page_token` was not made by {method}; send the `next_page_token` of its page before, or none"
         raise ServiceError("PAGE_TOKEN_INVALID", text, field="page_token")
     return int(position)

@@ -106,7 +106,8 @@ class EventLog(Protocol):
     def erase(self, key: str) -> int:
         """Delete the events, decisions and profiles before the visitor's newest erasure record; return how many.
 
-        The erasure record stays, so that every view learns of it and no offset is used twice.
+        Decisions are queued, so those of its time or older are deleted after it too. The erasure record stays, so that
+        every view learns of it, and no offset is used twice.
         """
         ...
 
@@ -142,7 +143,7 @@ class EventStore(Protocol):
         """Delete all rows of each visitor that came from records before the given offset."""
 
     def export(self, folder: Path) -> None:
-        """Write `events.parquet`, `items.parquet`, `profiles.parquet` and `meta.json` to a new folder."""
+        """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder."""
 
     def version(self) -> tuple[int, int]:
         """Return major and minor version of the database."""

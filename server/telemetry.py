@@ -26,9 +26,6 @@ DEGRADED: Final = Counter("shopkeeper_degraded", "Decisions that could not be ma
 DECISIONS_DROPPED: Final = Gauge("shopkeeper_decisions_dropped", "Decisions since the start that are not in the log.")
 EVENTS: Final = Counter("shopkeeper_events", "Events by outcome.", ["outcome"])
 LOG_LAG_RECORDS: Final = Gauge("shopkeeper_log_lag_records", "Records of the log not yet applied by this replica.")
-LOG_COMMIT_RECORDS: Final = Histogram(
-    "shopkeeper_log_commit_records", "Records in one commit.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
-)
 LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
 BUNDLE_AGE_SECONDS: Final = Gauge(
     "shopkeeper_bundle_age_seconds", "Time since the data of the active bundle end; 0: none."

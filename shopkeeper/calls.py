@@ -10,9 +10,12 @@ from typing import Any, Final
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from shopkeeper.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.event_service_pb2 import RecordEventsRequest
+from shopkeeper.v1.event_service_pb2_grpc import EventServiceStub
+from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
 from shopkeeper.v1.recommendation_service_pb2 import (
     PlacementRequest,
     Reason,
@@ -21,6 +24,7 @@ from shopkeeper.v1.recommendation_service_pb2 import (
     RecommendResponse,
     Slate,
 )
+from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 
 FALLBACK: Final = "client_fallback"
 """Entry of `degraded` when the answer is the client's own list."""
@@ -79,6 +83,21 @@ class CallError(Exception):
     def is_away(self) -> bool:
         """Whether the server could not answer in time, so that a list of one's own is the better page."""
         return self.status in _AWAY
+
+
+class Stubs:
+    """Services that a client calls.
+
+    Parameters
+    ----------
+    channel : of `grpc` or of `grpc.aio`
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self.recommendations = RecommendationServiceStub(channel)
+        self.events = EventServiceStub(channel)
+        self.catalog = CatalogServiceStub(channel)
+        self.profiles = ProfileServiceStub(channel)
 
 
 def new_event_id(time_ms: int | None = None) -> str:

@@ -9,6 +9,7 @@ from shopkeeper.calls import (
     CHANNEL_OPTIONS,
     WRITE_TIMEOUT_S,
     CallError,
+    Stubs,
     call_error,
     event,
     fallback_response,
@@ -18,15 +19,11 @@ from shopkeeper.calls import (
 )
 from shopkeeper.v1 import catalog_service_pb2 as catalog
 from shopkeeper.v1 import profile_service_pb2 as profiles
-from shopkeeper.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.event_service_pb2 import RecordEventsResponse
-from shopkeeper.v1.event_service_pb2_grpc import EventServiceStub
 from shopkeeper.v1.item_pb2 import Item
-from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
 from shopkeeper.v1.recommendation_service_pb2 import PlacementRequest, RecommendResponse
-from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 
 __all__ = ["CallError", "Client", "event", "new_event_id"]
 
@@ -67,10 +64,7 @@ class Client:
         )
         self._timeout_s = timeout_s
         self._fallback = fallback
-        self._recommendations = RecommendationServiceStub(self._channel)
-        self._events = EventServiceStub(self._channel)
-        self._catalog = CatalogServiceStub(self._channel)
-        self._profiles = ProfileServiceStub(self._channel)
+        self._stubs = Stubs(self._channel)
 
     def recommend(
         self, placements: str | PlacementRequest | Sequence[str | PlacementRequest], context: Context | str
@@ -83,7 +77,7 @@ class Client:
         """
         request = recommend_request(placements, context)
         try:
-            answer: RecommendResponse = self._call(self._recommendations.Recommend, request, self._timeout_s)
+            answer: RecommendResponse = self._call(self._stubs.recommendations.Recommend, request, self._timeout_s)
         except CallError as error:
             if not (error.is_away and self._fallback):
                 raise
@@ -92,30 +86,32 @@ class Client:
 
     def record(self, events: Sequence[Event]) -> RecordEventsResponse:
         """Return what became of each event; those accepted are on disk."""
-        answer: RecordEventsResponse = self._call(self._events.RecordEvents, record_request(events))
+        answer: RecordEventsResponse = self._call(self._stubs.events.RecordEvents, record_request(events))
         return answer
 
     def upsert_items(self, items: Sequence[Item]) -> catalog.UpsertItemsResponse:
         """Return how many items were taken and why others were not."""
         request = catalog.UpsertItemsRequest(items=items)
-        answer: catalog.UpsertItemsResponse = self._call(self._catalog.UpsertItems, request)
+        answer: catalog.UpsertItemsResponse = self._call(self._stubs.catalog.UpsertItems, request)
         return answer
 
     def item(self, item_id: str) -> Item:
         """Return one item."""
-        answer: catalog.GetItemResponse = self._call(self._catalog.GetItem, catalog.GetItemRequest(item_id=item_id))
+        answer: catalog.GetItemResponse = self._call(
+            self._stubs.catalog.GetItem, catalog.GetItemRequest(item_id=item_id)
+        )
         return answer.item
 
     def upsert_profile(self, profile: profiles.Profile) -> profiles.Profile:
         """Return the profile after the merge."""
         request = profiles.UpsertProfileRequest(profile=profile)
-        answer: profiles.UpsertProfileResponse = self._call(self._profiles.UpsertProfile, request)
+        answer: profiles.UpsertProfileResponse = self._call(self._stubs.profiles.UpsertProfile, request)
         return answer.profile
 
     def profile(self, visitor_id: str) -> profiles.GetProfileResponse:
         """Return what is known about a visitor now."""
         request = profiles.GetProfileRequest(visitor_id=visitor_id)
-        answer: profiles.GetProfileResponse = self._call(self._profiles.GetProfile, request)
+        answer: profiles.GetProfileResponse = self._call(self._stubs.profiles.GetProfile, request)
         return answer
 
     def close(self) -> None:

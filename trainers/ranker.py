@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from trainers.base import NotFittedError, Progress, no_progress
 
@@ -116,9 +117,10 @@ class Ranker:
             random_state=self.seed,
         )
         classes = np.arange(max(2, rows.labels.shape[1]))
-        for epoch in range(self.epochs):
-            network.partial_fit(inputs, labels, classes=classes, sample_weight=rows.weights / rows.weights.mean())
-            progress((epoch + 1) / self.epochs)
+        with threadpool_limits(1):  # threads that wait for each other over such small matrices cost more than they bring
+            for epoch in range(self.epochs):
+                network.partial_fit(inputs, labels, classes=classes, sample_weight=rows.weights / rows.weights.mean())
+                progress((epoch + 1) / self.epochs)
         layers = list(zip(network.coefs_, network.intercepts_, strict=True))
         first, bias = layers[0]
         layers[0] = (first / scale[:, None], bias - (mean / scale) @ first)

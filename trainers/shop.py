@@ -77,7 +77,6 @@ class Shop:
 def request(visitor_id: str, placement_id: str, page_size: int = PAGE_SIZE) -> pb.RecommendRequest:
     """Return the request that offline and served evaluation ask alike."""
     return pb.RecommendRequest(
-        request_id=f"evaluate-{placement_id}-{visitor_id}"[:64],
         context=common_pb2.Context(user_id=visitor_id),
         placements=[pb.PlacementRequest(placement_id=placement_id, page_size=page_size)],
     )

@@ -1,14 +1,20 @@
 """The log in memory: for tests and for trying things out; nothing outlives the process."""
 
 import threading
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Final
 
 from server.ports import AppendStatus, LogRecord, NewRecord
-from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION, RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE
+from shopkeeper.v1.record_pb2 import (
+    RECORD_KIND_DECISION,
+    RECORD_KIND_ERASURE,
+    RECORD_KIND_EVENT,
+    RECORD_KIND_PROFILE,
+    RECORD_KIND_UNSPECIFIED,
+)
 
 _ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE})
 _offset_of: Final = attrgetter("offset")
@@ -64,13 +70,16 @@ class MemoryLog:
         return (record for record in records if key and record.key == key)
 
     def erase(self, key: str) -> int:
-        """Delete the events, decisions and profiles before the visitor's newest erasure record; return how many."""
+        """Delete what the visitor's newest erasure record is about; return how many."""
         with self._lock:
-            asked = [record.offset for record in self.records_of(key) if record.kind == RECORD_KIND_ERASURE]
-            end = bisect_left(self._records, max(asked, default=0), key=_offset_of)
-            erased = [record for record in self._records[:end] if record.key == key and record.kind in _ERASED_KINDS]
-            gone = {record.offset for record in erased}
-            self._records = [record for record in self._records if record.offset not in gone]
+            records = list(self.records_of(key))
+            erasure = next((record for record in reversed(records) if record.kind == RECORD_KIND_ERASURE), None)
+            if erasure is None:
+                return 0
+            erased = [record for record in records if _is_erased(record, erasure)]
+            gone, last = {record.offset for record in erased}, self.last_offset()
+            blank = [LogRecord(last, RECORD_KIND_UNSPECIFIED, 0, "", "", b"")] if last in gone else []
+            self._records = [record for record in self._records if record.offset not in gone] + blank
             for record in erased:
                 self._payloads.pop(record.record_id, None)
         return len(erased)
@@ -98,3 +107,8 @@ class MemoryLog:
         kind, key, record_id, payload = record
         self._records.append(LogRecord(self.last_offset() + 1, kind, time_ms, key, record_id, payload))
         return AppendStatus.STORED
+
+
+def _is_erased(record: LogRecord, erasure: LogRecord) -> bool:
+    is_before = record.offset < erasure.offset and record.kind in _ERASED_KINDS
+    return is_before or (record.kind == RECORD_KIND_DECISION and record.time_ms <= erasure.time_ms)

@@ -52,6 +52,24 @@ PRAGMA journal_size_limit = 67108864;
 _INSERT: Final = "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms) VALUES (?, ?, ?, ?, ?)"
 _COLUMNS: Final = '"offset", kind, time_ms, key, record_id'
 _ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE)
+_ERASED: Final = f"""
+key = :key AND key != '' AND EXISTS (
+    SELECT 1 FROM (
+        SELECT "offset" AS erasure_offset, time_ms AS erasure_ms FROM records
+        WHERE key = :key AND kind = :erasure ORDER BY "offset" DESC LIMIT 1
+    )
+    WHERE kind IN ({", ".join(map(str, _ERASED_KINDS))}) AND "offset" < erasure_offset
+        OR kind = :decision AND time_ms <= erasure_ms
+)
+"""  # noqa: S608
+_BLANK_LAST: Final = f"""
+UPDATE records SET kind = 0, time_ms = 0, key = '', record_id = '', payload = x''
+WHERE "offset" = (SELECT max("offset") FROM records) AND {_ERASED}
+"""  # noqa: S608
+"""The newest record is emptied and not deleted, for SQLite would give its offset to the next."""
+_ERASE: Final = f"DELETE FROM records WHERE {_ERASED}"  # noqa: S608
+_OVERWRITE_TRIES: Final = 5
+_OVERWRITE_WAIT_MS: Final = 500
 _LOOKUP_ROWS: Final = 500
 _FIXES: Final = {
     "SQLITE_FULL": "free space on the disk",
@@ -165,15 +183,16 @@ class SqliteLog:
             after = records[-1].offset
 
     def erase(self, key: str) -> int:
-        """Delete events, decisions and profiles before the visitor's newest erasure record; overwrite their bytes."""
-        sql = (
-            f"DELETE FROM records WHERE key = ? AND key != '' AND kind IN ({_marks(_ERASED_KINDS)}) "  # noqa: S608
-            'AND "offset" < (SELECT max("offset") FROM records WHERE key = ? AND key != \'\' AND kind = ?)'
-        )
-        with self._translated(), self._turn(), closing(_connect(self._path)) as connection:
+        """Delete what the visitor's newest erasure record is about, and overwrite its bytes; return how many.
+
+        A reader that goes on for long keeps old bytes in use; a log line says so then.
+        """
+        params = {"key": key, "erasure": RECORD_KIND_ERASURE, "decision": RECORD_KIND_DECISION}
+        with self._translated(), closing(_connect(self._path)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
-            count = connection.execute(sql, (key, *_ERASED_KINDS, key, RECORD_KIND_ERASURE)).rowcount
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with self._turn():
+                count = sum(connection.execute(sql, params).rowcount for sql in (_BLANK_LAST, _ERASE))
+            self._overwrite(connection)
         return count
 
     def on_commit(self, hook: Callable[[int], object]) -> None:
@@ -251,6 +270,15 @@ class SqliteLog:
         with self._path.with_suffix(".lock").open("w") as line:
             fcntl.flock(line, fcntl.LOCK_EX)
             yield
+
+    def _overwrite(self, connection: sqlite3.Connection) -> None:
+        """Move what was erased out of the write-ahead file too, which has to wait for readers."""
+        connection.execute(f"PRAGMA busy_timeout = {_OVERWRITE_WAIT_MS}")
+        for _ in range(_OVERWRITE_TRIES):
+            is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not is_busy:
+                return
+        _logger.warning("erased_bytes_linger", path=str(self._path), fix="erase again while nobody reads the whole log")
 
     def _write(self, rows: list[_Row]) -> tuple[list[AppendStatus], int]:
         if self._connection is None:

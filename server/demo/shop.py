@@ -67,16 +67,15 @@ class DemoShop:
     Raises
     ------
     ImportFault
-        When the folder holds something else, or a server runs on it.
+        When what is there is not the demo's, or a server runs on it.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._path = settings.data_dir / _STATE_FILE
-        if settings.log_path.exists() and not self._path.exists():
-            raise ImportFault(
-                f"{settings.data_dir} holds a log that is not the demo's.", "Name another folder with `--data-dir`."
-            )
+        self.state = self._load()
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self._save()
         try:
             FileLock(settings.store_dir.with_suffix(".lock")).release()
         except LockHeldError as held:
@@ -84,8 +83,6 @@ class DemoShop:
                 f"A server runs on {settings.data_dir} (process {held.owner}).",
                 "Stop it, or name another `--data-dir`.",
             ) from held
-        stored = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
-        self.state = State(**stored)
 
     @property
     def export(self) -> Path:
@@ -103,11 +100,9 @@ class DemoShop:
         )
         if self.state.import_hash == wanted and not self._changed():
             return False
-        if self.settings.data_dir.exists():
-            shutil.rmtree(self.settings.data_dir)
-        self.settings.data_dir.mkdir(parents=True)
         self.state = State()
         self._save()
+        self._clear()
         with closing(open_log(self.settings)) as log:
             add_placements(log, round(SPLIT.timestamp() * 1000))
             import_complete_journey(log, until=SPLIT)
@@ -136,6 +131,37 @@ class DemoShop:
         self.state.trained = trained
         self.state.train_hash = self._train_hash(seed)
         self._save()
+
+    def _load(self) -> State:
+        """Return what an earlier run kept; raise where the folder holds anything that is not the demo's."""
+        try:
+            if self._path.exists():
+                return State(**json.loads(self._path.read_text(encoding="utf-8")))
+            foreign = self.settings.data_dir.exists() and any(self.settings.data_dir.iterdir())
+        except (ValueError, TypeError, NotADirectoryError):
+            foreign = True
+        if foreign:
+            raise ImportFault(
+                f"{self.settings.data_dir} is not empty and not the demo's.", "Name another folder with `--data-dir`."
+            )
+        return State()
+
+    def _clear(self) -> None:
+        """Remove what a shop keeps in its folder, and nothing else."""
+        settings = self.settings
+        folder = settings.data_dir
+        kept = (
+            settings.snapshot_dir,
+            settings.bundle_dir,
+            settings.store_dir,
+            settings.export_dir,
+            settings.reject_dir,
+        )
+        for path in (*kept, *folder.glob(f"{settings.log_path.name}*"), folder / "token.key"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _changed(self) -> bool:
         after = self.state.import_offset

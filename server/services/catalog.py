@@ -16,6 +16,9 @@ from shopkeeper.v1.record_pb2 import RECORD_KIND_ITEM, ItemChange
 
 _MAX_BATCH: Final = 1_000
 _MAX_SAMPLES: Final = 100
+_EARLIEST_S: Final = 157_766_400
+"""First second of 1975; before it lie clocks that were not set and times in another unit."""
+_AHEAD_S: Final = 86_400
 
 
 class CatalogService:
@@ -43,7 +46,10 @@ class CatalogService:
         for index, path in enumerate(paths):
             if path == "item_id" or path not in Item.DESCRIPTOR.fields_by_name:
                 raise out_of_range(f"update_mask.paths[{index}]", f"names `{path}`; name fields of Item but its id")
-        rejected = await self._take(request.items, paths, request.set_time if request.HasField("set_time") else None)
+        set_time = request.set_time if request.HasField("set_time") else None
+        if set_time is not None:
+            _check_set_time(set_time, self._clock.now_ms())
+        rejected = await self._take(request.items, paths, set_time)
         return pb.UpsertItemsResponse(accepted_count=len(request.items) - len(rejected), rejected=rejected)
 
     async def import_items(self, requests: AsyncIterator[pb.ImportItemsRequest]) -> pb.ImportItemsResponse:
@@ -118,6 +124,13 @@ class CatalogService:
         now = Timestamp()
         now.FromMilliseconds(self._clock.now_ms())
         return now
+
+
+def _check_set_time(set_time: Timestamp, now_ms: int) -> None:
+    latest_s = now_ms // 1000 + _AHEAD_S
+    if not (_EARLIEST_S <= set_time.seconds <= latest_s and 0 <= set_time.nanos < 1_000_000_000):  # noqa: PLR2004
+        text = f"is {set_time.seconds:,} s; send seconds since 1970, from 1975 to a day from now, or leave it out"
+        raise out_of_range("set_time", text)
 
 
 def _check_count(field: str, count: int) -> None:

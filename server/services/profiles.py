@@ -22,7 +22,7 @@ _CHUNK: Final = 500
 
 
 class ProfileService:
-    """Upsert and get profiles; export and erase everything kept about a visitor.
+    """Upsert and get profiles; export profile and events of a visitor, erase everything kept about it.
 
     Parameters
     ----------
@@ -73,7 +73,8 @@ class ProfileService:
         erasures = [
             NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in keys
         ]
-        await self._log.append(erasures, now_ms)
+        for _ in range(2):  # the second is about decisions that were made while the first was on its way
+            await self._log.append(erasures, self._clock.now_ms())
         for key in keys:
             await asyncio.to_thread(self._log.erase, key)
         response = pb.EraseUserResponse()

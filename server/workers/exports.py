@@ -5,6 +5,7 @@ The folder appears whole, by a rename; `<name>.failed` holds the reason where it
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,8 @@ def make_export(sink: Sink, store: EventStore, folder: Path) -> Path:
 
 
 def answer_wants(sink: Sink, store: EventStore, folder: Path) -> None:
-    """Make every export that is asked for in `folder`."""
+    """Make every export that is asked for in `folder`, and remove those that are too old."""
+    _remove_old(folder)
     for want in sorted(folder.glob("*.want")):
         try:
             make_export(sink, store, want.with_suffix(""))
@@ -56,6 +58,7 @@ def answer_to(want: Path) -> Path | None:
 
 
 def _remove_old(folder: Path) -> None:
-    for old in folder.iterdir():
-        if time.time() - old.stat().st_mtime > KEEP_S:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    for old in folder.glob("*"):
+        with suppress(OSError):  # another process may take it away meanwhile
+            if time.time() - old.stat().st_mtime > KEEP_S:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()

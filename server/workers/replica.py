@@ -57,6 +57,7 @@ class Replica:
 
     def restore(self) -> int:
         """Return the offset reached by the newest good snapshot and all that the log holds after it."""
+        self._remove_partial()
         for path in reversed(self._snapshots()):
             if self._load(path):
                 break
@@ -147,13 +148,18 @@ class Replica:
     def _keep_snapshots(self) -> None:
         interval_s = self._settings.snapshot.interval_s
         while not self._stopping.wait(interval_s):
-            newest = self._snapshots()[-1:]
-            if newest and time.time() - newest[0].stat().st_mtime < interval_s / 2:
-                continue
             try:
-                self.save()
+                newest = self._snapshots()[-1:]
+                if not newest or time.time() - newest[0].stat().st_mtime >= interval_s / 2:
+                    self.save()
             except (OSError, EngineError):
                 _logger.exception("snapshot_not_saved")
+
+    def _remove_partial(self) -> None:
+        """Remove what processes left that died while they saved."""
+        with suppress(LockHeldError), FileLock(self._settings.snapshot_dir / "lock"):
+            for path in self._settings.snapshot_dir.glob("*.partial"):
+                path.unlink()
 
     def _load(self, path: Path) -> bool:
         if int(path.stem) > self._log.last_offset():

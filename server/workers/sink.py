@@ -6,6 +6,7 @@ The offset is kept after the rows, so a crash repeats a batch and never loses on
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import pyarrow as pa
@@ -28,11 +29,17 @@ from shopkeeper.v1.record_pb2 import (
     Decision,
     DocumentChange,
     ItemChange,
+    RecordKind,
 )
 
 POLL_S: Final = 0.05
 RETRY_S: Final = 1.0
 _LOOKUP_ROWS: Final = 1_000
+_LATE_ROWS: Final = 100_000
+"""Records before the sink's start in which erasures are looked for whose decisions may still come."""
+_OTHER_KINDS: Final = frozenset(RecordKind.values()) - {RECORD_KIND_ERASURE}
+_UNFIT: Final = (DecodeError, ValueError, OverflowError, pa.ArrowException)
+"""What makes a record unfit for a row."""
 
 MessageType = TypeVar("MessageType", bound=Message)
 
@@ -64,6 +71,8 @@ class Sink:
                 "move the folder of the tables away, and they are made again"
             )
         self._bad: list[Row] = []
+        start = max(0, self._offset - _LATE_ROWS)
+        self._erasures = _erasures(log.read(start, _LATE_ROWS, skip_kinds=_OTHER_KINDS))
 
     @property
     def offset(self) -> int:
@@ -112,18 +121,40 @@ class Sink:
         self._bad = []
         for table in self._event_tables([record for record in records if record.kind == RECORD_KIND_EVENT]):
             self._store.insert("events", table)
-        self._store.insert("items", rows.table_of(self._latest_items(records), rows.ITEM_SCHEMA))
-        self._store.insert("profiles", rows.table_of(self._latest_profiles(records), rows.PROFILE_SCHEMA))
-        decisions = self._parsed(records, RECORD_KIND_DECISION, Decision)
-        slates = [row for record, decision in decisions for row in rows.decision_rows(record, decision)]
-        self._store.insert("decisions", rows.table_of(slates, rows.DECISION_SCHEMA))
-        documents = self._parsed(records, RECORD_KIND_DOCUMENT, DocumentChange)
-        changed = [rows.document_row(record, change) for record, change in documents]
-        self._store.insert("documents", rows.table_of(changed, rows.DOCUMENT_SCHEMA))
+        erasures = _erasures(records)
+        self._erasures |= erasures
+        late = [record for record in records if self._is_late(record)]
+        found: tuple[tuple[str, Iterable[Row], pa.Schema], ...] = (
+            ("items", self._latest_items(records), rows.ITEM_SCHEMA),
+            ("profiles", self._latest_profiles(records), rows.PROFILE_SCHEMA),
+            ("decisions", self._slates(records), rows.DECISION_SCHEMA),
+            ("documents", self._documents(records), rows.DOCUMENT_SCHEMA),
+        )
+        for name, made, schema in found:
+            self._store.insert(name, self._table_of(list(made), schema, records))
         self._store.insert("bad_events", rows.table_of(self._bad, rows.BAD_SCHEMA))
-        erasures = {record.key: record.offset for record in records if record.kind == RECORD_KIND_ERASURE}
         if erasures:
-            self._store.erase(erasures)
+            self._store.erase({key: record.offset for key, record in erasures.items()})
+        for key in {record.key for record in late}:
+            self._log.erase(key)
+
+    def _is_late(self, record: LogRecord) -> bool:
+        """Return whether a decision was made before its visitor was erased, and came into the log after."""
+        erasure = self._erasures.get(record.key) if record.kind == RECORD_KIND_DECISION else None
+        return erasure is not None and record.time_ms <= erasure.time_ms
+
+    def _table_of(self, made: list[Row], schema: pa.Schema, records: list[LogRecord]) -> pa.Table:
+        """Return the rows as a table, without those that do not fit the schema."""
+        try:
+            return rows.table_of(made, schema)
+        except _UNFIT:
+            by_offset = {record.offset: record for record in records}
+            fit = []
+            for row in made:
+                with self._setting_aside(by_offset[row["log_offset"]]):
+                    rows.table_of([row], schema)
+                    fit.append(row)
+            return rows.table_of(fit, schema)
 
     def _event_tables(self, events: list[LogRecord]) -> Iterator[pa.Table]:
         """Yield the tables of the events, halving a batch that fails until the record at fault is alone."""
@@ -147,9 +178,10 @@ class Sink:
         latest: dict[str, Row] = {}
         for record, change in changes:
             item_id = change.item.item_id
-            row = rows.item_row(record, change, latest.get(item_id) or known.get(item_id))
-            if row is not None:
-                latest[item_id] = row
+            with self._setting_aside(record):
+                row = rows.item_row(record, change, latest.get(item_id) or known.get(item_id))
+                if row is not None:
+                    latest[item_id] = row
         return latest.values()
 
     def _latest_profiles(self, records: list[LogRecord]) -> Iterable[Row]:
@@ -163,10 +195,26 @@ class Sink:
             elif record.offset in changes:
                 change = changes[record.offset]
                 visitor_id = change.visitor_id
-                row = rows.profile_row(record, change, latest.get(visitor_id) or known.get(visitor_id))
-                if row is not None:
-                    latest[visitor_id] = row
+                with self._setting_aside(record):
+                    row = rows.profile_row(record, change, latest.get(visitor_id) or known.get(visitor_id))
+                    if row is not None:
+                        latest[visitor_id] = row
         return latest.values()
+
+    def _slates(self, records: list[LogRecord]) -> list[Row]:
+        slates: list[Row] = []
+        for record, decision in self._parsed(records, RECORD_KIND_DECISION, Decision):
+            if not self._is_late(record):
+                with self._setting_aside(record):
+                    slates += rows.decision_rows(record, decision)
+        return slates
+
+    def _documents(self, records: list[LogRecord]) -> list[Row]:
+        documents = []
+        for record, change in self._parsed(records, RECORD_KIND_DOCUMENT, DocumentChange):
+            with self._setting_aside(record):
+                documents.append(rows.document_row(record, change))
+        return documents
 
     def _known(self, table: str, key: str, values: set[str]) -> dict[str, Row]:
         sql = f"SELECT * FROM {table} FINAL WHERE {key} IN {{keys:Array(String)}}"  # noqa: S608
@@ -187,8 +235,21 @@ class Sink:
                 except DecodeError as error:
                     self._set_aside(record, error)
 
+    @contextmanager
+    def _setting_aside(self, record: LogRecord) -> Iterator[None]:
+        """Set the record aside where no row can be made of it, so that one record never stops the tables."""
+        try:
+            yield
+        except _UNFIT as error:
+            self._set_aside(record, error)
+
     def _set_aside(self, record: LogRecord, error: Exception) -> None:
         _logger.warning(
             "record_set_aside", offset=record.offset, kind=record.kind, reason=str(error), table="bad_events"
         )
         self._bad.append(rows.bad_row(record, str(error)))
+
+
+def _erasures(records: Iterable[LogRecord]) -> dict[str, LogRecord]:
+    """Return the newest erasure of each visitor."""
+    return {record.key: record for record in records if record.kind == RECORD_KIND_ERASURE}

@@ -114,17 +114,22 @@ def reserve_port(listen: ListenSettings) -> Iterator[int]:
         yield listen.port
         return
     family, *_, address = socket.getaddrinfo(listen.address.strip("[]"), listen.port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    with (
+        socket.socket(family, socket.SOCK_STREAM) as probe,
+        socket.socket(family, socket.SOCK_STREAM) as reserved,
+    ):
+        # Closed connections that linger are no obstacle; a listener is one to the probe, and not to what is shared.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             probe.bind(address)
+            port = probe.getsockname()[1]
+            probe.close()
+            reserved.bind((address[0], port, *address[2:]))
         except OSError as error:
             raise OSError(
                 f"cannot listen on {listen.address}:{listen.port}: {error.strerror}; free it or set listen.port"
             ) from error
-        port = probe.getsockname()[1]
-    with socket.socket(family, socket.SOCK_STREAM) as reserved:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reserved.bind((address[0], port, *address[2:]))
         yield port
 
 

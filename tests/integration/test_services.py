@@ -6,6 +6,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server.ports import NewRecord
 from shopkeeper.calls import event
 from shopkeeper.v1 import catalog_service_pb2 as catalog
 from shopkeeper.v1 import event_service_pb2 as events
@@ -20,6 +21,7 @@ from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_service_pb2_grpc import PlacementServiceStub
 from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
 from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from shopkeeper.v1.record_pb2 import RecordKind
 
 VIEW, PURCHASE = EventType.EVENT_TYPE_VIEW, EventType.EVENT_TYPE_PURCHASE
 
@@ -53,6 +55,35 @@ async def test_an_older_message_about_an_item_loses(stocked):
     )
     await stub.UpsertItems(old)
     assert (await stocked.client.item("milk")).title == "milk"
+
+
+@pytest.mark.parametrize(
+    "set_time",
+    [Timestamp(seconds=2**60), Timestamp(seconds=0), Timestamp(seconds=1_600_000_000_000), Timestamp(nanos=-1)],
+    ids=["year 36e9", "1970", "milliseconds", "negative"],
+)
+async def test_a_set_time_that_cannot_be_is_refused(shop, set_time):
+    request = catalog.UpsertItemsRequest(items=[Item(item_id="milk")], set_time=set_time)
+    with pytest.raises(grpc.aio.AioRpcError, match=r"`set_time` is .* leave it out") as caught:
+        await CatalogServiceStub(shop.channel).UpsertItems(request)
+    assert code_of(caught) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_decision_on_its_way_does_not_outlive_an_erasure(stocked, monkeypatch):
+    log = stocked.app._log
+    append, decisions = log.append, [NewRecord(RecordKind.RECORD_KIND_DECISION, "v", "", b"")]
+
+    async def append_beside_a_decision(records, time_ms):
+        statuses = await append(records, time_ms)
+        if decisions:
+            log.append_later([decisions.pop()], time_ms + 1)
+        return statuses
+
+    monkeypatch.setattr(log, "append", append_beside_a_decision)
+    await ProfileServiceStub(stocked.channel).EraseUser(profiles.EraseUserRequest(visitor_id="v"))
+    await append([], 0)
+    assert not decisions
+    assert {record.kind for record in log.records_of("v")} == {RecordKind.RECORD_KIND_ERASURE}
 
 
 async def test_pages_of_items_cover_the_catalogue_once(stocked):

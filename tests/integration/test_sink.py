@@ -2,64 +2,32 @@
 
 import base64
 import json
-import multiprocessing
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from server.adapters.chdb_store import ChdbStore
 from server.adapters.memory_log import MemoryLog
-from server.adapters.sqlite_log import open_log
-from server.ports import NewRecord, StoreBusyError, StoreError
-from server.settings import Settings, SinkSettings, load_settings
-from server.tables import open_store, request_export, run_sink
+from server.ports import LogRecord, NewRecord, StoreError
+from server.settings import SinkSettings
+from server.workers import rows
 from server.workers import sink as module
+from server.workers.exports import KEEP_S, answer_wants
+from server.workers.rows import Row, document_row
 from server.workers.sink import Sink
-from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose, Context, Money
-from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
-from shopkeeper.v1.profile_service_pb2 import Profile, Trait
 from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendRequest
-from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, Erasure, ItemChange, RecordKind
+from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
+from tests.table_shop import Shop, erasure, event, item, profile, wait_until
 
 pytest.importorskip("chdb")
-
-TRAINING = ConsentPurpose.CONSENT_PURPOSE_TRAINING
-
-
-class Shop:
-    """Log, tables and sink of one test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = MemoryLog()
-        self.store = ChdbStore(folder / "it's a store")
-        self.store.migrate()
-        self.sink = Sink(self.log, self.store, SinkSettings())
-
-    def add(self, *records: NewRecord) -> None:
-        self.log.append_later(records, 1_000)
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        table = self.store.query(sql)
-        return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail("nothing happened within 30 s")
 
 
 @pytest.fixture
@@ -67,44 +35,6 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     shop = Shop(tmp_path)
     yield shop
     shop.store.close()
-
-
-def event(
-    event_id: str,
-    *item_ids: str,
-    visitor_id: str = "v",
-    user_id: str = "",
-    price: float | None = None,
-    time_ms: int = 5,
-) -> NewRecord:
-    money = None if price is None else Money(currency_code="USD", units=int(price), nanos=round(price % 1 * 1e9))
-    message = Event(
-        event_id=event_id,
-        event_type=EventType.EVENT_TYPE_PURCHASE if item_ids else EventType.EVENT_TYPE_SEARCH,
-        event_time=Timestamp(seconds=time_ms // 1000, nanos=time_ms % 1000 * 1_000_000),
-        context=Context(visitor_id=visitor_id, user_id=user_id, query="" if item_ids else "cheese"),
-        items=[EventItem(item_id=item_id, quantity=2, price=money) for item_id in item_ids],
-    )
-    key = user_id or visitor_id
-    return NewRecord(RecordKind.RECORD_KIND_EVENT, key, event_id, message.SerializeToString())
-
-
-def item(change: ItemChange) -> NewRecord:
-    return NewRecord(RecordKind.RECORD_KIND_ITEM, "", "", change.SerializeToString())
-
-
-def profile(visitor_id: str, traits: Mapping[str, str] | None = None, *, training: bool | None = None) -> NewRecord:
-    message = Profile(
-        visitor_id=visitor_id,
-        traits=[Trait(name=name, value=value) for name, value in (traits or {}).items()],
-        consents=[] if training is None else [Consent(purpose=TRAINING, granted=training)],
-    )
-    return NewRecord(RecordKind.RECORD_KIND_PROFILE, visitor_id, "", message.SerializeToString())
-
-
-def erasure(visitor_id: str) -> NewRecord:
-    payload = Erasure(visitor_id=visitor_id).SerializeToString()
-    return NewRecord(RecordKind.RECORD_KIND_ERASURE, visitor_id, "", payload)
 
 
 def test_event_lines_become_rows(shop: Shop) -> None:
@@ -170,6 +100,51 @@ def test_poison_records_are_set_aside_and_the_batch_goes_on(shop: Shop) -> None:
     assert shop.rows("SELECT count() FROM bad_events WHERE reason = ''") == [(0,)]
 
 
+def test_records_of_which_no_row_can_be_made_are_set_aside(shop: Shop) -> None:
+    never = Timestamp(seconds=2**60)
+    slate = DecidedSlate(placement_id="home", item_ids="a", scores=[1.0], reasons=[9_999])  # type: ignore[list-item]
+    shop.add(
+        item(ItemChange(item=Item(item_id="a"), set_time=never)),
+        item(ItemChange(item=Item(item_id="b", release_time=never))),
+        NewRecord(RecordKind.RECORD_KIND_DECISION, "v", "", Decision(slates=[slate]).SerializeToString()),
+        item(ItemChange(item=Item(item_id="c"))),
+    )
+    assert shop.sink.drain() == 4
+    assert shop.rows("SELECT log_offset FROM bad_events FINAL ORDER BY 1") == [(1,), (2,), (3,)]
+    assert shop.rows("SELECT item_id FROM items FINAL") == [("c",)]
+
+
+def test_rows_that_do_not_fit_their_table_are_set_aside(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def row(record: LogRecord, change: DocumentChange) -> Row:
+        made = document_row(record, change)
+        return {**made, "deleted": "maybe"} if change.placement.placement_id == "bad" else made
+
+    monkeypatch.setattr(rows, "document_row", row)
+    for name in ("good", "bad"):
+        change = DocumentChange(placement=Placement(placement_id=name))
+        shop.add(NewRecord(RecordKind.RECORD_KIND_DOCUMENT, "", "", change.SerializeToString()))
+    shop.sink.drain()
+    assert shop.rows("SELECT document_id FROM documents FINAL") == [("good",)]
+    assert shop.rows("SELECT log_offset FROM bad_events FINAL") == [(2,)]
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_decisions_made_before_an_erasure_and_stored_after_it_are_dropped(shop: Shop, restarted: bool) -> None:
+    def decide(visitor_id: str, time_ms: int) -> None:
+        decision = Decision(now_ms=time_ms, slates=[DecidedSlate(placement_id="home")]).SerializeToString()
+        shop.log.append_later([NewRecord(RecordKind.RECORD_KIND_DECISION, visitor_id, "", decision)], time_ms)
+
+    shop.add(erasure("v"))
+    shop.sink.drain()
+    sink = Sink(shop.log, shop.store, SinkSettings()) if restarted else shop.sink
+    decide("v", 999)
+    decide("w", 999)
+    decide("v", 1_001)
+    sink.drain()
+    assert shop.rows("SELECT visitor_id, time_ms FROM decisions ORDER BY 1") == [("v", 1_001), ("w", 999)]
+    assert [record.offset for record in shop.log.read(0, 9)] == [1, 3, 4]
+
+
 def test_items_follow_masks_times_and_deletions(shop: Shop) -> None:
     def at(seconds: int) -> Timestamp:
         return Timestamp(seconds=seconds)
@@ -219,8 +194,8 @@ def test_decisions_become_one_row_a_slate(shop: Shop) -> None:
 
 
 def test_documents_are_kept_as_they_are_now_and_exported(shop: Shop, tmp_path: Path) -> None:
-    def change(text: str, **flags: bool) -> NewRecord:
-        document = DocumentChange(placement=Placement(placement_id="home", description=text), **flags)
+    def change(text: str, *, deleted: bool = False) -> NewRecord:
+        document = DocumentChange(placement=Placement(placement_id="home", description=text), deleted=deleted)
         return NewRecord(RecordKind.RECORD_KIND_DOCUMENT, "", "", document.SerializeToString())
 
     shop.add(change("old"), change("new"))
@@ -336,55 +311,9 @@ def test_fault_of_a_statement_is_told(shop: Shop) -> None:
         shop.store.query("SELECT * FROM nowhere")
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(None, {"data_dir": tmp_path / "data", "sink.batch_ms": 10})
-
-
-def fill(settings: Settings, event_id: str) -> None:
-    log = open_log(settings)
-    list(log.import_records([[event(event_id, "a")]], 0))
-    log.close()
-
-
-def exported(folder: Path) -> list[str]:
-    ids: list[str] = pq.read_table(folder / "events.parquet").column("event_id").to_pylist()
-    return ids
-
-
-def test_second_opener_learns_the_owner(settings: Settings) -> None:
-    store = open_store(settings)
-    with pytest.raises(StoreBusyError, match=f"owned by process {os.getpid()}"):
-        open_store(settings)
-    store.close()
-    open_store(settings).close()
-
-
-def test_export_is_made_here_when_nobody_owns_the_tables(settings: Settings) -> None:
-    fill(settings, "e1")
-    assert exported(request_export(settings, 60)) == ["e1"]
-
-
-def test_export_of_owned_tables_times_out_with_the_owner(settings: Settings) -> None:
-    store = open_store(settings)
-    with pytest.raises(StoreError, match=rf"no export within 0.2 s; .* process {os.getpid()}"):
-        request_export(settings, 0.2)
-    store.close()
-    assert list(settings.export_dir.iterdir()) == []
-
-
-def test_sink_process_answers_exports_and_ends_by_sigterm(settings: Settings) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings, str))
-    process.start()
-    wait_until((settings.store_dir / "metadata").exists)
-    fill(settings, "e1")
-    folder = request_export(settings, 60)
-    assert exported(folder) == ["e1"]
-    assert sorted(path.name for path in settings.export_dir.iterdir()) == [folder.name]
-    fill(settings, "e2")
-    os.kill(process.pid or 0, signal.SIGTERM)
-    process.join(30)
-    assert process.exitcode == 0
-    store = open_store(settings)
-    assert store.offset() == 2
-    store.close()
+def test_old_exports_are_removed_though_none_is_asked_for(shop: Shop, tmp_path: Path) -> None:
+    for name, age_s in (("old", KEEP_S + 60), ("new", 0)):
+        (tmp_path / "exports" / name).mkdir(parents=True)
+        os.utime(tmp_path / "exports" / name, (time.time() - age_s,) * 2)
+    answer_wants(shop.sink, shop.store, tmp_path / "exports")
+    assert [path.name for path in (tmp_path / "exports").iterdir()] == ["new"]

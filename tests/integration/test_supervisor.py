@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from server.settings import ListenSettings
+from server.workers.supervisor import reserve_port
 from shopkeeper.calls import event
 from shopkeeper.client import CallError, Client
 from shopkeeper.v1.event_pb2 import EventType
@@ -97,3 +99,29 @@ def test_a_taken_port_is_said_at_start(tmp_path, workers):
             _, errors = process.communicate(timeout=START_S)
     assert process.returncode != 0
     assert str(port) in errors
+
+
+def listening(port=0):
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    server.bind(("127.0.0.1", port))
+    server.listen()
+    return server
+
+
+def test_a_port_with_lingering_connections_is_reserved_and_one_with_a_listener_is_not():
+    with listening() as server:
+        port = server.getsockname()[1]
+        listen = ListenSettings(address="127.0.0.1", port=port, workers=2)
+        with socket.create_connection(("127.0.0.1", port)) as visitor:
+            taken, _ = server.accept()
+            taken.close()
+            assert visitor.recv(1) == b""
+        with pytest.raises(OSError, match=f"{port}: .*; free it or set listen.port"), reserve_port(listen):
+            pass
+    with socket.socket() as careless, pytest.raises(OSError, match="in use"):
+        careless.bind(("127.0.0.1", port))
+    with reserve_port(listen) as reserved:
+        assert reserved == port
+        listening(port).close()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from server.adapters import sqlite_log
 from server.adapters.memory_log import MemoryLog
@@ -144,6 +145,22 @@ async def test_erasure_deletes_what_came_before_it_and_stays(log: EventLog) -> N
     assert log.last_offset() == 8
 
 
+async def test_erasure_deletes_decisions_that_were_queued_before_it_and_stored_after(log: EventLog) -> None:
+    await log.append([NewRecord(ERASURE, "v", "", b"x")], 10)
+    for time_ms in (9, 11, 10):
+        await log.append(
+            [NewRecord(DECISION, "v", "", b"d"), NewRecord(DECISION, "w", "", b"d"), event(time_ms)], time_ms
+        )
+    await log.append([NewRecord(DECISION, "v", "", b"d")], 9)
+    assert log.erase("v") == 3
+    kept = [(record.offset, record.kind, record.key) for record in log.read(0, 99)]
+    events = [(4, EVENT, "v"), (7, EVENT, "v"), (10, EVENT, "v")]
+    others = [(3, DECISION, "w"), (6, DECISION, "w"), (9, DECISION, "w")]
+    assert kept == sorted([(1, ERASURE, "v"), *events, *others, (5, DECISION, "v"), (11, 0, "")])
+    await log.append([event(99)], 12)
+    assert log.last_offset() == 12
+
+
 async def test_erase_without_an_erasure_record_deletes_nothing(log: EventLog) -> None:
     await log.append([event(1)], 0)
     assert log.erase("v") == 0
@@ -253,6 +270,23 @@ def test_erased_bytes_leave_the_disk(tmp_path: Path) -> None:
     list(log.import_records([[event(1, payload=b"SECRET" * 10), NewRecord(ERASURE, "v", "", b"")]], 0))
     assert log.erase("v") == 1
     assert b"SECRET" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    log.close()
+
+
+async def test_bytes_that_a_reader_keeps_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_log, "_OVERWRITE_WAIT_MS", 1)
+    log = open_log(tmp_path / "log.sqlite")
+    await log.append([event(1)], 0)
+    reader = sqlite3.connect(tmp_path / "log.sqlite", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM records").fetchone()
+    await log.append([NewRecord(ERASURE, "v", "", b"")], 0)
+    with capture_logs() as lines:
+        assert log.erase("v") == 1
+        assert [line["event"] for line in lines] == ["erased_bytes_linger"]
+        reader.close()
+        log.erase("v")
+    assert len(lines) == 1
     log.close()
 
 

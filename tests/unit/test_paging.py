@@ -35,6 +35,14 @@ def test_the_token_of_another_method_is_refused():
     assert (caught.value.reason, caught.value.field) == ("PAGE_TOKEN_INVALID", "page_token")
 
 
+@pytest.mark.parametrize("position", [2**32, 10**11, 10**40])
+def test_a_position_that_no_list_reaches_is_refused(position):
+    assert page_of("ListItems", 0, token_of("ListItems", 2**32 - 1)).start == 2**32 - 1
+    with pytest.raises(ServiceError) as caught:
+        page_of("ListItems", 0, token_of("ListItems", position))
+    assert (caught.value.reason, caught.value.field) == ("PAGE_TOKEN_INVALID", "page_token")
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_a_token_of_ours_or_refused(text):
     try:

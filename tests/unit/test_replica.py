@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from core_rs import CorruptError, Engine, EngineError
 from server.adapters.memory_log import MemoryLog
+from server.lockfile import FileLock
 from server.ports import NewRecord
 from server.settings import Settings, load_settings
 from server.workers import replica as module
@@ -173,6 +174,32 @@ def test_snapshots_come_by_interval(tmp_path: Path, engine: FakeEngine, log: Mem
     add(log, "a")
     wait_until(lambda: saved(settings) == [1])
     replica.stop()
+
+
+def test_snapshots_go_on_when_one_vanishes(
+    tmp_path: Path, engine: FakeEngine, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(None, {"data_dir": tmp_path, "snapshot.interval_s": 0.01})
+    replica = replica_of(engine, log, settings)
+    snapshots, vanished = replica._snapshots, [tmp_path / "gone.snapshot"]
+    monkeypatch.setattr(replica, "_snapshots", lambda: [vanished.pop()] if vanished else snapshots())
+    replica.start()
+    add(log, "a")
+    wait_until(lambda: saved(settings) == [1])
+    replica.stop()
+
+
+def test_half_a_snapshot_of_a_dead_process_is_removed_unless_one_is_saving(
+    replica: Replica, settings: Settings
+) -> None:
+    settings.snapshot_dir.mkdir()
+    partial = settings.snapshot_dir / f"{7:020d}.snapshot.partial"
+    partial.touch()
+    with FileLock(settings.snapshot_dir / "lock"):
+        replica.restore()
+        assert partial.exists()
+    replica.restore()
+    assert not partial.exists()
 
 
 def test_empty_state_is_not_saved(replica: Replica) -> None:

@@ -1,0 +1,71 @@
+"""The tables have one owner, and whoever needs an export gets it from that one."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from server.adapters.sqlite_log import open_log
+from server.ports import StoreBusyError, StoreError
+from server.settings import Settings, load_settings
+from server.tables import open_store, request_export, run_sink
+from tests.table_shop import event, wait_until
+
+pytest.importorskip("chdb")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(None, {"data_dir": tmp_path / "data", "sink.batch_ms": 10})
+
+
+def fill(settings: Settings, event_id: str) -> None:
+    log = open_log(settings)
+    list(log.import_records([[event(event_id, "a")]], 0))
+    log.close()
+
+
+def exported(folder: Path) -> list[str]:
+    ids: list[str] = pq.read_table(folder / "events.parquet").column("event_id").to_pylist()
+    return ids
+
+
+def test_second_opener_learns_the_owner(settings: Settings) -> None:
+    store = open_store(settings)
+    with pytest.raises(StoreBusyError, match=f"owned by process {os.getpid()}"):
+        open_store(settings)
+    store.close()
+    open_store(settings).close()
+
+
+def test_export_is_made_here_when_nobody_owns_the_tables(settings: Settings) -> None:
+    fill(settings, "e1")
+    assert exported(request_export(settings, 60)) == ["e1"]
+
+
+def test_export_of_owned_tables_times_out_with_the_owner(settings: Settings) -> None:
+    store = open_store(settings)
+    with pytest.raises(StoreError, match=rf"no export within 0.2 s; .* process {os.getpid()}"):
+        request_export(settings, 0.2)
+    store.close()
+    assert list(settings.export_dir.iterdir()) == []
+
+
+def test_sink_process_answers_exports_and_ends_by_sigterm(settings: Settings) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings, str))
+    process.start()
+    wait_until((settings.store_dir / "metadata").exists)
+    fill(settings, "e1")
+    folder = request_export(settings, 60)
+    assert exported(folder) == ["e1"]
+    assert sorted(path.name for path in settings.export_dir.iterdir()) == [folder.name]
+    fill(settings, "e2")
+    os.kill(process.pid or 0, signal.SIGTERM)
+    process.join(30)
+    assert process.exitcode == 0
+    store = open_store(settings)
+    assert store.offset() == 2
+    store.close()

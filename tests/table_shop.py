@@ -1,0 +1,84 @@
+"""A log with its tables and their sink, and the records that tests write."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from server.adapters.chdb_store import ChdbStore
+from server.adapters.memory_log import MemoryLog
+from server.ports import NewRecord
+from server.settings import SinkSettings
+from server.workers.sink import Sink
+from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose, Context, Money
+from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
+from shopkeeper.v1.profile_service_pb2 import Profile, Trait
+from shopkeeper.v1.record_pb2 import Erasure, ItemChange, RecordKind
+
+TRAINING = ConsentPurpose.CONSENT_PURPOSE_TRAINING
+
+
+class Shop:
+    """Log, tables and sink of one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = MemoryLog()
+        self.store = ChdbStore(folder / "it's a store")
+        self.store.migrate()
+        self.sink = Sink(self.log, self.store, SinkSettings())
+
+    def add(self, *records: NewRecord) -> None:
+        self.log.append_later(records, 1_000)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        table = self.store.query(sql)
+        return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("nothing happened within 30 s")
+
+
+def event(
+    event_id: str,
+    *item_ids: str,
+    visitor_id: str = "v",
+    user_id: str = "",
+    price: float | None = None,
+    time_ms: int = 5,
+) -> NewRecord:
+    money = None if price is None else Money(currency_code="USD", units=int(price), nanos=round(price % 1 * 1e9))
+    message = Event(
+        event_id=event_id,
+        event_type=EventType.EVENT_TYPE_PURCHASE if item_ids else EventType.EVENT_TYPE_SEARCH,
+        event_time=Timestamp(seconds=time_ms // 1000, nanos=time_ms % 1000 * 1_000_000),
+        context=Context(visitor_id=visitor_id, user_id=user_id, query="" if item_ids else "cheese"),
+        items=[EventItem(item_id=item_id, quantity=2, price=money) for item_id in item_ids],
+    )
+    key = user_id or visitor_id
+    return NewRecord(RecordKind.RECORD_KIND_EVENT, key, event_id, message.SerializeToString())
+
+
+def item(change: ItemChange) -> NewRecord:
+    return NewRecord(RecordKind.RECORD_KIND_ITEM, "", "", change.SerializeToString())
+
+
+def profile(visitor_id: str, traits: Mapping[str, str] | None = None, *, training: bool | None = None) -> NewRecord:
+    message = Profile(
+        visitor_id=visitor_id,
+        traits=[Trait(name=name, value=value) for name, value in (traits or {}).items()],
+        consents=[] if training is None else [Consent(purpose=TRAINING, granted=training)],
+    )
+    return NewRecord(RecordKind.RECORD_KIND_PROFILE, visitor_id, "", message.SerializeToString())
+
+
+def erasure(visitor_id: str) -> NewRecord:
+    payload = Erasure(visitor_id=visitor_id).SerializeToString()
+    return NewRecord(RecordKind.RECORD_KIND_ERASURE, visitor_id, "", payload)
