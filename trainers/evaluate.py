@@ -92,9 +92,16 @@ def mid_tie_ranks(scores: NDArray[np.float32], targets: NDArray[np.uint32]) -> N
 
 
 def ranks_of_lists(task: Task, lists: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Return the rank from 0 of every target in the item ids shown to its visitor, infinity if it was not shown."""
-    places = [{item_id: place for place, item_id in enumerate(shown)} for shown in lists]
+    """Return the rank from 0 of every target in the item ids shown to its visitor, infinity if it was not shown.
+
+    Items that the task does not ask for are passed over: a shop ranks all it sells, the protocol only what it keeps.
+    """
     items = task.train.items
+    kept = {items[number] for number in np.flatnonzero(task.kept)}
+    places = [
+        {item_id: place for place, item_id in enumerate(item_id for item_id in shown if item_id in kept)}
+        for shown in lists
+    ]
     ranks = [places[row].get(items[item], np.inf) for row, item in zip(task.owner, task.target, strict=True)]
     return np.array(ranks, dtype=np.float64)
 

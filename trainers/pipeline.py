@@ -173,9 +173,7 @@ class Pipeline:
         blank = Tried(Ranker.blank(width, len(self.actions)), np.zeros((1, width), np.float32))
         card = Card(f"moment-{now_ms}", now_ms, self.actions)
         self.shop.advance(now_ms)
-        self.shop.install(
-            write_bundle(folder, card, past, models, blank if self.actions else None)
-        )
+        self.shop.install(write_bundle(folder, card, past, models, blank if self.actions else None))
         return models
 
     def _fit(self, parts: list[Rows]) -> Ranker | None:

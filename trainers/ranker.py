@@ -105,8 +105,11 @@ class Ranker:
             raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")
         mean = rows.features.mean(axis=0, dtype=np.float64)
         scale = rows.features.std(axis=0, dtype=np.float64)
-        scale[scale < 1e-6] = 1.0  # noqa: PLR2004 - a constant column tells nothing and must not blow up
-        inputs = ((rows.features - mean) / scale).astype(np.float32)
+        constant = scale < 1e-6  # noqa: PLR2004 - of a column that never moved the network cannot know the effect
+        scale[constant] = np.inf
+        inputs = ((rows.features - mean) / scale).astype(
+            np.float32
+        )  # a constant column is 0, and so is its weight below
         labels = rows.labels.astype(np.int8)
         labels = labels[:, 0] if labels.shape[1] == 1 else labels
         network = MLPClassifier(
@@ -117,7 +120,9 @@ class Ranker:
             random_state=self.seed,
         )
         classes = np.arange(max(2, rows.labels.shape[1]))
-        with threadpool_limits(1):  # threads that wait for each other over such small matrices cost more than they bring
+        with threadpool_limits(
+            1
+        ):  # threads that wait for each other over such small matrices cost more than they bring
             for epoch in range(self.epochs):
                 network.partial_fit(inputs, labels, classes=classes, sample_weight=rows.weights / rows.weights.mean())
                 progress((epoch + 1) / self.epochs)

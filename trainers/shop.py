@@ -16,7 +16,7 @@ Record = tuple[int, int, int, bytes]
 
 SETS = {"all": "home_for_you", "explore": "home_discover"}
 """Placement that answers each set of the protocol."""
-PAGE_SIZE = 20
+PAGE_SIZE = 120
 """Items that evaluation asks for."""
 
 

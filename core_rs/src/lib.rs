@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod decay;
 pub mod document;
 pub mod popularity;
+pub mod profile;
 pub mod validate;
 pub mod visitor;
 

@@ -76,7 +76,7 @@ pub fn names() -> Vec<String> {
 
 /// Hash of the table: names in order and their number of computation.
 pub fn schema_hash() -> String {
-    const COMPUTATION: &str = "1";
+    const COMPUTATION: &str = "2";
     blake3::hash(format!("{COMPUTATION}:{}", names().join(",")).as_bytes()).to_hex()[..16].to_owned()
 }
 
@@ -130,7 +130,7 @@ impl<'a> Shared<'a> {
 
     fn columns(&self, candidate: &Candidate, row: &Row, counts: &Counts) -> [f32; WIDTH] {
         let parts: [&[f32]; 10] = [
-            &candidate.source_scores,
+            &candidate.source_scores.map(|score| if score > 0.0 { (1.0 + score).ln() } else { 0.0 }),
             &self.bought_part(candidate.item),
             &self.seen_part(candidate.item),
             &self.item_part(row, counts),
