@@ -53,7 +53,7 @@ class Schedule:
     validation_ms: int
 
     @classmethod
-    def weekly(cls, dataset: Dataset, split_ms: int, *, weeks: int = 10) -> "Schedule":
+    def weekly(cls, dataset: Dataset, split_ms: int, *, weeks: int = 16) -> "Schedule":
         """Return a cut for each of the last `weeks`; a shorter history is cut closer, and half of it is never cut."""
         history = split_ms - int(dataset.time_ms.min(initial=split_ms))
         step = max(min(7 * DAY_MS, history // 12), 1)

@@ -8,15 +8,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from trainers.base import NotFittedError, Progress, no_progress
+from trainers.network import Adam, Layer, Network, sigmoid
 
 OPSET = 17
 """Version of the ONNX operators that rankers use."""
 
-Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+_CONSTANT = 1e-6
+"""Deviation below which a column tells nothing; what it would do when it moves cannot be known."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,7 @@ class Ranker:
     epochs : int
         Passes over the rows.
     learning_rate : float
-        Of Adam.
-    decay : float
-        Weight of the squared weights in the loss.
+        Greatest of Adam's steps.
     batch_size : int
     seed : int
 
@@ -75,20 +74,18 @@ class Ranker:
 
     layers_: list[Layer]
 
-    def __init__(  # noqa: PLR0913 - the usual hyper-parameters of a network
+    def __init__(
         self,
         *,
-        hidden: tuple[int, ...] = (32, 32),
-        epochs: int = 10,
-        learning_rate: float = 1e-3,
-        decay: float = 1e-3,
+        hidden: tuple[int, ...] = (48, 24),
+        epochs: int = 14,
+        learning_rate: float = 5e-3,
         batch_size: int = 2048,
         seed: int = 0,
     ) -> None:
         self.hidden = hidden
         self.epochs = epochs
         self.learning_rate = learning_rate
-        self.decay = decay
         self.batch_size = batch_size
         self.seed = seed
 
@@ -105,41 +102,38 @@ class Ranker:
             raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")
         mean = rows.features.mean(axis=0, dtype=np.float64)
         scale = rows.features.std(axis=0, dtype=np.float64)
-        constant = scale < 1e-6  # noqa: PLR2004 - of a column that never moved the network cannot know the effect
-        scale[constant] = np.inf
-        inputs = ((rows.features - mean) / scale).astype(
-            np.float32
-        )  # a constant column is 0, and so is its weight below
-        labels = rows.labels.astype(np.int8)
-        labels = labels[:, 0] if labels.shape[1] == 1 else labels
-        network = MLPClassifier(
-            self.hidden,
-            batch_size=min(self.batch_size, len(rows)),
-            learning_rate_init=self.learning_rate,
-            alpha=self.decay,
-            random_state=self.seed,
-        )
-        classes = np.arange(max(2, rows.labels.shape[1]))
-        with threadpool_limits(
-            1
-        ):  # threads that wait for each other over such small matrices cost more than they bring
-            for epoch in range(self.epochs):
-                network.partial_fit(inputs, labels, classes=classes, sample_weight=rows.weights / rows.weights.mean())
-                progress((epoch + 1) / self.epochs)
-        layers = list(zip(network.coefs_, network.intercepts_, strict=True))
-        first, bias = layers[0]
-        layers[0] = (first / scale[:, None], bias - (mean / scale) @ first)
-        self.layers_ = [(weights.astype(np.float32), bias.astype(np.float32)) for weights, bias in layers]
+        scale[scale < _CONSTANT] = np.inf
+        inputs = ((rows.features - mean) / scale).astype(np.float32)
+        network = self._fit_network(Rows(inputs, rows.labels, rows.weights / rows.weights.mean()), progress)
+        first = network.weights[0] / scale[:, None]
+        weights = [first.astype(np.float32), *network.weights[1:]]
+        biases = [(network.biases[0] - mean @ first).astype(np.float32), *network.biases[1:]]
+        self.layers_ = list(zip(weights, biases, strict=True))
         return self
+
+    def _fit_network(self, rows: Rows, progress: Progress) -> Network:
+        rng = np.random.default_rng(self.seed)
+        labels = rows.labels.astype(np.float32)
+        prior = np.average(labels, axis=0, weights=rows.weights).astype(np.float32)
+        network = Network((rows.features.shape[1], *self.hidden, labels.shape[1]), prior, rng)
+        starts = range(0, max(len(rows) - self.batch_size, 0) + 1, self.batch_size)
+        adam = Adam(network.parameters, self.learning_rate, self.epochs * len(starts))
+        with threadpool_limits(1):  # over such small matrices threads wait for each other longer than they work
+            for epoch in range(self.epochs):
+                order = rng.permutation(len(rows))
+                for start in starts:
+                    batch = order[start : start + self.batch_size]
+                    adam.step(network.gradients(rows.features[batch], labels[batch], rows.weights[batch]))
+                progress((epoch + 1) / self.epochs)
+        return network
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of each action for each row, shape (n, h)."""
         values = features
-        *between, last = self._layers()
-        for weights, bias in between:
-            values = np.maximum(values @ weights + bias, 0)
-        logits = np.clip(values @ last[0] + last[1], -80, 80)
-        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
+        *between, (weights, bias) = self._layers()
+        for inner, offset in between:
+            values = np.maximum(values @ inner + offset, 0)
+        return sigmoid(values @ weights + bias)
 
     def graph(self) -> onnx.ModelProto:
         """Return the network as ONNX: `features` (n, d) to `actions` (n, h)."""

@@ -1,4 +1,4 @@
-//! The second half of a decision: score, value, re-rank, fill, reply. The first half is in `plan`.
+//! The second half of a decision: score, value, re-rank, reply. The first half is in `plan`.
 //!
 //! A decision is a function of request, state, bundle and time. The only clock is the one that measures stages; it never
 //! changes an answer.
