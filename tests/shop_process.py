@@ -40,9 +40,10 @@ class ShopProcess:
             start_new_session=True,
             env={**os.environ, **FROZEN, **environment},
         )
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        options = (("grpc.max_reconnect_backoff_ms", 500),)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options)
 
-    def call(self, method: str, request: bytes, timeout_s: float = 30.0) -> bytes:
+    def call(self, method: str, request: bytes, timeout_s: float = 60.0) -> bytes:
         """Return the bytes of an answer; waits for a server that is starting."""
         return self.channel.unary_unary(f"/shopkeeper.v1.{method}")(request, timeout=timeout_s, wait_for_ready=True)
 
@@ -64,6 +65,7 @@ class ShopProcess:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self.kill()
+        self._log.close()
 
     def _end(self) -> None:
         self.channel.close()

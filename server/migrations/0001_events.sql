@@ -1,5 +1,5 @@
 -- One row a line of an event. A line that arrives twice is one row once parts merge, and at once where FINAL is read.
-CREATE TABLE events
+CREATE TABLE IF NOT EXISTS events
 (
     log_offset Int64,
     event_id String,

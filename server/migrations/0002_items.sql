@@ -1,5 +1,5 @@
 -- The catalogue as it is now; the row with the highest log_offset counts.
-CREATE TABLE items
+CREATE TABLE IF NOT EXISTS items
 (
     item_id String,
     log_offset Int64,

@@ -1,5 +1,5 @@
 -- What the shop states about visitors, merged; the row with the highest log_offset counts.
-CREATE TABLE profiles
+CREATE TABLE IF NOT EXISTS profiles
 (
     visitor_id String,
     log_offset Int64,

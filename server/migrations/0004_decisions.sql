@@ -1,5 +1,5 @@
 -- One row a slate; the arrays run along its items, best first.
-CREATE TABLE decisions
+CREATE TABLE IF NOT EXISTS decisions
 (
     log_offset Int64,
     slate Int64 COMMENT 'index in the response',

@@ -1,5 +1,5 @@
 -- Records that could not be read, with the reason; look here after a change of the contract.
-CREATE TABLE bad_events
+CREATE TABLE IF NOT EXISTS bad_events
 (
     log_offset Int64,
     kind Int64,

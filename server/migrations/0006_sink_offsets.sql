@@ -1,5 +1,5 @@
 -- How far the log is in the tables.
-CREATE TABLE sink_offsets
+CREATE TABLE IF NOT EXISTS sink_offsets
 (
     name String,
     log_offset Int64

@@ -1,5 +1,5 @@
 -- Placements and controls as they are now; the row with the highest log_offset counts.
-CREATE TABLE documents
+CREATE TABLE IF NOT EXISTS documents
 (
     kind LowCardinality(String) COMMENT 'placement or control',
     document_id String,

@@ -87,7 +87,7 @@ class _Keeper:
 def supervise(children: Sequence[Child]) -> int:
     """Keep the children alive until SIGTERM or SIGINT; return the exit status.
 
-    A child that ends with `START_FAILED` before it was ever ready ends all. A second signal kills.
+    A vital child that ends with `START_FAILED` before it was ever ready ends all. A second signal kills.
     """
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,11 +144,11 @@ def _keep(keepers: Sequence[_Keeper], signals: Sequence[int]) -> int:
                 if time.monotonic() >= keeper.due_time:
                     keeper.start()
             elif (code := keeper.process.exitcode) is not None:
-                if code == START_FAILED and not keeper.address:
+                if code == START_FAILED and keeper.child.vital and not keeper.address:
                     return START_FAILED
                 _log.error("child died", name=keeper.child.name, exit_code=code, restart_s=keeper.backoff_s)
                 keeper.restart_later()
-        if not announced and all(keeper.address for keeper in keepers):
+        if not announced and all(keeper.address for keeper in keepers if keeper.child.vital):
             announced = True
             _log.info("ready", address=keepers[0].address, pids=[k.process.pid for k in keepers if k.process])
     return 0

@@ -25,3 +25,8 @@ def test_migrations_are_numbered_without_gap_and_hold_one_statement() -> None:
     names = [migration.name for migration in migrations()]
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
     assert all(len(migration.statements) == 1 for migration in migrations())
+
+
+def test_migrations_can_be_repeated_after_a_kill() -> None:
+    texts = [statement for migration in migrations() for statement in migration.statements]
+    assert all("IF NOT EXISTS" in text for text in texts if "CREATE TABLE" in text)
