@@ -43,6 +43,8 @@ class Child(NamedTuple):
     name: str
     target: str
     args: tuple[Any, ...]
+    vital: bool = True
+    """Whether the others end when it cannot start; else it is tried again while they serve."""
 
 
 @dataclass

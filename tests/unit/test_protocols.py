@@ -88,7 +88,9 @@ def test_baskets_after_the_end_are_no_target():
 
 
 @settings(max_examples=30)
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(90, 110), st.sets(st.sampled_from("uvwxyz"), min_size=1))))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(90, 110), st.sets(st.sampled_from("uvwxyz"), min_size=1)))
+)
 def test_what_happens_from_the_split_on_changes_nothing_that_models_read(baskets):
     past = [(visitor, day, sorted(items)) for visitor, day, items in baskets if day < 100]
     everything = [("a", 1, ["u", "v", "w", "x", "y", "z"]), ("b", 1, ["u"]), ("c", 1, ["u"]), *past]

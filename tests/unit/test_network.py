@@ -1,0 +1,109 @@
+"""The ranker's network: its gradient, its fit, and that the exported graph answers the same."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.base import NotFittedError
+from trainers.network import Network, sigmoid
+from trainers.ranker import Ranker, Rows
+
+
+def answers(ranker: Ranker, features: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(ranker.graph().SerializeToString(), providers=["CPUExecutionProvider"])
+    (actions,) = session.run(["actions"], {"features": features})
+    return actions
+
+
+def rows(count: int = 4_000, seed: int = 0) -> Rows:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(count, 5)).astype(np.float32) * [1, 10, 0.1, 1, 0] + [0, 100, 0, 0, 7]
+    logits = np.stack([features[:, 0] * 2 - 1, (features[:, 1] - 100) / 5], axis=1)
+    labels = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    return Rows(features.astype(np.float32), labels, np.ones(count, np.float32))
+
+
+def test_the_gradient_is_that_of_the_loss():
+    rng = np.random.default_rng(1)
+    network = Network((4, 3, 2), np.array([0.3, 0.6], np.float32), rng)
+    inputs = rng.normal(size=(6, 4)).astype(np.float32)
+    labels = (rng.random((6, 2)) < 0.5).astype(np.float32)
+    importance = rng.random(6).astype(np.float32)
+
+    def loss() -> float:
+        odds = sigmoid(network.activations(inputs)[-1]).astype(np.float64)
+        each = -(labels * np.log(odds) + (1 - labels) * np.log(1 - odds)).sum(axis=1)
+        return float((importance * each).mean())
+
+    for parameter, gradient in zip(network.parameters, network.gradients(inputs, labels, importance), strict=True):
+        for place in np.ndindex(parameter.shape):
+            kept = parameter[place]
+            parameter[place] = kept + 1e-2
+            above = loss()
+            parameter[place] = kept - 1e-2
+            below = loss()
+            parameter[place] = kept
+            assert (above - below) / 2e-2 == pytest.approx(gradient[place], abs=2e-3)
+
+
+def test_it_learns_probabilities_of_several_actions():
+    ranker = Ranker(epochs=30, batch_size=256).fit(rows())
+    fresh = rows(seed=9)
+    truth = np.stack([fresh.features[:, 0] * 2 - 1, (fresh.features[:, 1] - 100) / 5], axis=1)
+    assert np.abs(ranker.predict(fresh.features) - sigmoid(truth.astype(np.float32))).mean() < 0.04
+
+
+def test_weights_count_as_repeats_of_a_row():
+    data = rows()
+    heavy = np.where(data.labels[:, 0], 5.0, 1.0).astype(np.float32)
+    plain, weighted = (
+        Ranker(epochs=20, batch_size=256).fit(Rows(data.features, data.labels, weights)).predict(data.features)[:, 0]
+        for weights in (data.weights, heavy)
+    )
+    assert plain.mean() == pytest.approx(data.labels[:, 0].mean(), abs=0.03)
+    assert weighted.mean() > plain.mean() + 0.15
+
+
+def test_same_seed_same_network_and_another_seed_another():
+    first, again, other = (Ranker(epochs=2, seed=seed).fit(rows()).predict(rows().features) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1_000), st.sampled_from([1e-3, 1.0, 50.0]))
+def test_the_graph_answers_what_the_ranker_predicts(seed, scale):
+    ranker = Ranker(epochs=1, seed=seed).fit(rows(600, seed))
+    features = (np.random.default_rng(seed).normal(size=(64, 5)) * scale).astype(np.float32)
+    found = answers(ranker, features)
+    assert found.shape == (64, 2)
+    np.testing.assert_allclose(found, ranker.predict(features), atol=1e-5)
+
+
+def test_extreme_features_give_finite_answers():
+    ranker = Ranker(epochs=1).fit(rows())
+    features = np.array([[1e6] * 5, [-1e6] * 5, [0.0] * 5], np.float32)
+    assert np.isfinite(answers(ranker, features)).all()
+    assert np.isfinite(ranker.predict(features)).all()
+
+
+def test_a_column_that_never_moved_has_no_say():
+    ranker = Ranker(epochs=2).fit(rows())
+    features = rows().features[:50]
+    moved = features.copy()
+    moved[:, 4] += 3
+    np.testing.assert_array_equal(ranker.predict(features), ranker.predict(moved))
+
+
+def test_a_blank_ranker_answers_one_half():
+    assert (answers(Ranker.blank(3, 2), np.ones((4, 3), np.float32)) == 0.5).all()
+
+
+def test_an_action_without_both_outcomes_is_refused():
+    data = rows()
+    with pytest.raises(ValueError, match="leave out actions without both outcomes"):
+        Ranker().fit(Rows(data.features, data.labels | True, data.weights))
+    with pytest.raises(NotFittedError, match="call `fit` first"):
+        Ranker().graph()
