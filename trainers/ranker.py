@@ -16,6 +16,7 @@ from trainers.network import Adam, Layer, Network, sigmoid
 OPSET = 17
 """Version of the ONNX operators that rankers use."""
 
+_LEAST_STEPS, _LEAST_BATCH = 100, 32
 _CONSTANT = 1e-6
 """Deviation below which a column tells nothing; what it would do when it moves cannot be known."""
 
@@ -64,6 +65,7 @@ class Ranker:
     learning_rate : float
         Greatest of Adam's steps.
     batch_size : int
+        Rows of one step; a small shop takes fewer, so that an epoch has a hundred steps.
     seed : int
 
     Attributes
@@ -116,13 +118,14 @@ class Ranker:
         labels = rows.labels.astype(np.float32)
         prior = np.average(labels, axis=0, weights=rows.weights).astype(np.float32)
         network = Network((rows.features.shape[1], *self.hidden, labels.shape[1]), prior, rng)
-        starts = range(0, max(len(rows) - self.batch_size, 0) + 1, self.batch_size)
+        size = min(self.batch_size, max(len(rows) // _LEAST_STEPS, _LEAST_BATCH))
+        starts = range(0, max(len(rows) - size, 0) + 1, size)
         adam = Adam(network.parameters, self.learning_rate, self.epochs * len(starts))
         with threadpool_limits(1):  # over such small matrices threads wait for each other longer than they work
             for epoch in range(self.epochs):
                 order = rng.permutation(len(rows))
                 for start in starts:
-                    batch = order[start : start + self.batch_size]
+                    batch = order[start : start + size]
                     adam.step(network.gradients(rows.features[batch], labels[batch], rows.weights[batch]))
                 progress((epoch + 1) / self.epochs)
         return network

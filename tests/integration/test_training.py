@@ -1,0 +1,183 @@
+"""From an export to a bundle that the server takes, and the same quality offline and through the front door."""
+
+import asyncio
+import base64
+import datetime as dt
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import numpy as np
+import polars as pl
+import pytest
+
+import core_rs
+from server.app import App
+from server.bundle_check import check
+from server.defaults import PLACEMENTS
+from server.settings import ClockSettings, ListenSettings, Settings
+from shopkeeper.v1 import event_pb2, event_service_pb2_grpc, model_service_pb2_grpc
+from shopkeeper.v1.catalog_service_pb2 import UpsertItemsRequest
+from shopkeeper.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from shopkeeper.v1.common_pb2 import Context, Money
+from shopkeeper.v1.event_service_pb2 import ImportEventsRequest
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.model_service_pb2 import ActivateModelRequest, PublishModelRequest
+from trainers.dataset import read_export
+from trainers.pipeline import Pipeline, Schedule, split_of, write
+from trainers.protocols import NextBasket
+from trainers.served import measure_served
+
+DAY = 86_400_000
+SPLIT = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
+SPLIT_MS = int(SPLIT.timestamp() * 1000)
+VISITORS, ITEMS, DAYS = 60, 40, 120
+
+
+def purchases() -> pl.DataFrame:
+    """Visitors who shop weekly, each from a small set of favourites with some of everything between."""
+    rng = np.random.default_rng(5)
+    favourites = [rng.choice(ITEMS, 8, replace=False) for _ in range(VISITORS)]
+    rows = []
+    for visitor in range(VISITORS):
+        for day in range(visitor % 7, DAYS, 7):
+            time_ms = SPLIT_MS + (day - DAYS + 14) * DAY + 3_600_000 * (visitor % 12) + visitor
+            lines = {*rng.choice(favourites[visitor], 4, replace=False), rng.integers(ITEMS)}
+            rows += [
+                (f"e-{visitor}-{day}", line, f"v{visitor:02}", f"i{item:02}", time_ms)
+                for line, item in enumerate(sorted(lines))
+            ]
+    columns = ["event_id", "line", "visitor_id", "item_id", "time_ms"]
+    return pl.DataFrame(rows, columns, orient="row").with_columns(
+        event_type=pl.lit("purchase"),
+        quantity=pl.lit(1, pl.Int64),
+        price=pl.lit(2.5),
+        currency=pl.lit("EUR"),
+        session_id=pl.lit(""),
+        store_id=pl.lit(""),
+        query=pl.lit(""),
+    )
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    lines = purchases()
+    lines.filter(pl.col("time_ms") < SPLIT_MS).write_parquet(folder / "events.parquet")
+    lines.filter(pl.col("time_ms") >= SPLIT_MS).write_parquet(folder / "held_out.parquet")
+    names = [f"i{number:02}" for number in range(ITEMS)]
+    paths = [["GROCERY", f"aisle {number % 5}"] for number in range(ITEMS)]
+    pl.DataFrame({"item_id": names, "category_path": paths}).write_parquet(folder / "items.parquet")
+    payloads = [base64.b64encode(placement.SerializeToString()).decode() for placement in PLACEMENTS]
+    pl.DataFrame({"payload": payloads}).write_parquet(folder / "placements.parquet")
+    (folder / "meta.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(export, tmp_path_factory):
+    found = read_export(export)
+    assert split_of(found) == SPLIT_MS
+    told: list[tuple[str, float]] = []
+    schedule = Schedule.weekly(found.dataset, SPLIT_MS)
+    pipeline = Pipeline(found, schedule, seed=3, progress=lambda *what: told.append(what))
+    fitted = pipeline.run()
+    out = tmp_path_factory.mktemp("incoming")
+    assert {what for what, _ in told} >= {"learn from the past", "fit the ranker", "measure rules and ranker"}
+    assert all(0 <= share <= 1 for _, share in told)
+    return fitted, out / write(fitted, pipeline, out)
+
+
+def test_the_server_takes_the_bundle(trained):
+    _, folder = trained
+    check(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["schema_hash"] == core_rs.schema_hash()
+    assert manifest["actions"] == ["purchase"]
+    assert SPLIT_MS - 2 * DAY < manifest["train_end_ms"] <= SPLIT_MS
+    assert (manifest["visitor_count"], manifest["item_count"]) == (VISITORS, ITEMS)
+    for metric in manifest["metrics"].values():
+        assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+
+
+def test_the_ranker_finds_favourites(trained):
+    fitted, _ = trained
+    assert fitted.ranked_by == "ranker"
+    by_ranker = fitted.measured["all", "ranker"].means()
+    assert by_ranker["recall_at_10"] > 0.7
+    assert fitted.measured["all", "ranker"].visitor_count == VISITORS
+
+
+def test_models_of_the_split_know_nothing_of_what_follows(export, trained, tmp_path):
+    fitted, _ = trained
+    blind = tmp_path / "blind"
+    blind.mkdir()
+    for name in ("events", "items", "placements"):
+        (blind / f"{name}.parquet").write_bytes((export / f"{name}.parquet").read_bytes())
+    (blind / "meta.json").write_text("{}")
+    found = read_export(blind)
+    pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seed=3, progress=lambda *_: None)
+    again = pipeline.run()
+    assert fitted.tried is not None
+    assert again.tried is not None
+    features = fitted.tried.features
+    np.testing.assert_array_equal(again.tried.ranker.predict(features), fitted.tried.ranker.predict(features))
+
+
+async def serve(address: str, lines: pl.DataFrame, version: str) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        items = [
+            Item(item_id=f"i{number:02}", category_path=["GROCERY", f"aisle {number % 5}"]) for number in range(ITEMS)
+        ]
+        await CatalogServiceStub(channel).UpsertItems(UpsertItemsRequest(items=items))
+        events = []
+        for (event_id,), group in lines.sort("time_ms", "event_id", "line").group_by("event_id", maintain_order=True):
+            event = event_pb2.Event(
+                event_id=event_id,
+                event_type=event_pb2.EVENT_TYPE_PURCHASE,
+                context=Context(user_id=group["visitor_id"][0]),
+                items=[
+                    event_pb2.EventItem(
+                        item_id=item, quantity=1, price=Money(currency_code="EUR", units=2, nanos=500_000_000)
+                    )
+                    for item in group["item_id"]
+                ],
+            )
+            event.event_time.FromMilliseconds(group["time_ms"][0])
+            events.append(event)
+        batches = [ImportEventsRequest(events=events[start : start + 500]) for start in range(0, len(events), 500)]
+        counts = await event_service_pb2_grpc.EventServiceStub(channel).ImportEvents(iter(batches))
+        assert counts.accepted_count == len(events)
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        await models.PublishModel(PublishModelRequest(version=version))
+        await models.ActivateModel(ActivateModelRequest(version=version))
+
+
+async def test_what_is_served_is_what_was_measured_offline(export, trained, tmp_path):
+    fitted, folder = trained
+    settings = Settings(
+        data_dir=tmp_path / "data", listen=ListenSettings(port=0), clock=ClockSettings(start=SPLIT, rate=0.0)
+    )
+    incoming = settings.bundle_dir / "incoming"
+    incoming.mkdir(parents=True)
+    folder.rename(incoming / folder.name)
+    app = App(settings)
+    address = await app.start()
+    try:
+        await serve(address, pl.read_parquet(export / "events.parquet"), folder.name)
+        task = NextBasket(SPLIT_MS).task(read_export(export).dataset)
+        served = await asyncio.to_thread(measure_served, address, task, lambda *_: None)
+    finally:
+        await app.stop()
+    for name, measured in served.items():
+        assert measured.means() == fitted.measured[name, "ranker"].means()
+
+
+def test_the_command_says_what_is_missing(tmp_path):
+    command = [sys.executable, "-m", "trainers", "evaluate", "--export", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "events.parquet is missing" in json.loads(done.stdout)["error"]
+    assert "Traceback" not in done.stderr
