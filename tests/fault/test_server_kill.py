@@ -53,7 +53,7 @@ class Load(threading.Thread):
             request = event_service_pb2.RecordEventsRequest(events=batch)
             try:
                 answer = self.shop.call("EventService/RecordEvents", request.SerializeToString())
-            except grpc.RpcError:
+            except (grpc.RpcError, ValueError):  # the channel closes with the server
                 return
             results = event_service_pb2.RecordEventsResponse.FromString(answer).results
             ok = {event_service_pb2.EventResult.STATUS_ACCEPTED, event_service_pb2.EventResult.STATUS_DUPLICATE}
