@@ -1,0 +1,84 @@
+"""What trainers have in common that answer questions by themselves, without the engine: a score of every item."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from trainers.base import Trainer
+
+NOBODY = np.uint32(0xFFFFFFFF)
+"""Visitor of a history that belongs to no visitor of the data set, e.g. a new session."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Histories to recommend for, each in order of time.
+
+    Attributes
+    ----------
+    visitor : NDArray[np.uint32] of shape (n,)
+        Position in `Dataset.visitors`, or `NOBODY`.
+    offsets : NDArray[np.int64] of shape (n + 1,)
+        History `i` is the entries `offsets[i]` to `offsets[i + 1]` of the arrays below.
+    item : NDArray[np.uint32] of shape (n_entries,)
+        Position in `Dataset.items`.
+    action : NDArray[np.uint8] of shape (n_entries,)
+        Number of `EventType`.
+    time_ms : NDArray[np.int64] of shape (n_entries,)
+        When; equal times have no order of their own.
+    n_items : int
+        Size of the item table.
+    """
+
+    visitor: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+    item: NDArray[np.uint32]
+    action: NDArray[np.uint8]
+    time_ms: NDArray[np.int64]
+    n_items: int
+
+    def __len__(self) -> int:
+        return len(self.visitor)
+
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """Number of the history that every entry belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def batch(self, start: int, stop: int) -> "Queries":
+        """Return the histories `start` to `stop`."""
+        first, last = self.offsets[start], self.offsets[min(stop, len(self))]
+        return Queries(
+            visitor=self.visitor[start:stop],
+            offsets=self.offsets[start : stop + 1] - first,
+            item=self.item[first:last],
+            action=self.action[first:last],
+            time_ms=self.time_ms[first:last],
+            n_items=self.n_items,
+        )
+
+    def matrix(self, weight: NDArray[np.float32] | None = None) -> sparse.csr_matrix:
+        """Return the summed weight of each item in each history, shape (n, n_items); without `weight`, its count."""
+        values = np.ones(len(self.item), np.float32) if weight is None else weight
+        matrix = sparse.csr_matrix((values, self.item, self.offsets), shape=(len(self), self.n_items))
+        matrix.sum_duplicates()
+        return matrix
+
+
+class Recommender(Trainer):
+    """Trainer whose fitted model scores every item for a history."""
+
+    @abstractmethod
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """Return the score of every item for every history, shape (n, n_items); -inf never ranks.
+
+        A score depends on its own history only, never on the rest of the batch.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
