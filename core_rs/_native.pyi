@@ -86,6 +86,9 @@ class Plan:
     def visitor_key(self) -> str:
         """Whose decision it is: `user_id` if set, else `visitor_id`."""
     @property
+    def shadowed(self) -> bool:
+        """Whether a shadow trial shall answer the request once more."""
+    @property
     def item_ids(self) -> list[str]:
         """Item of every row of `features`."""
     @property
@@ -142,8 +145,11 @@ class Engine:
         """Offset of the last applied record; 0 at first."""
 
     # -- decisions ----------------------------------------------------------------------------------------------------
-    def begin(self, request: bytes, now_ms: int) -> Plan:
-        """Read `RecommendRequest`, gather and filter candidates, compute their features."""
+    def begin(self, request: bytes, now_ms: int, *, on_trial: bool = False) -> Plan:
+        """Read `RecommendRequest`, gather and filter candidates, compute their features.
+
+        `on_trial` answers with the bundle on trial, in place of the one that serves the visitor.
+        """
     def finish(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> Answer:
         """Rank and encode. `actions` has shape (n, h), columns as in the bundle; None ranks by rules.
 
@@ -171,6 +177,9 @@ class Engine:
     @property
     def previous_model(self) -> str:
         """Version that was active before the active one; empty if none."""
+    @property
+    def trial(self) -> bytes:
+        """`Trial` in force; empty if there is none."""
     def stats(self) -> dict[str, int]:
         """Return counts and bytes: visitors, items, events, visitor_bytes, item_bytes, neighbour_bytes, …."""
 

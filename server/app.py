@@ -32,6 +32,7 @@ from server.services.placements import PlacementService
 from server.services.profiles import ProfileService
 from server.services.recommendations import RecommendationService
 from server.settings import Settings
+from server.shadow import Shadow
 from server.workers.replica import Replica
 
 _GRACE_S: Final = 20.0
@@ -63,13 +64,14 @@ class App:
         self._replica = Replica(
             self.engine, self._log, settings, telemetry.LOG_LAG_RECORDS.set, self._models.before_apply
         )
+        shadow = Shadow(self.engine, self._models)
         self._services: tuple[Service, ...] = (
             EventService(self.engine, self._log, self._clock),
             CatalogService(self.engine, self._log, self._clock),
             ProfileService(self.engine, self._log, self._clock),
             PlacementService(self.engine, self._log, self._clock),
-            RecommendationService(self.engine, self._models, self._log, self._clock),
-            ModelService(self.engine, self._models, store, self._log, self._clock),
+            RecommendationService(self.engine, self._models, shadow, self._log, self._clock),
+            ModelService(self.engine, self._models, store, shadow, self._log, self._clock),
         )
         self._guard = Guard(settings.limits)
         names = [service.descriptor.full_name for service in self._services]

@@ -11,13 +11,14 @@ from server.bundles import BundleStore
 from server.errors import ServiceError
 from server.ports import LogRecord
 from server.ranker import RANKER_FILE, Ranker, open_session
+from shopkeeper.v1.model_service_pb2 import Trial
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, Activation
 
 _log = structlog.get_logger()
 
 
 class Models:
-    """Loaded bundles of one replica: the active one, the one before, and one about to be activated.
+    """Loaded bundles of one replica: the active one, the one before, one on trial, and one about to be activated.
 
     Parameters
     ----------
@@ -50,19 +51,21 @@ class Models:
                 raise ServiceError("BUNDLE_REJECTED", f"bundle `{version}`: {RANKER_FILE} does not load") from error
             self._engine.load_bundle(str(folder))
             self._rankers[version] = loaded
-            for old in set(self._rankers) - {version, self._engine.active_model, self._engine.previous_model}:
+            for old in set(self._rankers) - {version, *self._needed()}:
                 self._engine.unload_bundle(old)
                 del self._rankers[old]
 
     def restore(self) -> None:
-        """Load the bundles that a snapshot says are active and were before."""
-        for version in (self._engine.previous_model, self._engine.active_model):
+        """Load the bundles that a snapshot says are active, on trial, and were active before."""
+        for version in self._needed():
             self._load_or_degrade(version)
 
     def before_apply(self, record: LogRecord) -> None:
-        """Load the bundle of an activation, so that every replica switches at the same offset."""
+        """Load the bundles of an activation, so that every replica switches at the same offset."""
         if record.kind == RECORD_KIND_ACTIVATION:
-            self._load_or_degrade(Activation.FromString(record.payload).version)
+            activation = Activation.FromString(record.payload)
+            for version in (activation.version, activation.trial.version):
+                self._load_or_degrade(version)
 
     def score(self, version: str, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
         """Return the actions of every row, or None with the reason that goes into `degraded`; empty: rules rank."""
@@ -75,6 +78,10 @@ class Models:
         """Return the seconds since the data of the active bundle ended; 0 without a bundle."""
         version = self._engine.active_model
         return (now_ms - self._store.manifest(version).train_end_ms) / 1000 if version in self._rankers else 0.0
+
+    def _needed(self) -> tuple[str, ...]:
+        trial = Trial.FromString(self._engine.trial)
+        return (self._engine.previous_model, self._engine.active_model, trial.version)
 
     def _load_or_degrade(self, version: str) -> None:
         if not version:

@@ -25,6 +25,15 @@ STAGE_SECONDS: Final = Histogram(
 DEGRADED: Final = Counter("shopkeeper_degraded", "Decisions that could not be made as configured.", ["reason"])
 DECISIONS_DROPPED: Final = Gauge("shopkeeper_decisions_dropped", "Decisions since the start that are not in the log.")
 EVENTS: Final = Counter("shopkeeper_events", "Events by outcome.", ["outcome"])
+SHADOW_REQUESTS: Final = Counter("shopkeeper_shadow_requests", "Requests of a shadow trial by outcome.", ["outcome"])
+SHADOW_AGREEMENT: Final = Histogram(
+    "shopkeeper_shadow_agreement",
+    "Share of the items of a slate that the bundle on trial would have shown too.",
+    buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+)
+SHADOW_SECONDS: Final = Histogram(
+    "shopkeeper_shadow_duration_seconds", "Time the bundle on trial took to answer.", buckets=_SECONDS
+)
 LOG_LAG_RECORDS: Final = Gauge("shopkeeper_log_lag_records", "Records of the log not yet applied by this replica.")
 LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
 BUNDLE_AGE_SECONDS: Final = Gauge(

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     events::{self, Batch},
     ids::{Interner, NONE},
-    pipeline::{self, Actions, Decided, Options, Plan},
+    pipeline::{self, Actions, By, Decided, Options, Plan},
     proto::{self, ErrorReason, GetProfileResponse, LiveState, Profile, RecommendRequest},
     snapshot,
     state::{Record, State},
@@ -86,11 +86,11 @@ impl Engine {
     ///
     /// # Errors
     /// Where the request is malformed, outside its limits or names a placement that does not exist.
-    pub fn begin(&self, request: &[u8], now_ms: i64) -> Result<Plan> {
+    pub fn begin(&self, request: &[u8], now_ms: i64, by: By) -> Result<Plan> {
         let request =
             RecommendRequest::decode(request).map_err(|cause| Error::malformed("RecommendRequest", &cause))?;
         validate::recommend(&request)?;
-        pipeline::begin(&self.read(), request, now_ms, &self.options)
+        pipeline::begin(&self.read(), request, now_ms, &self.options, by)
     }
 
     /// Decision of a plan; rules rank where there are no `actions`.
@@ -184,6 +184,11 @@ impl Engine {
         (state.active_version.clone(), state.previous_version.clone())
     }
 
+    /// Encoded `Trial` in force; empty if there is none.
+    pub fn trial(&self) -> Vec<u8> {
+        self.read().trial.as_ref().map_or_else(Vec::new, Message::encode_to_vec)
+    }
+
     /// Counts and bytes of the state.
     pub fn stats(&self) -> Vec<(&'static str, u64)> {
         let state = self.read();
@@ -253,7 +258,7 @@ impl Engine {
     /// Bundle where the version serves.
     pub fn unload_bundle(&self, version: &str) -> Result<()> {
         let mut state = self.state.write();
-        if state.active_version == version && state.active.is_some() {
+        if state.needs_bundle(version) {
             return Err(Error::bundle(format!("bundle `{version}` serves; activate another one before unloading it")));
         }
         state.bundles.remove(version);

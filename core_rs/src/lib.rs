@@ -8,6 +8,7 @@ pub mod ids;
 pub mod params;
 pub mod proto;
 pub mod time;
+pub mod trial;
 
 pub mod bundle;
 pub mod catalog;

@@ -4,7 +4,7 @@
 //! changes an answer.
 
 pub use crate::{
-    plan::{Plan, make as begin},
+    plan::{By, Plan, make as begin},
     score::Actions,
 };
 
@@ -21,7 +21,7 @@ use crate::{
     source::SOURCES,
     stage::Stage,
     state::State,
-    token,
+    token, trial,
 };
 use hashbrown::HashSet;
 use std::time::Instant;
@@ -282,7 +282,7 @@ fn trace(state: &State, plan: &Plan, index: usize, ranked: &Ranked) -> SlateTrac
 
 /// Record of the decision, if its request id falls into the sampled share.
 fn decision(state: &State, plan: &Plan, response: &RecommendResponse, options: &Options) -> Option<Decision> {
-    let draw = share(&plan.request.request_id);
+    let draw = trial::even(&[&plan.request.request_id]);
     if draw >= options.decision_share {
         return None;
     }
@@ -318,12 +318,4 @@ fn shown_features(state: &State, plan: &Plan, index: usize, shown: &Slate) -> Ve
         row.map_or(&[0.0; feature::WIDTH][..], |row| &plan.features[row * feature::WIDTH..][..feature::WIDTH])
     };
     shown.items.iter().flat_map(row).copied().collect()
-}
-
-/// Even number in 0..1 from the hash of a request id.
-fn share(request_id: &str) -> f64 {
-    let hash = blake3::hash(request_id.as_bytes());
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&hash.as_bytes()[..8]);
-    (u64::from_le_bytes(bytes) >> 11) as f64 / (1_u64 << 53) as f64
 }

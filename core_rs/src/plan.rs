@@ -1,6 +1,7 @@
 //! The first half of a decision: hydrate, sources, filters, features.
 
 use crate::{
+    bundle::ActiveBundle,
     error::{Error, Result},
     feature::Shared,
     filter::Gate,
@@ -16,6 +17,7 @@ use crate::{
     rerank::Traits,
     stage::Stage,
     state::State,
+    trial,
     visitor::{Visitor, seconds},
 };
 use std::{sync::Arc, time::Instant};
@@ -44,6 +46,26 @@ pub struct Plan {
     pub degraded: Vec<String>,
     /// Answers of the visitor that the decision was made under.
     pub consents: Vec<Consent>,
+    /// Whether a shadow trial answers the request once more.
+    pub shadowed: bool,
+}
+
+/// Who answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The bundle that serves the visitor.
+    Serving,
+    /// The bundle on trial.
+    Trial,
+}
+
+/// What all slots of a plan are made with.
+#[derive(Clone, Copy)]
+struct Moment<'a> {
+    state: &'a State,
+    bundle: Option<&'a ActiveBundle>,
+    now_ms: i64,
+    options: &'a Options,
 }
 
 /// One placement of a plan.
@@ -84,10 +106,13 @@ pub struct Pinned {
 ///
 /// # Errors
 /// `PLACEMENT_NOT_FOUND` where the request names a placement that does not exist.
-pub fn make(state: &State, mut request: RecommendRequest, now_ms: i64, options: &Options) -> Result<Plan> {
+pub fn make(state: &State, mut request: RecommendRequest, now_ms: i64, options: &Options, by: By) -> Result<Plan> {
     if request.request_id.is_empty() {
         request.request_id = request_id(&request, now_ms, state.offset);
     }
+    let key = request.context.as_ref().map_or("", State::visitor_key);
+    let bundle = if by == By::Trial { state.on_trial.as_ref() } else { state.bundle_of(key) };
+    let moment = Moment { state, bundle: bundle.map(|bundle| &**bundle), now_ms, options };
     let mut plan = Plan {
         now_ms,
         state_offset: state.offset,
@@ -99,16 +124,17 @@ pub fn make(state: &State, mut request: RecommendRequest, now_ms: i64, options: 
         slots: Vec::with_capacity(request.placements.len()),
         degraded: Vec::new(),
         consents: consents(state, request.context.as_ref(), options),
+        shadowed: by == By::Serving && state.trial.as_ref().is_some_and(|it| trial::shadows(it, &request.request_id)),
         request,
     };
     let mut shown_before = 0;
     for index in 0..plan.request.placements.len() {
-        let slot = plan_slot(state, &mut plan, index, shown_before, options)?;
+        let slot = plan_slot(moment, &mut plan, index, shown_before)?;
         shown_before += slot.page;
         plan.slots.push(slot);
         plan.slot_rows.push(plan.row_items.len());
     }
-    note_degradation(state, &mut plan);
+    note_degradation(moment, &mut plan);
     Ok(plan)
 }
 
@@ -120,24 +146,25 @@ fn request_id(request: &RecommendRequest, now_ms: i64, offset: i64) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
-fn note_degradation(state: &State, plan: &mut Plan) {
+fn note_degradation(moment: Moment, plan: &mut Plan) {
     let uses_model = plan.slots.iter().any(|slot| slot.placement.use_model);
-    if state.catalog.is_empty() {
+    if moment.state.catalog.is_empty() {
         plan.degraded.push("catalog_empty".to_owned());
     }
-    if uses_model && state.active.is_none() {
-        let why = if state.active_version.is_empty() { "model_missing" } else { "bundle_not_loaded" };
+    if uses_model && moment.bundle.is_none() {
+        let why = if moment.state.active_version.is_empty() { "model_missing" } else { "bundle_not_loaded" };
         plan.degraded.push(why.to_owned());
     }
 }
 
-fn plan_slot(state: &State, plan: &mut Plan, index: usize, shown_before: usize, options: &Options) -> Result<Slot> {
+fn plan_slot(moment: Moment, plan: &mut Plan, index: usize, shown_before: usize) -> Result<Slot> {
     let began = Instant::now();
+    let state = moment.state;
     let wanted = &plan.request.placements[index];
     let placement = placement(state, wanted, index)?;
     let context = plan.request.context.as_ref().ok_or_else(|| Error::required("context"))?;
     let mut missing = Vec::new();
-    let query = hydrate(state, context, wanted, placement, plan.now_ms, options, &mut missing);
+    let query = hydrate(moment, context, wanted, placement, &mut missing);
     let mut excluded = query::known(&state.items, &wanted.exclude_item_ids, &mut missing);
     excluded.extend(query.anchors.iter().chain(&query.cart));
     let controls = active_controls(&query);
@@ -148,7 +175,7 @@ fn plan_slot(state: &State, plan: &mut Plan, index: usize, shown_before: usize, 
     let (factors, pins, applied_controls) = apply_controls(&query, &controls, &gate, &candidates);
     let names = gate.names();
     stages.extend(names.iter().zip(&gate.counts).map(|(name, &count)| Stage::filter(name, count)));
-    if let Some(active) = state.active.as_ref().filter(|active| placement.use_model && active.bundle.has_ranker) {
+    if let Some(active) = moment.bundle.filter(|active| placement.use_model && active.bundle.has_ranker) {
         let began = Instant::now();
         Shared::new(&query).push_rows(&candidates, &mut plan.features);
         plan.row_items.extend(candidates.iter().map(|candidate| candidate.item));
@@ -164,18 +191,17 @@ fn plan_slot(state: &State, plan: &mut Plan, index: usize, shown_before: usize, 
 
 /// Joins a placement of a request to the state; texts that the engine does not know are added to `missing`.
 fn hydrate<'a>(
-    state: &'a State,
+    moment: Moment<'a>,
     context: &'a Context,
     wanted: &PlacementRequest,
     placement: &'a Placement,
-    now_ms: i64,
-    options: &Options,
     missing: &mut Vec<String>,
 ) -> Query<'a> {
-    let (key, visitor) = visitor(state, context, options);
+    let state = moment.state;
+    let (key, visitor) = visitor(state, context, moment.options);
     let mut query = Query {
         state,
-        now_ms,
+        now_ms: moment.now_ms,
         context,
         key,
         visitor,
@@ -183,7 +209,7 @@ fn hydrate<'a>(
         anchors: query::known(&state.items, &wanted.anchor_item_ids, missing),
         cart: query::known(&state.items, &context.cart_item_ids, missing),
         seeds: Vec::new(),
-        bundle: state.active.as_deref(),
+        bundle: moment.bundle,
     };
     query.seed();
     query

@@ -7,8 +7,9 @@ use crate::{
     error::{Error, Result},
     ids::Interner,
     popularity::Popularity,
-    proto::{Activation, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile, RecordKind},
+    proto::{Activation, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile, RecordKind, Trial},
     time::millis,
+    trial,
     visitor::Visitor,
 };
 use hashbrown::HashMap;
@@ -52,6 +53,10 @@ pub struct State {
     pub active_version: String,
     /// Version that served before; empty if none.
     pub previous_version: String,
+    /// Trial in force.
+    pub trial: Option<Trial>,
+    /// Bundle on trial, if its files are loaded.
+    pub on_trial: Option<Arc<ActiveBundle>>,
     /// Events applied.
     pub events: u64,
 }
@@ -79,7 +84,7 @@ impl State {
                 self.visitors.remove(&*erasure.visitor_id);
                 self.erased.insert(erasure.visitor_id.into(), time_ms);
             }
-            Ok(RecordKind::Activation) => self.activate(decode::<Activation>(payload, "Activation")?.version),
+            Ok(RecordKind::Activation) => self.activate(decode(payload, "Activation")?),
             Ok(RecordKind::Decision | RecordKind::Unspecified) | Err(_) => return Ok(false),
         }
         Ok(true)
@@ -90,7 +95,22 @@ impl State {
         if bundle.version == self.active_version {
             self.active = Some(Arc::new(ActiveBundle::join(Arc::clone(&bundle), &mut self.items)));
         }
+        if self.trial.as_ref().is_some_and(|trial| trial.version == bundle.version) {
+            self.on_trial = Some(Arc::new(ActiveBundle::join(Arc::clone(&bundle), &mut self.items)));
+        }
         self.bundles.insert(bundle.version.clone(), bundle);
+    }
+
+    /// Whether decisions may read the lists of a bundle now.
+    pub fn needs_bundle(&self, version: &str) -> bool {
+        let serves = self.active_version == version && self.active.is_some();
+        serves || self.trial.as_ref().is_some_and(|trial| trial.version == version)
+    }
+
+    /// Bundle that answers a visitor: a canary takes its share of them.
+    pub fn bundle_of(&self, key: &str) -> Option<&Arc<ActiveBundle>> {
+        let canary = self.trial.as_ref().is_some_and(|trial| trial::serves(trial, key));
+        self.on_trial.as_ref().filter(|_| canary).or(self.active.as_ref())
     }
 
     /// Key under which a visitor's state is kept.
@@ -98,13 +118,22 @@ impl State {
         if context.user_id.is_empty() { &context.visitor_id } else { &context.user_id }
     }
 
-    fn activate(&mut self, version: String) {
+    fn activate(&mut self, activation: Activation) {
+        let Activation { version, trial } = activation;
+        self.on_trial = trial.as_ref().and_then(|trial| self.joined(&trial.version));
+        self.trial = trial;
         if version == self.active_version && self.active.is_some() {
             return;
         }
-        let joined = self.bundles.get(&version).cloned();
-        self.active = joined.map(|bundle| Arc::new(ActiveBundle::join(bundle, &mut self.items)));
-        self.previous_version = std::mem::replace(&mut self.active_version, version);
+        self.active = self.joined(&version);
+        if version != self.active_version {
+            self.previous_version = std::mem::replace(&mut self.active_version, version);
+        }
+    }
+
+    fn joined(&mut self, version: &str) -> Option<Arc<ActiveBundle>> {
+        let bundle = self.bundles.get(version).cloned()?;
+        Some(Arc::new(ActiveBundle::join(bundle, &mut self.items)))
     }
 
     fn apply_item(&mut self, change: &ItemChange, time_ms: i64) -> Result<bool> {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Chance, NOW, Shop, request};
 use core_rs::{
-    pipeline::{self, Actions, Options, Plan},
+    pipeline::{self, Actions, By, Options, Plan},
     proto::{
         Control, EventType, ItemFilter, PlacementRequest, RecommendRequest, RecommendResponse, control::Action,
         item::Availability, placement::BoughtRule,
@@ -119,7 +119,7 @@ fn random_actions(chance: &mut Chance, plan: &Plan) -> Option<Vec<f32>> {
 }
 
 fn decide(shop: &Shop, request: &RecommendRequest, chance: &mut Chance) -> (Plan, RecommendResponse) {
-    let plan = pipeline::begin(&shop.state, request.clone(), NOW, &options()).expect("a valid request");
+    let plan = pipeline::begin(&shop.state, request.clone(), NOW, &options(), By::Serving).expect("a valid request");
     let values = random_actions(chance, &plan);
     let actions = values.as_ref().map(|values| Actions { values, width: plan.actions.len() });
     let finish = || pipeline::finish(&shop.state, &plan, actions.as_ref(), "", &options()).expect("an answer");
@@ -176,7 +176,7 @@ proptest! {
             let request = request(&mut chance, shop.item_count);
             let (plan, response) = decide(&shop, &request, &mut chance);
             check(&shop, &plan, &response);
-            let again = pipeline::begin(&shop.state, request, NOW, &options()).expect("a valid request");
+            let again = pipeline::begin(&shop.state, request, NOW, &options(), By::Serving).expect("a valid request");
             prop_assert_eq!(&again.row_items, &plan.row_items);
             let bits = |features: &[f32]| features.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
             prop_assert_eq!(bits(&again.features), bits(&plan.features));

@@ -4,6 +4,7 @@ import typer
 
 from server.cli import ask, data, demo, models, running
 from server.cli.output import EXIT_CODES
+from server.cli.trial import trial
 
 app = typer.Typer(
     name="shopkeeper",
@@ -23,6 +24,7 @@ _PANELS = {
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(epilog=EXIT_CODES, rich_help_panel=panel)(command)
+app.add_typer(trial, name="trial", epilog=EXIT_CODES, rich_help_panel="Models")
 app.add_typer(data.imports, name="import", epilog=EXIT_CODES, rich_help_panel="Data")
 app.add_typer(data.events, name="events", epilog=EXIT_CODES, rich_help_panel="Data")
 app.command(epilog=EXIT_CODES, rich_help_panel="Data")(data.export)

@@ -1,25 +1,27 @@
-"""Bundles: publish, activate, roll back."""
+"""Bundles: publish, activate, roll back, try."""
 
 import asyncio
 
 from core_rs import Engine
 from server.bundles import BundleStore, Manifest
-from server.errors import ServiceError
+from server.errors import ServiceError, out_of_range, required
 from server.models import Models
 from server.paging import next_token, page_of
 from server.ports import Clock, EventLog, NewRecord
+from server.shadow import Shadow
 from shopkeeper.v1 import model_service_pb2 as pb
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, Activation
 
 
 class ModelService:
-    """List, get, publish, activate and roll back bundles.
+    """List, get, publish, activate, roll back and try bundles.
 
     Parameters
     ----------
     engine : knows which bundle is active
     models : bundles of this process
     store : bundles on disk
+    shadow : knows how a trial goes
     log : where activations go
     clock : time of an activation
     """
@@ -27,10 +29,13 @@ class ModelService:
     descriptor = pb.DESCRIPTOR.services_by_name["ModelService"]
     raw_methods = frozenset[str]()
 
-    def __init__(self, engine: Engine, models: Models, store: BundleStore, log: EventLog, clock: Clock) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts that a bundle passes through
+        self, engine: Engine, models: Models, store: BundleStore, shadow: Shadow, log: EventLog, clock: Clock
+    ) -> None:
         self._engine = engine
         self._models = models
         self._store = store
+        self._shadow = shadow
         self._log = log
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -66,19 +71,55 @@ class ModelService:
                 raise ServiceError("NO_PREVIOUS_MODEL", "no other bundle was active before; activate one")
             return pb.RollbackModelResponse(model=await self._activate(self._engine.previous_model))
 
+    async def start_trial(self, request: pb.StartTrialRequest) -> pb.StartTrialResponse:
+        """Return the trial that is in force now; the one before, if any, ended."""
+        trial = _checked(request.trial)
+        async with self._lock:
+            active = self._engine.active_model
+            self._store.manifest(trial.version)
+            if active in {"", trial.version}:
+                why = "no bundle serves" if not active else f"`{active}` serves already"
+                raise ServiceError("TRIAL_REFUSED", f"{why}; a trial needs one that serves and another one to try")
+            await asyncio.to_thread(self._models.load, trial.version)
+            await self._append(Activation(version=active, trial=trial))
+        return pb.StartTrialResponse(trial=trial)
+
+    async def get_trial(self, _request: pb.GetTrialRequest) -> pb.GetTrialResponse:
+        """Return the trial in force and what this replica saw of it."""
+        trial = pb.Trial.FromString(self._engine.trial)
+        if not trial.version:
+            return pb.GetTrialResponse()
+        report = self._shadow.report() if trial.mode == pb.Trial.MODE_SHADOW else None
+        return pb.GetTrialResponse(trial=trial, report=report)
+
+    async def stop_trial(self, _request: pb.StopTrialRequest) -> pb.StopTrialResponse:
+        """End the trial, if there is one."""
+        async with self._lock:
+            if self._engine.trial:
+                await self._append(Activation(version=self._engine.active_model))
+        return pb.StopTrialResponse()
+
     async def _activate(self, version: str) -> pb.Model:
         manifest = self._store.manifest(version)
         await asyncio.to_thread(self._models.load, version)
         if version != self._engine.active_model:
-            payload = Activation(version=version).SerializeToString()
-            await self._log.append([NewRecord(RECORD_KIND_ACTIVATION, "", "", payload)], self._clock.now_ms())
+            await self._append(Activation(version=version))
         return self._card(manifest)
 
+    async def _append(self, activation: Activation) -> None:
+        record = NewRecord(RECORD_KIND_ACTIVATION, "", "", activation.SerializeToString())
+        await self._log.append([record], self._clock.now_ms())
+
+    def _state(self, version: str) -> pb.Model.State.ValueType:
+        if version == self._engine.active_model:
+            return pb.Model.STATE_ACTIVE
+        on_trial = pb.Trial.FromString(self._engine.trial).version
+        return pb.Model.STATE_TRIAL if version == on_trial else pb.Model.STATE_PUBLISHED
+
     def _card(self, manifest: Manifest) -> pb.Model:
-        active = manifest.version == self._engine.active_model
         card = pb.Model(
             version=manifest.version,
-            state=pb.Model.STATE_ACTIVE if active else pb.Model.STATE_PUBLISHED,
+            state=self._state(manifest.version),
             event_count=manifest.event_count,
             actions=manifest.actions,
             metrics=[pb.ModelMetric(name=name, value=metric.value) for name, metric in manifest.metrics.items()],
@@ -88,3 +129,11 @@ class ModelService:
         card.train_start_time.FromMilliseconds(manifest.train_start_ms)
         card.train_end_time.FromMilliseconds(manifest.train_end_ms)
         return card
+
+
+def _checked(trial: pb.Trial) -> pb.Trial:
+    if trial.mode not in {pb.Trial.MODE_SHADOW, pb.Trial.MODE_CANARY}:
+        raise required("trial.mode")
+    if not 0 < trial.share <= 1:
+        raise out_of_range("trial.share", f"is {trial.share}; give a share above 0 and at most 1")
+    return trial

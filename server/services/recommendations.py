@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from itertools import count
+from time import perf_counter
 from typing import Final
 
 from core_rs import Answer, Engine, EngineError
@@ -9,6 +10,7 @@ from server import telemetry
 from server.errors import is_bug, out_of_range, required
 from server.models import Models
 from server.ports import Clock, EventLog, NewRecord
+from server.shadow import Shadow
 from shopkeeper.v1 import recommendation_service_pb2 as pb
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION
 
@@ -25,6 +27,7 @@ class RecommendationService:
     ----------
     engine : decides
     models : score the candidates of placements that use a model
+    shadow : follows the requests that a trial shall answer too
     log : where decisions go; an answer never waits for it
     clock : time for which answers are made
     """
@@ -32,9 +35,10 @@ class RecommendationService:
     descriptor = pb.DESCRIPTOR.services_by_name["RecommendationService"]
     raw_methods = frozenset({"Recommend"})
 
-    def __init__(self, engine: Engine, models: Models, log: EventLog, clock: Clock) -> None:
+    def __init__(self, engine: Engine, models: Models, shadow: Shadow, log: EventLog, clock: Clock) -> None:
         self._engine = engine
         self._models = models
+        self._shadow = shadow
         self._log = log
         self._clock = clock
         self._turns = count()
@@ -68,15 +72,18 @@ class RecommendationService:
         return pb.ExplainResponse.FromString(self._engine.explain(plan, actions, degraded))
 
     def _decide(self, request: bytes) -> bytes:
-        now_ms = self._clock.now_ms()
+        now_ms, started = self._clock.now_ms(), perf_counter()
         plan = self._engine.begin(request, now_ms)
         actions, degraded = self._models.score(plan.model_version, plan.features)
         answer = self._engine.finish(plan, actions, degraded)
+        response = answer.response
+        if plan.shadowed:
+            self._shadow.follow(request, now_ms, response, perf_counter() - started)
         if answer.decision:
             record = NewRecord(RECORD_KIND_DECISION, plan.visitor_key, "", answer.decision)
             self._log.append_later([record], now_ms)
         self._measure(answer)
-        return answer.response
+        return response
 
     def _measure(self, answer: Answer) -> None:
         for reason in answer.degraded:

@@ -58,6 +58,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Snapshot or bundle is damaged. DATA_LOSS."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 17
     """Fault of the engine; the message carries an error id that the server's log explains. INTERNAL."""
+    ERROR_REASON_TRIAL_REFUSED: _ErrorReason.ValueType  # 18
+    """A trial needs a bundle that serves and another one to try. FAILED_PRECONDITION."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every `google.rpc.ErrorInfo.reason` of the domain `shopkeeper`; clients switch on these, never on the message text."""
@@ -98,4 +100,6 @@ ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 16
 """Snapshot or bundle is damaged. DATA_LOSS."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 17
 """Fault of the engine; the message carries an error id that the server's log explains. INTERNAL."""
+ERROR_REASON_TRIAL_REFUSED: ErrorReason.ValueType  # 18
+"""A trial needs a bundle that serves and another one to try. FAILED_PRECONDITION."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -64,6 +64,8 @@ class Model(_message.Message):
         """Checked and kept."""
         STATE_ACTIVE: Model._State.ValueType  # 2
         """Serving."""
+        STATE_TRIAL: Model._State.ValueType  # 3
+        """On trial beside the one that serves."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a bundle stands."""
@@ -74,6 +76,8 @@ class Model(_message.Message):
     """Checked and kept."""
     STATE_ACTIVE: Model.State.ValueType  # 2
     """Serving."""
+    STATE_TRIAL: Model.State.ValueType  # 3
+    """On trial beside the one that serves."""
 
     VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -132,6 +136,107 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Trial(_message.Message):
+    """Bundle on trial beside the one that serves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Mode:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Trial._Mode.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MODE_UNSPECIFIED: Trial._Mode.ValueType  # 0
+        """Never sent."""
+        MODE_SHADOW: Trial._Mode.ValueType  # 1
+        """It answers a share of the requests once more; nothing of it is shown or logged."""
+        MODE_CANARY: Trial._Mode.ValueType  # 2
+        """It serves a share of the visitors; a visitor always meets the same bundle."""
+
+    class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
+        """What is done with it."""
+
+    MODE_UNSPECIFIED: Trial.Mode.ValueType  # 0
+    """Never sent."""
+    MODE_SHADOW: Trial.Mode.ValueType  # 1
+    """It answers a share of the requests once more; nothing of it is shown or logged."""
+    MODE_CANARY: Trial.Mode.ValueType  # 2
+    """It serves a share of the visitors; a visitor always meets the same bundle."""
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Required. Version of a published bundle that does not serve."""
+    mode: Global___Trial.Mode.ValueType
+    """Required. What is done with it."""
+    share: _builtins.float
+    """Required. Share of requests (shadow) or of visitors (canary). Above 0, at most 1."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        mode: Global___Trial.Mode.ValueType = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "share", b"share", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trial: _TypeAlias = Trial  # noqa: Y015
+
+@_typing.final
+class TrialReport(_message.Message):
+    """What one replica saw of a shadow trial since it began or the replica started. The metrics `shopkeeper_shadow_*` have
+    the same for all replicas.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    MEAN_AGREEMENT_FIELD_NUMBER: _builtins.int
+    FIRST_AGREEMENT_FIELD_NUMBER: _builtins.int
+    MEAN_DURATION_US_FIELD_NUMBER: _builtins.int
+    MEAN_SERVED_DURATION_US_FIELD_NUMBER: _builtins.int
+    request_count: _builtins.int
+    """Requests answered once more."""
+    dropped_count: _builtins.int
+    """Requests of the share that were passed over because too many waited."""
+    failed_count: _builtins.int
+    """Requests that the bundle could not answer with its model."""
+    mean_agreement: _builtins.float
+    """Mean share of the items shown that the bundle would have shown too, 0 to 1."""
+    first_agreement: _builtins.float
+    """Share of the slates whose first item is the same, 0 to 1."""
+    mean_duration_us: _builtins.float
+    """Mean time to answer, microseconds."""
+    mean_served_duration_us: _builtins.float
+    """Mean time that the answers shown took for the same requests, microseconds."""
+    def __init__(
+        self,
+        *,
+        request_count: _builtins.int = ...,
+        dropped_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        mean_agreement: _builtins.float = ...,
+        first_agreement: _builtins.float = ...,
+        mean_duration_us: _builtins.float = ...,
+        mean_served_duration_us: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_count", b"dropped_count", "failed_count", b"failed_count", "first_agreement", b"first_agreement", "mean_agreement", b"mean_agreement", "mean_duration_us", b"mean_duration_us", "mean_served_duration_us", b"mean_served_duration_us", "request_count", b"request_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrialReport: _TypeAlias = TrialReport  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -365,3 +470,132 @@ class RollbackModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollbackModelResponse: _TypeAlias = RollbackModelResponse  # noqa: Y015
+
+@_typing.final
+class StartTrialRequest(_message.Message):
+    """Request of StartTrial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> Global___Trial:
+        """Required. NOT_FOUND where its bundle is not published; FAILED_PRECONDITION where it serves already or none serves."""
+
+    def __init__(
+        self,
+        *,
+        trial: Global___Trial | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartTrialRequest: _TypeAlias = StartTrialRequest  # noqa: Y015
+
+@_typing.final
+class StartTrialResponse(_message.Message):
+    """Response of StartTrial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> Global___Trial:
+        """The trial in force."""
+
+    def __init__(
+        self,
+        *,
+        trial: Global___Trial | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartTrialResponse: _TypeAlias = StartTrialResponse  # noqa: Y015
+
+@_typing.final
+class GetTrialRequest(_message.Message):
+    """Request of GetTrial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrialRequest: _TypeAlias = GetTrialRequest  # noqa: Y015
+
+@_typing.final
+class GetTrialResponse(_message.Message):
+    """Response of GetTrial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trial(self) -> Global___Trial:
+        """The trial in force; unset if there is none."""
+
+    @_builtins.property
+    def report(self) -> Global___TrialReport:
+        """What this replica saw; unset but for a shadow trial."""
+
+    def __init__(
+        self,
+        *,
+        trial: Global___Trial | None = ...,
+        report: Global___TrialReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "trial", b"trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "trial", b"trial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrialResponse: _TypeAlias = GetTrialResponse  # noqa: Y015
+
+@_typing.final
+class StopTrialRequest(_message.Message):
+    """Request of StopTrial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopTrialRequest: _TypeAlias = StopTrialRequest  # noqa: Y015
+
+@_typing.final
+class StopTrialResponse(_message.Message):
+    """Response of StopTrial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopTrialResponse: _TypeAlias = StopTrialResponse  # noqa: Y015

@@ -60,6 +60,21 @@ class ModelServiceStub(object):
                 request_serializer=shopkeeper_dot_v1_dot_model__service__pb2.RollbackModelRequest.SerializeToString,
                 response_deserializer=shopkeeper_dot_v1_dot_model__service__pb2.RollbackModelResponse.FromString,
                 _registered_method=True)
+        self.StartTrial = channel.unary_unary(
+                '/shopkeeper.v1.ModelService/StartTrial',
+                request_serializer=shopkeeper_dot_v1_dot_model__service__pb2.StartTrialRequest.SerializeToString,
+                response_deserializer=shopkeeper_dot_v1_dot_model__service__pb2.StartTrialResponse.FromString,
+                _registered_method=True)
+        self.GetTrial = channel.unary_unary(
+                '/shopkeeper.v1.ModelService/GetTrial',
+                request_serializer=shopkeeper_dot_v1_dot_model__service__pb2.GetTrialRequest.SerializeToString,
+                response_deserializer=shopkeeper_dot_v1_dot_model__service__pb2.GetTrialResponse.FromString,
+                _registered_method=True)
+        self.StopTrial = channel.unary_unary(
+                '/shopkeeper.v1.ModelService/StopTrial',
+                request_serializer=shopkeeper_dot_v1_dot_model__service__pb2.StopTrialRequest.SerializeToString,
+                response_deserializer=shopkeeper_dot_v1_dot_model__service__pb2.StopTrialResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -101,6 +116,27 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartTrial(self, request, context):
+        """Tries a published bundle beside the one that serves, on every replica. Activating it, or any other, ends the trial.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrial(self, request, context):
+        """Returns the trial in force and what this replica saw of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopTrial(self, request, context):
+        """Ends the trial; the bundle that serves goes on alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +164,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.RollbackModel,
                     request_deserializer=shopkeeper_dot_v1_dot_model__service__pb2.RollbackModelRequest.FromString,
                     response_serializer=shopkeeper_dot_v1_dot_model__service__pb2.RollbackModelResponse.SerializeToString,
+            ),
+            'StartTrial': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartTrial,
+                    request_deserializer=shopkeeper_dot_v1_dot_model__service__pb2.StartTrialRequest.FromString,
+                    response_serializer=shopkeeper_dot_v1_dot_model__service__pb2.StartTrialResponse.SerializeToString,
+            ),
+            'GetTrial': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrial,
+                    request_deserializer=shopkeeper_dot_v1_dot_model__service__pb2.GetTrialRequest.FromString,
+                    response_serializer=shopkeeper_dot_v1_dot_model__service__pb2.GetTrialResponse.SerializeToString,
+            ),
+            'StopTrial': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopTrial,
+                    request_deserializer=shopkeeper_dot_v1_dot_model__service__pb2.StopTrialRequest.FromString,
+                    response_serializer=shopkeeper_dot_v1_dot_model__service__pb2.StopTrialResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +317,87 @@ class ModelService(object):
             '/shopkeeper.v1.ModelService/RollbackModel',
             shopkeeper_dot_v1_dot_model__service__pb2.RollbackModelRequest.SerializeToString,
             shopkeeper_dot_v1_dot_model__service__pb2.RollbackModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartTrial(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shopkeeper.v1.ModelService/StartTrial',
+            shopkeeper_dot_v1_dot_model__service__pb2.StartTrialRequest.SerializeToString,
+            shopkeeper_dot_v1_dot_model__service__pb2.StartTrialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrial(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shopkeeper.v1.ModelService/GetTrial',
+            shopkeeper_dot_v1_dot_model__service__pb2.GetTrialRequest.SerializeToString,
+            shopkeeper_dot_v1_dot_model__service__pb2.GetTrialResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopTrial(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shopkeeper.v1.ModelService/StopTrial',
+            shopkeeper_dot_v1_dot_model__service__pb2.StopTrialRequest.SerializeToString,
+            shopkeeper_dot_v1_dot_model__service__pb2.StopTrialResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class ModelServiceStub:
     """Makes a published bundle serve on every replica."""
     RollbackModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RollbackModelRequest, _model_service_pb2.RollbackModelResponse]
     """Makes the bundle before serve again."""
+    StartTrial: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StartTrialRequest, _model_service_pb2.StartTrialResponse]
+    """Tries a published bundle beside the one that serves, on every replica. Activating it, or any other, ends the trial."""
+    GetTrial: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetTrialRequest, _model_service_pb2.GetTrialResponse]
+    """Returns the trial in force and what this replica saw of it."""
+    StopTrial: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StopTrialRequest, _model_service_pb2.StopTrialResponse]
+    """Ends the trial; the bundle that serves goes on alone."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -59,6 +65,12 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Makes a published bundle serve on every replica."""
     RollbackModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RollbackModelRequest, _model_service_pb2.RollbackModelResponse]  # type: ignore[assignment]
     """Makes the bundle before serve again."""
+    StartTrial: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StartTrialRequest, _model_service_pb2.StartTrialResponse]  # type: ignore[assignment]
+    """Tries a published bundle beside the one that serves, on every replica. Activating it, or any other, ends the trial."""
+    GetTrial: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetTrialRequest, _model_service_pb2.GetTrialResponse]  # type: ignore[assignment]
+    """Returns the trial in force and what this replica saw of it."""
+    StopTrial: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StopTrialRequest, _model_service_pb2.StopTrialResponse]  # type: ignore[assignment]
+    """Ends the trial; the bundle that serves goes on alone."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the bundles that trainers make."""
@@ -102,5 +114,29 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.RollbackModelResponse, _abc.Awaitable[_model_service_pb2.RollbackModelResponse]]:
         """Makes the bundle before serve again."""
+
+    @_abc_1.abstractmethod
+    def StartTrial(
+        self,
+        request: _model_service_pb2.StartTrialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.StartTrialResponse, _abc.Awaitable[_model_service_pb2.StartTrialResponse]]:
+        """Tries a published bundle beside the one that serves, on every replica. Activating it, or any other, ends the trial."""
+
+    @_abc_1.abstractmethod
+    def GetTrial(
+        self,
+        request: _model_service_pb2.GetTrialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.GetTrialResponse, _abc.Awaitable[_model_service_pb2.GetTrialResponse]]:
+        """Returns the trial in force and what this replica saw of it."""
+
+    @_abc_1.abstractmethod
+    def StopTrial(
+        self,
+        request: _model_service_pb2.StopTrialRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.StopTrialResponse, _abc.Awaitable[_model_service_pb2.StopTrialResponse]]:
+        """Ends the trial; the bundle that serves goes on alone."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from shopkeeper.v1 import common_pb2 as _common_pb2
 from shopkeeper.v1 import item_pb2 as _item_pb2
+from shopkeeper.v1 import model_service_pb2 as _model_service_pb2
 from shopkeeper.v1 import placement_pb2 as _placement_pb2
 from shopkeeper.v1 import recommendation_service_pb2 as _recommendation_service_pb2
 import builtins as _builtins
@@ -173,16 +174,22 @@ class Activation(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
+    TRIAL_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Bundle that serves from here on; empty means rules only."""
+    @_builtins.property
+    def trial(self) -> _model_service_pb2.Trial:
+        """Bundle on trial from here on; unset means none."""
+
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
+        trial: _model_service_pb2.Trial | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,9 @@ COMMANDS = [
     ["rollback"],
     ["serve"],
     ["train"],
+    ["trial", "show"],
+    ["trial", "start"],
+    ["trial", "stop"],
     ["version"],
 ]
 GOOD = "user_id,item_id,event_type,timestamp\nu1,i1,view,1767225600\n"

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from server.errors import ServiceError
 from server.models import Models
 from server.ports import LogRecord
+from shopkeeper.v1.model_service_pb2 import Trial
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, RECORD_KIND_EVENT, Activation
 
 FEATURES = np.zeros((1, 2), np.float32)
@@ -14,6 +15,7 @@ FEATURES = np.zeros((1, 2), np.float32)
 
 class FakeEngine:
     active_model = previous_model = ""
+    trial = b""
 
     def __init__(self):
         self.loaded = []
@@ -70,6 +72,15 @@ def test_the_active_bundle_the_one_before_and_the_next_are_kept(engine, models):
         engine.active_model, engine.previous_model = active, previous
         models.load(version)
     assert sorted(engine.loaded) == ["b", "c", "d"]
+
+
+def test_the_bundle_on_trial_is_loaded_by_its_activation_and_kept(engine, models):
+    engine.active_model = "a"
+    activation = Activation(version="a", trial=Trial(version="t"))
+    models.before_apply(record(RECORD_KIND_ACTIVATION, activation.SerializeToString()))
+    engine.trial = activation.trial.SerializeToString()
+    models.load("next")
+    assert sorted(engine.loaded) == ["a", "next", "t"]
 
 
 def test_rules_rank_without_a_version(models):

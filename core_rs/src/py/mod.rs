@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     events,
     feature::WIDTH,
-    pipeline::{self, Actions, Decided},
+    pipeline::{self, Actions, By, Decided},
     state::{Record, State},
 };
 use error::{enter, enter_detached};
@@ -118,6 +118,11 @@ impl Plan {
     }
 
     #[getter]
+    fn shadowed(&self) -> bool {
+        self.plan.shadowed
+    }
+
+    #[getter]
     fn item_ids(&self) -> Vec<String> {
         self.engine.item_ids(&self.plan.row_items)
     }
@@ -202,8 +207,10 @@ impl Engine {
         enter(|| Ok(self.0.offset()))
     }
 
-    fn begin(&self, request: &[u8], now_ms: i64) -> PyResult<Plan> {
-        let plan = enter(|| self.0.begin(request, now_ms))?;
+    #[pyo3(signature = (request, now_ms, *, on_trial=false))]
+    fn begin(&self, request: &[u8], now_ms: i64, on_trial: bool) -> PyResult<Plan> {
+        let by = if on_trial { By::Trial } else { By::Serving };
+        let plan = enter(|| self.0.begin(request, now_ms, by))?;
         Ok(Plan { plan, engine: Arc::clone(&self.0) })
     }
 
@@ -268,6 +275,11 @@ impl Engine {
     #[getter]
     fn previous_model(&self) -> PyResult<String> {
         enter(|| Ok(self.0.models().1))
+    }
+
+    #[getter]
+    fn trial<'py>(&self, py: Python<'py>) -> PyResult<Bytes<'py>> {
+        Ok(PyBytes::new(py, &enter(|| Ok(self.0.trial()))?))
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

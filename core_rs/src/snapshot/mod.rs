@@ -9,7 +9,7 @@ mod rows;
 use crate::{
     error::{Error, Result},
     ids::Interner,
-    proto::{Control, Placement},
+    proto::{Control, Placement, Trial},
     state::State,
     visitor::Visitor,
 };
@@ -107,7 +107,7 @@ struct Part {
     is_last: bool,
 }
 
-#[derive(Clone, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Message)]
 struct Head {
     #[prost(int64, tag = "1")]
     offset: i64,
@@ -117,6 +117,8 @@ struct Head {
     active_version: String,
     #[prost(string, tag = "4")]
     previous_version: String,
+    #[prost(message, optional, tag = "5")]
+    trial: Option<Trial>,
 }
 
 fn write(state: &State, out: &mut impl Write) -> io::Result<()> {
@@ -169,6 +171,7 @@ fn first_part(state: &State) -> Part {
             events: state.events,
             active_version: state.active_version.clone(),
             previous_version: state.previous_version.clone(),
+            trial: state.trial.clone(),
         }),
         items: texts(&state.items),
         categories: texts(&state.catalog.categories),
@@ -227,6 +230,7 @@ fn apply(state: &mut State, part: Part) -> Sound<()> {
     if let Some(head) = part.head {
         (state.offset, state.events) = (head.offset, head.events);
         (state.active_version, state.previous_version) = (head.active_version, head.previous_version);
+        state.trial = head.trial;
     }
     restore_names(&mut state.items, &part.items)?;
     restore_names(&mut state.catalog.categories, &part.categories)?;

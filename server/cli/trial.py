@@ -1,0 +1,73 @@
+"""Commands about a bundle on trial: `trial start`, `trial show`, `trial stop`."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.table import Table
+
+from server.cli.models import VersionArgument
+from server.cli.output import EXIT_CODES, JsonFlag, handled, note, result
+from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, connected
+from shopkeeper.v1 import model_service_pb2 as pb
+
+_LOAD_S = 120.0
+
+
+class Mode(StrEnum):
+    """What is done with a bundle on trial."""
+
+    SHADOW = "shadow"
+    CANARY = "canary"
+
+
+trial = typer.Typer(no_args_is_help=True, help="Try a bundle beside the one that serves.", epilog=EXIT_CODES)
+
+
+@trial.command(epilog=EXIT_CODES)
+@handled
+def start(
+    version: VersionArgument,
+    mode: Annotated[
+        Mode, typer.Option(help="shadow: answer a share of requests again, unseen; canary: serve a share of visitors.")
+    ] = Mode.SHADOW,
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests or of visitors.")] = 0.1,
+    address: AddressOption = DEFAULT_ADDRESS,
+    json: JsonFlag = False,
+) -> None:
+    """Begin a trial; the one before ends."""
+    wanted = pb.Trial(version=version, mode=pb.Trial.Mode.Value(f"MODE_{mode.name}"), share=share)
+    with connected(address) as remote:
+        begun = remote.models.StartTrial(pb.StartTrialRequest(trial=wanted), timeout=_LOAD_S).trial
+    _show(pb.GetTrialResponse(trial=begun), as_json=json)
+    note("next: shopkeeper trial show, then shopkeeper activate or shopkeeper trial stop")
+
+
+@trial.command(epilog=EXIT_CODES)
+@handled
+def show(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
+    """Show the trial in force and what the answering replica saw of it."""
+    with connected(address) as remote:
+        _show(remote.models.GetTrial(pb.GetTrialRequest(), timeout=CALL_S), as_json=json)
+
+
+@trial.command(epilog=EXIT_CODES)
+@handled
+def stop(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
+    """End the trial; the bundle that serves goes on alone."""
+    with connected(address) as remote:
+        remote.models.StopTrial(pb.StopTrialRequest(), timeout=CALL_S)
+    _show(pb.GetTrialResponse(), as_json=json)
+
+
+def _show(found: pb.GetTrialResponse, *, as_json: bool) -> None:
+    facts: dict[str, Any] = MessageToDict(
+        found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    table = Table("fact", title="trial" if found.HasField("trial") else "no trial", title_justify="left")
+    table.add_column("value", justify="right")
+    for group in facts.values():
+        for name, value in group.items():
+            table.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+    result(facts, table, as_json=as_json)
