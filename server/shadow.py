@@ -35,7 +35,7 @@ class _Tally:
 class Shadow:
     """Comparison of the bundle on trial with the one that serves, in one replica.
 
-    It works on the event loop when the answers at hand are on their way; where it falls behind, it passes requests over.
+    It works on the event loop behind the answers at hand; where it falls behind, it passes requests over.
 
     Parameters
     ----------
