@@ -6,7 +6,7 @@ Results go to standard output, progress to standard error. Exit codes: 0 ok · 1
 import datetime as dt
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from trainers import report
+from trainers.bundle import learnt_until
 from trainers.dataset import Export, read_export
+from trainers.gate import facts, judge
 from trainers.pipeline import Fitted, Pipeline, Schedule, split_of, write
 from trainers.protocols import NextBasket
 from trainers.served import measure_served
@@ -40,20 +42,27 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Learns from 
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     export: ExportOption,
     out: Annotated[Path, typer.Option(help="Folder to write the bundle into.")],
     split: SplitOption = None,
     seed: SeedOption = 0,
+    against: Annotated[
+        Path | None, typer.Option(help="Bundle that serves: say whether the new one is not worse on what it never saw.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of its NDCG@10 that may be lost.")] = 0.02,
     json: JsonOption = False,
 ) -> None:
     """Train a bundle and measure it beside rules and baselines."""
     with _errors_told(json=json), _progress() as tell:
-        pipeline = _pipeline(export, split, seed, tell)
+        pipeline = _pipeline(export, split, seed, tell, against)
         fitted = pipeline.run()
         rows = _rows(fitted, pipeline.schedule.split_ms, tell)
+        found: dict[str, object] = {"ranked_by": fitted.ranked_by}
+        if against is not None:
+            found["gate"] = facts(judge(pipeline, fitted, against, tolerance))
         version = write(fitted, pipeline, out)
-    _answer({"version": version, "ranked_by": fitted.ranked_by}, rows, f"bundle {version}", json=json)
+    _answer({"version": version, **found}, rows, f"bundle {version}", json=json)
 
 
 @app.command()
@@ -81,10 +90,13 @@ def served(
     _answer({}, rows, f"served by {address}", json=json)
 
 
-def _pipeline(folder: Path, split: dt.datetime | None, seed: int, tell: Tell) -> Pipeline:
+def _pipeline(folder: Path, split: dt.datetime | None, seed: int, tell: Tell, against: Path | None = None) -> Pipeline:
     tell("read the export", 0.0)
     export = read_export(folder)
-    schedule = Schedule.weekly(export.dataset, _moment(export, split))
+    moment = _moment(export, split)
+    if against is not None:
+        moment = max(moment, learnt_until(against))
+    schedule = Schedule.weekly(export.dataset, moment)
     return Pipeline(export, schedule, seed=seed, progress=tell)
 
 
@@ -99,9 +111,9 @@ def _rows(fitted: Fitted, split_ms: int, tell: Tell) -> list[report.Row]:
     return sorted([*report.baseline_rows(fitted.task, split_ms, tell), *ours], key=lambda row: str(row["set"]))
 
 
-def _answer(facts: dict[str, str], rows: Sequence[report.Row], title: str, *, json: bool) -> None:
+def _answer(said: Mapping[str, object], rows: Sequence[report.Row], title: str, *, json: bool) -> None:
     if json:
-        sys.stdout.write(jsonlib.dumps({**facts, "rows": rows}) + "\n")
+        sys.stdout.write(jsonlib.dumps({**said, "rows": rows}) + "\n")
     else:
         width = None if sys.stdout.isatty() else _WIDTH
         Console(width=width).print(report.table(rows, title))

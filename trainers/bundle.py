@@ -75,6 +75,23 @@ def write_bundle(folder: Path, card: Card, dataset: Dataset, models: Sequence[Tr
     return target
 
 
+def learnt_until(folder: Path) -> int:
+    """Return the end of the events that a bundle learnt from, Unix milliseconds.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When the folder holds no bundle.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; name the folder of a bundle")
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["train_end_ms"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no manifest of a bundle; name the folder of a bundle") from error
+
+
 def packed(ids: Sequence[str]) -> dict[str, NDArray[np.uint8] | NDArray[np.uint32]]:
     """Return texts as one array of bytes and the offset of each."""
     encoded = [text.encode() for text in ids]

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 import core_rs
 from trainers.base import DAY_MS, Trainer
@@ -17,7 +19,7 @@ from trainers.examples import Collector, learnable_actions
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
 from trainers.next_basket import NextBasket
 from trainers.popular import Popular
-from trainers.protocols import NextBasket as Protocol
+from trainers.protocols import NextBasket as Question
 from trainers.protocols import Task, tasks_of
 from trainers.ranker import Ranker, Rows
 from trainers.shop import SETS, Shop
@@ -25,6 +27,15 @@ from trainers.user_to_user import UserToUser
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done."""
+
+
+class Scorer(Protocol):
+    """Model that ranks candidates."""
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the actions of every row, shape (n, h)."""
+        ...
+
 
 _GOLDEN_VISITORS = 8
 _GOLDEN_ROWS = 32
@@ -141,13 +152,13 @@ class Pipeline:
         with TemporaryDirectory() as folder:
             ranker = self._learn(Path(folder))
             models = self._enter(self.schedule.split_ms, Path(folder))
-            task = Protocol(self.schedule.split_ms).task(self.export.dataset)
+            task = Question(self.schedule.split_ms).task(self.export.dataset)
             measured = {}
             for number, (name, asked) in enumerate(tasks_of(task).items()):
                 self.progress("measure rules and ranker", number / 2)
-                measured[name, "rules"] = self._measured(asked, name, None)
+                measured[name, "rules"] = self.measured(asked, name, None)
                 if ranker is not None:
-                    measured[name, "ranker"] = self._measured(asked, name, ranker)
+                    measured[name, "ranker"] = self.measured(asked, name, ranker)
             return Fitted(task, models, self._tried(ranker, task), measured)
 
     def _learn(self, folder: Path) -> Ranker | None:
@@ -187,15 +198,15 @@ class Pipeline:
     def _beats_rules(self, ranker: Ranker | None) -> bool:
         if ranker is None:
             return False
-        task = Protocol(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
+        task = Question(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
         gain = 0.0
         for name, asked in tasks_of(task).items():
-            by_ranker, by_rules = (self._measured(asked, name, chosen).means() for chosen in (ranker, None))
+            by_ranker, by_rules = (self.measured(asked, name, chosen).means() for chosen in (ranker, None))
             gain += by_ranker["ndcg_at_10"] - by_rules["ndcg_at_10"]
         return gain > 0
 
-    def _measured(self, task: Task, name: str, ranker: Ranker | None) -> Measured:
-        """Return the quality of what the shop shows now to the visitors of `task`."""
+    def measured(self, task: Task, name: str, ranker: Scorer | None) -> Measured:
+        """Return the quality of what the shop shows now to the visitors of the set `name`; None ranks by rules."""
         lists = []
         for visitor in task.visitor.tolist():
             plan = self.shop.plan(task.train.visitors[visitor], SETS[name])

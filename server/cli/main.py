@@ -4,6 +4,7 @@ import typer
 
 from server.cli import ask, data, demo, models, running
 from server.cli.output import EXIT_CODES
+from server.cli.retrain import retrain
 from server.cli.trial import trial
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
 
 _PANELS = {
     "Start": (demo.demo, running.serve),
-    "Models": (models.train, models.evaluate, models.publish, models.activate, models.rollback),
+    "Models": (models.train, models.evaluate, models.publish, models.activate, models.rollback, retrain),
     "Ask a running server": (ask.recommend, ask.explain),
     "Look after it": (running.doctor, running.version),
 }

@@ -35,7 +35,7 @@ def train(
     """Train a bundle from the log and offer it for publishing."""
     settings = settings_of(config, data_dir)
     incoming = settings.bundle_dir / "incoming"
-    folder = export or _fresh_export(settings)
+    folder = export or fresh_export(settings)
     trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), "--seed", str(seed), "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
@@ -50,7 +50,7 @@ def evaluate(
     json: JsonFlag = False,
 ) -> None:
     """Measure every model and baseline on the end of the log."""
-    folder = export or _fresh_export(settings_of(config, data_dir))
+    folder = export or fresh_export(settings_of(config, data_dir))
     measured = run_trainers(["evaluate", "--export", str(folder), "--seed", str(seed), "--json"])
     result(measured, quality_table(measured.get("rows", ())), as_json=json)
 
@@ -98,7 +98,8 @@ def _cell(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _fresh_export(settings: Settings) -> Path:
+def fresh_export(settings: Settings) -> Path:
+    """Return the folder of a new export of the log."""
     with existing_log(settings):
         note("writing an export of the log")
         return request_export(settings, _EXPORT_S)

@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
-import datetime as dt
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -25,40 +26,13 @@ from shopkeeper.v1.common_pb2 import Context, Money
 from shopkeeper.v1.event_service_pb2 import ImportEventsRequest
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.model_service_pb2 import ActivateModelRequest, PublishModelRequest
+from tests.weekly_shop import DAY, ITEMS, SPLIT, SPLIT_MS, VISITORS, purchases
+from trainers.bundle import learnt_until
 from trainers.dataset import read_export
+from trainers.gate import judge
 from trainers.pipeline import Pipeline, Schedule, split_of, write
 from trainers.protocols import NextBasket
 from trainers.served import measure_served
-
-DAY = 86_400_000
-SPLIT = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
-SPLIT_MS = int(SPLIT.timestamp() * 1000)
-VISITORS, ITEMS, DAYS = 60, 40, 120
-
-
-def purchases() -> pl.DataFrame:
-    """Visitors who shop weekly, each from a small set of favourites with some of everything between."""
-    rng = np.random.default_rng(5)
-    favourites = [rng.choice(ITEMS, 8, replace=False) for _ in range(VISITORS)]
-    rows = []
-    for visitor in range(VISITORS):
-        for day in range(visitor % 7, DAYS, 7):
-            time_ms = SPLIT_MS + (day - DAYS + 14) * DAY + 3_600_000 * (visitor % 12) + visitor
-            lines = {*rng.choice(favourites[visitor], 4, replace=False), rng.integers(ITEMS)}
-            rows += [
-                (f"e-{visitor}-{day}", line, f"v{visitor:02}", f"i{item:02}", time_ms)
-                for line, item in enumerate(sorted(lines))
-            ]
-    columns = ["event_id", "line", "visitor_id", "item_id", "time_ms"]
-    return pl.DataFrame(rows, columns, orient="row").with_columns(
-        event_type=pl.lit("purchase"),
-        quantity=pl.lit(1, pl.Int64),
-        price=pl.lit(2.5),
-        currency=pl.lit("EUR"),
-        session_id=pl.lit(""),
-        store_id=pl.lit(""),
-        query=pl.lit(""),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +51,20 @@ def export(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(export, tmp_path_factory):
+def told() -> list[tuple[str, float]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def pipeline(export, told):
     found = read_export(export)
     assert split_of(found) == SPLIT_MS
-    told: list[tuple[str, float]] = []
     schedule = Schedule.weekly(found.dataset, SPLIT_MS)
-    pipeline = Pipeline(found, schedule, seed=3, progress=lambda *what: told.append(what))
+    return Pipeline(found, schedule, seed=3, progress=lambda *what: told.append(what))
+
+
+@pytest.fixture(scope="module")
+def trained(pipeline, told, tmp_path_factory):
     fitted = pipeline.run()
     out = tmp_path_factory.mktemp("incoming")
     assert {what for what, _ in told} >= {"learn from the past", "fit the ranker", "measure rules and ranker"}
@@ -108,6 +90,33 @@ def test_the_ranker_finds_favourites(trained):
     by_ranker = fitted.measured["all", "ranker"].means()
     assert by_ranker["recall_at_10"] > 0.7
     assert fitted.measured["all", "ranker"].visitor_count == VISITORS
+
+
+def test_the_gate_finds_a_bundle_equal_to_itself_and_better_than_nothing_learnt(trained, pipeline, monkeypatch):
+    fitted, folder = trained
+    monkeypatch.setattr("trainers.gate.LEAST_VISITORS", VISITORS)
+    verdict = judge(pipeline, fitted, folder, tolerance=0.0)
+    assert verdict.passed
+    assert (verdict.low, verdict.high) == (0.0, 0.0)
+    rules = replace(fitted, tried=None)
+    assert not judge(pipeline, rules, folder, tolerance=0.0).passed
+
+
+def test_a_bundle_of_another_feature_table_is_measured_as_the_rules_that_would_serve(trained, pipeline, tmp_path):
+    fitted, folder = trained
+    other = shutil.copytree(folder, tmp_path / folder.name)
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "schema_hash": "0" * 16}))
+    verdict = judge(pipeline, fitted, other, tolerance=0.0)
+    assert verdict.old == fitted.measured["all", "rules"].means()["ndcg_at_10"]
+
+
+def test_the_window_begins_after_what_the_serving_bundle_learnt(trained):
+    _, folder = trained
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert learnt_until(folder) == manifest["train_end_ms"]
+    with pytest.raises(FileNotFoundError, match="name the folder of a bundle"):
+        learnt_until(folder.parent)
 
 
 def test_models_of_the_split_know_nothing_of_what_follows(export, trained, tmp_path):

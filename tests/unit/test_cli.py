@@ -36,6 +36,7 @@ COMMANDS = [
     ["import", "profiles"],
     ["publish"],
     ["recommend"],
+    ["retrain"],
     ["rollback"],
     ["serve"],
     ["train"],

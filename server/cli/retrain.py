@@ -1,0 +1,89 @@
+"""`shopkeeper retrain`: a new bundle from the log takes over where it is not worse than the one that serves."""
+
+import time
+from typing import Annotated, Any
+
+import grpc
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
+from server.cli.models import PUBLISH_S, SeedOption, fresh_export, quality_table
+from server.cli.output import CliError, Exit, JsonFlag, as_cli_error, handled, note, result
+from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, Remote, connected
+from server.settings import Settings
+from shopkeeper.v1 import model_service_pb2 as pb
+
+_HOUR_S = 3_600.0
+
+
+@handled
+def retrain(
+    every: Annotated[
+        float, typer.Option(min=0.0, help="Hours from one start to the next, until Ctrl-C; 0: once.")
+    ] = 0.0,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the serving bundle's NDCG@10 that may be lost.")
+    ] = 0.02,
+    seed: SeedOption = 0,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    json: JsonFlag = False,
+) -> None:
+    """Train from the log, compare with the bundle that serves on what it never saw, publish and activate if not worse.
+
+    Ends with status 5 where the new bundle is worse or nothing can be said yet; with --every that is told, and the
+    next time comes.
+    """
+    settings = settings_of(config, data_dir)
+    while True:
+        started = time.monotonic()
+        try:
+            _once(settings, address, seed, tolerance, as_json=json)
+        except (CliError, grpc.RpcError) as fault:
+            if not every:
+                raise
+            error = as_cli_error(fault)
+            note(f"{error.what} {error.why}; next time in {every:g} h")
+        if not every:
+            return
+        time.sleep(max(0.0, every * _HOUR_S - (time.monotonic() - started)))
+
+
+def _once(settings: Settings, address: str, seed: int, tolerance: float, *, as_json: bool) -> None:
+    with connected(address) as remote:
+        active = _active(remote)
+    incoming = settings.bundle_dir / "incoming"
+    options = ["--export", str(fresh_export(settings)), "--out", str(incoming), "--seed", str(seed)]
+    if active:
+        options += ["--against", str(settings.bundle_dir / active), "--tolerance", str(tolerance)]
+    trained = run_trainers(["train", *options, "--json"])
+    version, gate = trained["version"], trained.get("gate")
+    if gate is not None and not gate["passed"]:
+        raise CliError(
+            f"Bundle {version} does not take the place of {active}.",
+            why=gate["why"],
+            then=f"look at it with `shopkeeper evaluate`, or `shopkeeper publish {version}` and try it as a shadow",
+            code=Exit.GATE,
+        )
+    with connected(address) as remote:
+        remote.models.PublishModel(pb.PublishModelRequest(version=version), timeout=PUBLISH_S)
+        remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=CALL_S)
+    _show({**trained, "replaced": active}, as_json=as_json)
+
+
+def _active(remote: Remote) -> str:
+    """Return the version that serves; empty if none does."""
+    request = pb.ListModelsRequest(page_size=1_000)
+    models = remote.models.ListModels(request, timeout=CALL_S).models
+    return next((model.version for model in models if model.state == pb.Model.STATE_ACTIVE), "")
+
+
+def _show(trained: dict[str, Any], *, as_json: bool) -> None:
+    gate = trained.get("gate")
+    said = f"{gate['why']} ({gate['visitors']:,} visitors)" if gate else "no bundle served before"
+    head = Text(f"{trained['version']} serves now: {said}", style="bold")
+    shown = Group(quality_table(trained.get("rows", ()), f"bundle {trained['version']}"), head)
+    result(trained, shown, as_json=as_json)

@@ -1,0 +1,116 @@
+"""Whether a new bundle may take the place of the one that serves: asked on one window, visitor by visitor."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from core_rs import EngineError
+from trainers.evaluate import Measured
+from trainers.pipeline import Fitted, Pipeline
+
+MEASURE = "ndcg_at_10"
+"""What decides, on the set `all`."""
+LEAST_VISITORS = 100
+"""Visitors without whom nothing is decided."""
+
+_RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Comparison of a new bundle with the one that serves.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether the new one may serve.
+    why : str
+        For people.
+    visitors : int
+        Visitors of the window that both were asked about.
+    new, old : float
+        Mean NDCG@10 of each.
+    low, high : float
+        95 % bootstrap interval of the mean difference, new less old, visitor by visitor.
+    """
+
+    passed: bool
+    why: str
+    visitors: int
+    new: float
+    old: float
+    low: float
+    high: float
+
+
+class _Served:
+    """Ranker of a bundle as onnxruntime answers it."""
+
+    def __init__(self, path: Path) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        (actions,) = self._session.run(["actions"], {"features": features})
+        return np.asarray(actions, np.float32)
+
+
+def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) -> Verdict:
+    """Return whether the new bundle is not worse than the one in `folder` on what followed the split.
+
+    It passes if the interval's lower end is above `-tolerance` times the old mean. A bundle that does not fit this
+    engine cannot serve, so rules are compared instead. The window should begin after the old bundle's events end, for
+    lists that have seen the answers look better than they are.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        After its run; its shop stands at the split.
+    fitted : Fitted
+        What the run learnt.
+    folder : Path
+        Bundle that serves.
+    tolerance : float
+        Share of the old mean that may be lost, 0 to 1.
+    """
+    new = fitted.measured["all", fitted.ranked_by]
+    try:
+        pipeline.shop.install(folder)
+    except EngineError:
+        old = fitted.measured["all", "rules"]
+    else:
+        ranker = folder / "ranker.onnx"
+        old = pipeline.measured(fitted.task, "all", _Served(ranker) if ranker.exists() else None)
+    return compare(new, old, tolerance, pipeline.seed)
+
+
+def compare(new: Measured, old: Measured, tolerance: float, seed: int) -> Verdict:
+    """Return the verdict on two models that were asked about the same visitors; the interval is drawn from `seed`."""
+    ours, theirs = new.values[MEASURE], old.values[MEASURE]
+    count = len(ours)
+    if count < LEAST_VISITORS:
+        return Verdict(
+            passed=False,
+            why=f"only {count} visitors have an answer in the window; {LEAST_VISITORS} are needed, so wait for more",
+            visitors=count,
+            new=float(ours.mean()) if count else 0.0,
+            old=float(theirs.mean()) if count else 0.0,
+            low=float("-inf"),
+            high=float("inf"),
+        )
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count
+    low, high = map(float, np.quantile(weights @ (ours - theirs), [0.025, 0.975]))
+    floor = -tolerance * float(theirs.mean())
+    passed = low >= floor
+    why = f"the difference lies in {low:+.4f} to {high:+.4f}, {'not ' if passed else ''}below {floor:+.4f}"
+    return Verdict(passed, why, count, float(ours.mean()), float(theirs.mean()), low, high)
+
+
+def facts(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict for JSON, in which a bound that does not exist is null."""
+    return {name: None if value in {float("inf"), float("-inf")} else value for name, value in vars(verdict).items()}
