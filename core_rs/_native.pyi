@@ -92,6 +92,9 @@ class Plan:
     def item_ids(self) -> list[str]:
         """Item of every row of `features`."""
     @property
+    def action_weights(self) -> list[list[float]]:
+        """Value of every action of the model, one list a placement; empty lists where rules rank."""
+    @property
     def slot_offsets(self) -> list[int]:
         """Row at which every placement begins, and the total: placement i has rows [i, i+1)."""
 

@@ -43,13 +43,18 @@ PLACEMENTS: Final = (
     Placement(
         placement_id="product_also_bought",
         description="Product page: what buyers of the product also bought or viewed",
-        sources=_sources(("also_bought", 1.0, 200), ("also_viewed", 0.5, 200)),
+        sources=_sources(("also_bought", 1.0, 200), ("also_viewed", 0.5, 200), ("same_category", 0.1, 200)),
     ),
     Placement(
         placement_id="product_bought_together",
         description="Product page: what goes into one basket with the product",
         sources=_sources(("bought_together", 1.0, 200), ("also_bought", 0.2, 200)),
         page_size=4,
+    ),
+    Placement(
+        placement_id="product_similar",
+        description="Product page: what could be bought in place of the product",
+        sources=_sources(("same_category", 1.0, 200), ("also_viewed", 0.5, 200)),
     ),
     Placement(
         placement_id="cart_addons",

@@ -51,6 +51,8 @@ pub const LATELY_HALF_LIFE_DAYS: f64 = 15.0;
 pub const BASKET_DECAY: f32 = 0.95;
 /// Half-life of the recovery of an item bought before under `BOUGHT_RULE_DECAY`, days.
 pub const BOUGHT_RECOVERY_DAYS: f64 = 30.0;
+/// Items of one category that are compared with an anchor.
+pub const MAX_ALIKE: usize = 4_096;
 /// Days that an item counts as a new arrival.
 pub const NEW_ARRIVAL_DAYS: i64 = 60;
 /// Share of its usual interval after which an item is due again.

@@ -266,6 +266,7 @@ fn trace(state: &State, plan: &Plan, index: usize, ranked: &Ranked) -> SlateTrac
             base_score: f64::from(ranked.base[at as usize]),
             score: f64::from(ranked.scores[at as usize]),
             features: named.map(|(name, &value)| FeatureValue { name, value: f64::from(value) }).collect(),
+            moved_by: Vec::new(),
         }
     });
     let removed = |&(item, filter): &(u32, &str)| RemovedItem {

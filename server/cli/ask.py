@@ -21,7 +21,7 @@ AnchorOption = Annotated[list[str] | None, typer.Option("--item", help="Item the
 CartOption = Annotated[list[str] | None, typer.Option("--cart", help="Item in the cart; may be repeated.")]
 CategoryOption = Annotated[list[str] | None, typer.Option("--category", help="Only this category; may be repeated.")]
 
-_FEATURES_SHOWN = 6
+_REMOVED_SHOWN = 6
 
 
 @handled
@@ -64,7 +64,7 @@ def explain(
     address: AddressOption = DEFAULT_ADDRESS,
     json: JsonFlag = False,
 ) -> None:
-    """Show how a decision comes about: stages, scores, features, and what was removed by which filter."""
+    """Show how a decision comes about: stages, scores, what moved them, and what was removed by which filter."""
     request = pb.ExplainRequest(request=_request(user, _slate(placement, count, item, category), cart))
     with connected(address) as remote:
         response = remote.recommendations.Explain(request, timeout=CALL_S)
@@ -96,11 +96,11 @@ def _scores(trace: pb.SlateTrace) -> Table:
     table = Table("item", title="scores", title_justify="left")
     table.add_column("model or rules", justify="right")
     table.add_column("after controls", justify="right")
-    table.add_column("strongest features", overflow="fold")
+    table.add_column("moved most by", overflow="fold")
     for item in trace.items:
-        strongest = sorted(item.features, key=lambda feature: -abs(feature.value))[:_FEATURES_SHOWN]
-        features = " ".join(f"{feature.name}={feature.value:.4g}" for feature in strongest)
-        table.add_row(item.item_id, f"{item.base_score:.5f}", f"{item.score:.5f}", features)
+        values = {feature.name: feature.value for feature in item.features}
+        moved = " ".join(f"{it.name}={values[it.name]:.4g} ({it.effect:+.5f})" for it in item.moved_by)
+        table.add_row(item.item_id, f"{item.base_score:.5f}", f"{item.score:.5f}", moved)
     return table
 
 
@@ -110,5 +110,5 @@ def _removed(trace: pb.SlateTrace) -> Table:
     for item in trace.removed:
         by_filter.setdefault(item.filter, []).append(item.item_id)
     for name, ids in by_filter.items():
-        table.add_row(name, " ".join(ids[:_FEATURES_SHOWN]))
+        table.add_row(name, " ".join(ids[:_REMOVED_SHOWN]))
     return table

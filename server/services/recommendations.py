@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Final
 
 from core_rs import Answer, Engine, EngineError
-from server import telemetry
+from server import effects, telemetry
 from server.errors import is_bug, out_of_range, required
 from server.models import Models
 from server.ports import Clock, EventLog, NewRecord
@@ -69,7 +69,11 @@ class RecommendationService:
             raise required("request")
         plan = self._engine.begin(request.request.SerializeToString(), self._clock.now_ms())
         actions, degraded = self._models.score(plan.model_version, plan.features)
-        return pb.ExplainResponse.FromString(self._engine.explain(plan, actions, degraded))
+        explained = pb.ExplainResponse.FromString(self._engine.explain(plan, actions, degraded))
+        if actions is not None:
+            traces = [trace.items for trace in explained.traces]
+            effects.tell(traces, plan, lambda features: self._models.score(plan.model_version, features)[0])
+        return explained
 
     def _decide(self, request: bytes) -> bytes:
         now_ms, started = self._clock.now_ms(), perf_counter()

@@ -54,6 +54,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """It fills the slate."""
     REASON_SIMILAR_VISITORS: _Reason.ValueType  # 13
     """Similar visitors buy it."""
+    REASON_SAME_CATEGORY: _Reason.ValueType  # 14
+    """It is of the category of `because_item_id`."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an item is shown."""
@@ -86,6 +88,8 @@ REASON_FILL: Reason.ValueType  # 12
 """It fills the slate."""
 REASON_SIMILAR_VISITORS: Reason.ValueType  # 13
 """Similar visitors buy it."""
+REASON_SAME_CATEGORY: Reason.ValueType  # 14
+"""It is of the category of `because_item_id`."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
@@ -433,6 +437,32 @@ class FeatureValue(_message.Message):
 Global___FeatureValue: _TypeAlias = FeatureValue  # noqa: Y015
 
 @_typing.final
+class FeatureEffect(_message.Message):
+    """What one feature did to a score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Feature of `core_rs.feature_names()`."""
+    effect: _builtins.float
+    """Score of the model less what it would be if the item were the average candidate in this feature."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        effect: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureEffect: _TypeAlias = FeatureEffect  # noqa: Y015
+
+@_typing.final
 class ItemTrace(_message.Message):
     """How one item came to its place."""
 
@@ -442,6 +472,7 @@ class ItemTrace(_message.Message):
     BASE_SCORE_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
+    MOVED_BY_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Item."""
     base_score: _builtins.float
@@ -452,6 +483,10 @@ class ItemTrace(_message.Message):
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureValue]:
         """Features the model saw."""
 
+    @_builtins.property
+    def moved_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureEffect]:
+        """The two features that moved the score most, strongest first; empty where rules rank."""
+
     def __init__(
         self,
         *,
@@ -459,10 +494,11 @@ class ItemTrace(_message.Message):
         base_score: _builtins.float = ...,
         score: _builtins.float = ...,
         features: _abc.Iterable[Global___FeatureValue] | None = ...,
+        moved_by: _abc.Iterable[Global___FeatureEffect] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_score", b"base_score", "features", b"features", "item_id", b"item_id", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_score", b"base_score", "features", b"features", "item_id", b"item_id", "moved_by", b"moved_by", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

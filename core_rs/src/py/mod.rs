@@ -12,6 +12,7 @@ use crate::{
     events,
     feature::WIDTH,
     pipeline::{self, Actions, By, Decided},
+    score,
     state::{Record, State},
 };
 use error::{enter, enter_detached};
@@ -125,6 +126,12 @@ impl Plan {
     #[getter]
     fn item_ids(&self) -> Vec<String> {
         self.engine.item_ids(&self.plan.row_items)
+    }
+
+    #[getter]
+    fn action_weights(&self) -> Vec<Vec<f32>> {
+        let placements = self.plan.slots.iter().map(|slot| &slot.placement);
+        placements.map(|placement| score::action_weights(&placement.action_values, &self.plan.actions)).collect()
     }
 
     #[getter]

@@ -1,0 +1,48 @@
+"""An explanation names the features that moved a score."""
+
+import pytest
+
+from shopkeeper.calls import event
+from shopkeeper.v1 import model_service_pb2 as pb
+from shopkeeper.v1.common_pb2 import Context
+from shopkeeper.v1.event_pb2 import EventType
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.model_service_pb2_grpc import ModelServiceStub
+from shopkeeper.v1.recommendation_service_pb2 import ExplainRequest, PlacementRequest, RecommendRequest
+from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from tests.bundle_maker import ITEMS, BundleMaker
+
+
+@pytest.fixture
+async def explain(shop, settings):
+    await shop.client.upsert_items([Item(item_id=name) for name in ITEMS])
+    bought = [ITEMS[:1], ITEMS[:2], ITEMS]
+    await shop.client.record([event(EventType.EVENT_TYPE_PURCHASE, f"v{i}", items) for i, items in enumerate(bought)])
+    models = ModelServiceStub(shop.channel)
+    version = BundleMaker(settings.bundle_dir / "incoming").make("one")
+    await models.PublishModel(pb.PublishModelRequest(version=version), timeout=60)
+    await models.ActivateModel(pb.ActivateModelRequest(version=version))
+
+    async def explain(*placements):
+        wanted = [PlacementRequest(placement_id=placement) for placement in placements]
+        request = RecommendRequest(context=Context(visitor_id="v0"), placements=wanted)
+        stub = RecommendationServiceStub(shop.channel)
+        return (await stub.Explain(ExplainRequest(request=request))).traces
+
+    return explain
+
+
+async def test_two_features_that_moved_the_score_are_named_strongest_first(explain):
+    (trace,) = await explain("home_for_you")
+    assert len(trace.items) == len(ITEMS)
+    for item in trace.items:
+        assert len(item.moved_by) == 2
+        assert {it.name for it in item.moved_by} <= {feature.name for feature in item.features}
+        first, second = (abs(it.effect) for it in item.moved_by)
+        assert first >= second > 0
+
+
+async def test_each_placement_of_a_request_has_its_own_and_rules_have_none(explain):
+    ruled, ranked = await explain("home_trending", "home_for_you")
+    assert not any(item.moved_by for item in ruled.items)
+    assert not ranked.items or all(item.moved_by for item in ranked.items)
