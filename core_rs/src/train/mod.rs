@@ -4,6 +4,7 @@
 //! smaller id, so the count of threads never shows.
 
 pub mod csr;
+pub mod history_knn;
 pub mod item_to_item;
 pub mod next_basket;
 pub mod sequence_rules;
