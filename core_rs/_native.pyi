@@ -18,6 +18,7 @@ __all__ = [
     "InvalidRequestError",
     "NotFoundError",
     "Plan",
+    "als_half_sweep",
     "check_control",
     "check_item",
     "check_placement",
@@ -248,8 +249,9 @@ def item_neighbours(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
     """Return offsets, neighbours and scores of each item's `k` nearest items by common rows (visitors or baskets).
 
-    `shape` is (rows, items). `measure` is cosine, asymmetric, tf_idf, lift, jaccard or conditional; the first three take
-    weights; `alpha` is the share of the item itself in the denominator of asymmetric. Without weights a repeated pair counts once, with weights they are added. ValueError names the row at fault.
+    `shape` is (rows, items). `measure` is cosine, asymmetric, tf_idf, lift, jaccard or conditional; the first three
+    take weights, `alpha` is the share of the item itself in the denominator of asymmetric. Without weights a repeated
+    pair counts once, with weights they are added. ValueError names the row at fault.
     """
 
 def sequence_neighbours(
@@ -305,4 +307,22 @@ def score_by_histories(
     `queries` are the history not to look at (2^32 - 1: none), offsets, items and their weights, older items first.
     A near history says likeness ** `power`, times `nearby` for each step from the item in common that comes last in
     the query, times `behind` for items before that one. ValueError names the argument at fault.
+    """
+
+def als_half_sweep(
+    offsets: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    fixed: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    *,
+    unobserved: float,
+    regularisation: float,
+    scaling: float,
+    steps: int,
+) -> None:
+    """Move `rows` (n, d) towards the least squares of iALS for the factors `fixed` (m, d), by `steps` of CG each.
+
+    Row r has the distinct columns `columns[offsets[r]:offsets[r + 1]]`; every pair weighs `unobserved`, an observed one
+    1 more, a row's squared length `regularisation` * (entries + `unobserved` * m) ** `scaling`. ValueError names the
+    argument at fault.
     """

@@ -5,13 +5,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from trainers.als import Als
+from trainers.blend import Blend
+from trainers.content import Content
+from trainers.ease import Ease
 from trainers.history_knn import HistoryKnn
 from trainers.item_to_item import ItemKnn
 from trainers.offline.baselines import HistoryPopular, MostPopular, Random
 from trainers.recommender import Recommender
 from trainers.sequential_rules import SequentialRules
+from trainers.trend import Trend
 
 Kind = Literal["baseline", "model", "hybrid"]
+HYBRID: Kind = "hybrid"
+"""Kind and name of the blend of all other models."""
 
 
 @dataclass(frozen=True)
@@ -44,70 +51,91 @@ class Recipe:
 
 
 _RECENCY = frozenset({"decay", "length"})
-_DECAYS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_DECAYS = (0.4, 0.5, 0.6, 0.8, 0.9)
 
 
-def _next_item(*, of_sessions: bool) -> dict[str, Recipe]:
+def _next_item() -> dict[str, Recipe]:
     """Return the models of items one after the other."""
-    item_knn = {"measure": ("cosine", "tf_idf", "asymmetric"), "shrink": (0.0, 3.0, 10.0, 30.0), "decay": _DECAYS}
-    rules = {
-        "backward": (0.0, 0.1, 0.3, 0.6, 1.0),
-        "damping": ((0.25, 0.0), (0.5, 0.0), (0.25, 0.25), (0.5, 0.25)),
-        "window": (5, 20),
-        "decay": _DECAYS,
-    }
-    near = {
-        "decay": _DECAYS,
-        "neighbours": (200, 500, 1500),
-        "power": (1.0, 2.0, 3.0),
-        "nearby": (0.9, 0.7, 0.5),
-        "behind": (0.0, 0.3, 0.6),
-        "idf": (0.5, 1.0),
-        "rarity": (0.25, 0.5),
-        "normalise": (0.25, 0.75),
-        **({"half_life_days": (10.0, 30.0, 60.0)} if of_sessions else {}),
-    }
-    late = _RECENCY | {"neighbours", "power", "nearby", "behind", "idf", "rarity"}
-    start = {"neighbours": 500, "decay": 0.7, "power": 1.0}
+    item_knn = {"decay": _DECAYS, "measure": ("tf_idf",), "shrink": (3.0, 30.0)}
+    rules = {"backward": (0.3, 1.0), "damping": ((0.5, 0.0), (0.5, 0.25)), "decay": _DECAYS, "window": (5,)}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"k": 200, "decay": 0.7}, item_knn, _RECENCY),
-        "rules": Recipe("model", partial(SequentialRules, actions=()), {"k": 300, "decay": 0.6}, rules, _RECENCY),
-        "session-kNN" if of_sessions else "user-kNN": Recipe("model", HistoryKnn, start, near, late),
+        "rules": Recipe("model", partial(SequentialRules, actions=()), {"k": 300, "backward": 0.1}, rules, _RECENCY),
     }
+
+
+def _near(*, of_sessions: bool) -> Recipe:
+    """Return the nearest visitors, or sessions, of sequences."""
+    grid: dict[str, Sequence[object]] = {
+        "decay": (0.4, 0.6, 0.8),
+        "nearby": (0.9, 0.5),
+        "behind": (0.1, 0.6, 1.0),
+        "power": (0.5, 1.5),
+        "rarity": (0.0, 0.5),
+        "normalise": (0.1, 0.5),
+    }
+    if of_sessions:
+        grid |= {"half_life_days": (10.0, 30.0, 90.0)}
+    late = _RECENCY | {"neighbours", "power", "nearby", "behind", "idf", "rarity"}
+    settings = {"neighbours": 500, "decay": 0.5, "nearby": 0.7, "behind": 0.3, "idf": 1.0, "rarity": 0.25}
+    return Recipe("model", HistoryKnn, settings | {"normalise": 0.25}, grid, late)
 
 
 def _set_models() -> dict[str, Recipe]:
     """Return the models of sets, whose items have no order."""
-    item_knn = {"measure": ("cosine", "tf_idf", "asymmetric"), "shrink": (0.0, 10.0, 50.0), "k": (50, 100, 400)}
+    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0)}
     near = {
-        "neighbours": (50, 100, 200, 400, 800),
-        "power": (1.0, 2.0, 3.0, 4.0),
+        "neighbours": (100, 500),
+        "power": (2.0, 3.0, 4.0),
         "idf": (0.5, 1.0),
-        "rarity": (-0.25, 0.25, 0.5),
-        "normalise": (0.3, 0.7, 1.0),
+        "rarity": (-0.25, 0.25),
+        "normalise": (0.3, 0.7),
     }
     late = frozenset({"neighbours", "power", "idf", "rarity"})
+    ease = {"regularisation": (100.0, 250.0, 1000.0, 2000.0)}
+    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.03, 0.3, 1.0), "width": (64, 256)}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"k": 200, "length": 10_000}, item_knn),
         "user-kNN": Recipe("model", HistoryKnn, {"length": 10_000, "neighbours": 300}, near, late),
+        "EASE": Recipe("model", Ease, {"regularisation": 500.0}, ease),
+        "iALS": Recipe("model", Als, {"width": 128}, als),
     }
 
 
-def recipes_of(protocol: str) -> dict[str, Recipe]:
-    """Return the models that take part in a protocol, baselines first."""
+def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe]:
+    """Return the models that take part in a protocol: baselines, models, the hybrid of all.
+
+    `with_content` adds the model that needs to know something about items.
+    """
     of_sessions = protocol == "sessions"
-    baselines = {
+    recipes = {
         "random": Recipe("baseline", Random),
         "popular": Recipe("baseline", MostPopular),
         "session popular" if of_sessions else "personal popular": Recipe("baseline", HistoryPopular),
     }
-    ordered = protocol in {"loo", "sessions"}
-    return baselines | (_next_item(of_sessions=of_sessions) if ordered else _set_models())
+    seasons = ((), ("hour", "weekday", "week"))
+    recipes["trend"] = Recipe("model", Trend, {"seasons": ()}, {"half_life_days": (1.0, 60.0), "seasons": seasons})
+    if protocol in {"loo", "sessions"}:
+        recipes |= _next_item() | {"session-kNN" if of_sessions else "user-kNN": _near(of_sessions=of_sessions)}
+    else:
+        recipes |= _set_models()
+    if with_content:
+        grid = {"decay": (0.6, 0.95), "popularity": (0.5, 1.5)}
+        recipes["content"] = Recipe("model", Content, {}, grid, _RECENCY | {"popularity"})
+    return recipes | {HYBRID: Recipe(HYBRID, Blend)}
 
 
 def picked(recipes: Mapping[str, Recipe], names: Sequence[str]) -> dict[str, Recipe]:
-    """Return the recipes of these names, all without one; ValueError names what there is."""
+    """Return the recipes of these names, all without one; the hybrid alone blends all.
+
+    Raises
+    ------
+    ValueError
+        When a name is unknown; the text lists those there are.
+    """
     for name in names:
         if name not in recipes:
             raise ValueError(f"there is no model `{name}`; give one or more of {', '.join(recipes)}")
-    return {name: recipe for name, recipe in recipes.items() if not names or name in names}
+    wanted = set(names) - {HYBRID} or set(recipes)
+    chosen = {name: recipe for name, recipe in recipes.items() if name in wanted}
+    return chosen if names and HYBRID not in names else {**chosen, HYBRID: recipes[HYBRID]}

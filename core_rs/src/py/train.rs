@@ -1,11 +1,11 @@
 //! Kernels of the trainers for Python: numpy arrays in and out, the interpreter detached meanwhile.
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadwriteArray2};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::error::Result;
-use crate::train::{Lists, csr::Csr, history_knn, item_to_item, next_basket, sequence_rules};
+use crate::train::{Lists, als, csr::Csr, history_knn, item_to_item, next_basket, sequence_rules};
 
 /// Offsets, items and scores of ranked lists.
 type Arrays<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
@@ -18,6 +18,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(item_neighbours, module)?)?;
     module.add_function(wrap_pyfunction!(sequence_neighbours, module)?)?;
     module.add_function(wrap_pyfunction!(next_baskets, module)?)?;
+    module.add_function(wrap_pyfunction!(als_half_sweep, module)?)?;
     module.add_function(wrap_pyfunction!(score_by_histories, module)?)
 }
 
@@ -123,5 +124,27 @@ fn score_by_histories<'py>(
     let out = out.as_slice_mut()?;
     let options = history_knn::Options { neighbours, power, nearby, behind };
     py.detach(|| history_knn::score(&table, &queries, n_items, &options, out))
+        .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+#[pyfunction]
+#[pyo3(signature = (offsets, columns, fixed, rows, *, unobserved, regularisation, scaling, steps))]
+#[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
+fn als_half_sweep<'py>(
+    py: Python<'py>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    columns: PyReadonlyArray1<'py, u32>,
+    fixed: PyReadonlyArray2<'py, f32>,
+    mut rows: PyReadwriteArray2<'py, f32>,
+    unobserved: f32,
+    regularisation: f32,
+    scaling: f32,
+    steps: usize,
+) -> PyResult<()> {
+    let width = fixed.as_array().ncols();
+    let options = als::Options { width, unobserved, regularisation, scaling, steps };
+    let (offsets, columns, fixed) = (offsets.as_slice()?, columns.as_slice()?, fixed.as_slice()?);
+    let rows = rows.as_slice_mut()?;
+    py.detach(|| als::half_sweep(offsets, columns, fixed, &options, rows))
         .map_err(|error| PyValueError::new_err(error.to_string()))
 }
