@@ -2,7 +2,7 @@
 
 import typer
 
-from server.cli import ask, data, demo, models, running
+from server.cli import ask, data, demo, evaluate, models, running
 from server.cli.output import EXIT_CODES
 from server.cli.retrain import retrain
 from server.cli.trial import trial
@@ -18,7 +18,7 @@ app = typer.Typer(
 
 _PANELS = {
     "Start": (demo.demo, running.serve),
-    "Models": (models.train, models.evaluate, models.publish, models.activate, models.rollback, retrain),
+    "Models": (models.train, models.publish, models.activate, models.rollback, retrain),
     "Ask a running server": (ask.recommend, ask.explain),
     "Look after it": (running.doctor, running.version),
 }
@@ -26,6 +26,7 @@ for panel, commands in _PANELS.items():
     for command in commands:
         app.command(epilog=EXIT_CODES, rich_help_panel=panel)(command)
 app.add_typer(trial, name="trial", epilog=EXIT_CODES, rich_help_panel="Models")
+app.add_typer(evaluate.evaluations, name="evaluate", epilog=EXIT_CODES, rich_help_panel="Models")
 app.add_typer(data.imports, name="import", epilog=EXIT_CODES, rich_help_panel="Data")
 app.add_typer(data.events, name="events", epilog=EXIT_CODES, rich_help_panel="Data")
 app.command(epilog=EXIT_CODES, rich_help_panel="Data")(data.export)

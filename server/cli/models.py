@@ -1,4 +1,4 @@
-"""Commands about models: `train`, `evaluate`, `publish`, `activate`, `rollback`."""
+"""Commands about models: `train`, `publish`, `activate`, `rollback`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -42,20 +42,6 @@ def train(
 
 
 @handled
-def evaluate(
-    export: ExportOption = None,
-    seed: SeedOption = 0,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    json: JsonFlag = False,
-) -> None:
-    """Measure every model and baseline on the end of the log."""
-    folder = export or fresh_export(settings_of(config, data_dir))
-    measured = run_trainers(["evaluate", "--export", str(folder), "--seed", str(seed), "--json"])
-    result(measured, quality_table(measured.get("rows", ())), as_json=json)
-
-
-@handled
 def publish(version: VersionArgument, address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
     """Have a bundle of `bundles/incoming` checked and kept; exit code 5 when a check fails."""
     with connected(address) as remote:
@@ -92,17 +78,17 @@ def quality_table(rows: Sequence[Mapping[str, Any]], title: str = "quality") -> 
     return table
 
 
+def fresh_export(settings: Settings) -> Path:
+    """Return the folder of an export of the log as it is now."""
+    with existing_log(settings):
+        note("writing an export of the log")
+        return request_export(settings, _EXPORT_S)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def fresh_export(settings: Settings) -> Path:
-    """Return the folder of a new export of the log."""
-    with existing_log(settings):
-        note("writing an export of the log")
-        return request_export(settings, _EXPORT_S)
 
 
 def _show_model(model: pb.Model, *, as_json: bool) -> None:
