@@ -72,9 +72,8 @@ class RecommendationService:
         plan = self._engine.begin(request, now_ms)
         actions, degraded = self._models.score(plan.model_version, plan.features)
         answer = self._engine.finish(plan, actions, degraded)
-        if answer.decision:
-            record = NewRecord(RECORD_KIND_DECISION, plan.visitor_key, "", answer.decision)
-            self._log.append_later([record], now_ms)
+        if decision := answer.decision:
+            self._log.append_later([NewRecord(RECORD_KIND_DECISION, plan.visitor_key, "", decision)], now_ms)
         self._measure(answer)
         return answer.response
 
