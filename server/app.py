@@ -20,11 +20,11 @@ from server.adapters.sqlite_log import open_log
 from server.bundles import BundleStore
 from server.clock import clock_of
 from server.defaults import add_placements
+from server.guard import Guard
 from server.health import Health
-from server.interceptors import Guard
 from server.models import Models
 from server.ports import EventLog
-from server.rpc import Service, handler_of
+from server.rpc import Service
 from server.services.catalog import CatalogService
 from server.services.events import EventService
 from server.services.models import ModelService
@@ -113,7 +113,6 @@ class App:
     def _make_server(self) -> grpc.aio.Server:
         limits = self._settings.limits
         server = grpc.aio.server(
-            interceptors=(self._guard,),
             maximum_concurrent_rpcs=4 * limits.concurrent,
             options=(
                 ("grpc.so_reuseport", int(self._settings.listen.workers > 1)),
@@ -122,7 +121,8 @@ class App:
                 ("grpc.max_connection_age_grace_ms", int(_GRACE_S * 1000)),
             ),
         )
-        server.add_generic_rpc_handlers([handler_of(service) for service in self._services])
+        for service in self._services:
+            self._guard.add_to(server, service)
         self._health.add_to(server)
         names = [service.descriptor.full_name for service in self._services]
         reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)

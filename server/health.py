@@ -8,7 +8,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from server.interceptors import Guard
+from server.guard import Guard
 from server.ports import Clock, EventLog, LogUnavailableError
 
 _Status = health_pb2.HealthCheckResponse

@@ -1,4 +1,4 @@
-"""gRPC handlers made from plain services.
+"""RPCs as methods of plain services.
 
 A service is an object whose methods are named like the RPCs of its descriptor, in snake case: `GetItem` is `get_item`.
 A method takes the request (an async iterator of them where the client streams) and returns the response (or is an async
@@ -6,8 +6,8 @@ generator where the server streams). It raises, and never sees gRPC. Methods lis
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 else:  # generic in their stubs only
     Handler = grpc.RpcMethodHandler
     Context = grpc.aio.ServicerContext
-
-HANDLER_TYPES: Final[Mapping[tuple[bool, bool], Callable[..., Handler]]] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
 
 
 class Service(Protocol):
@@ -40,15 +33,27 @@ class Service(Protocol):
         """RPCs that take and give bytes."""
 
 
-def handler_of(service: Service) -> grpc.GenericRpcHandler:
-    """Return the handler of every RPC of the service's descriptor.
+class Rpc(NamedTuple):
+    """An RPC of the contract and what answers it."""
+
+    name: str
+    call: Callable[[Any], Any]
+    client_streaming: bool
+    server_streaming: bool
+    parse: Callable[[bytes], Any] | None
+    """Request of bytes; None where the method takes them."""
+    serialize: Callable[[Any], bytes] | None
+    """Bytes of a response; None where the method gives them."""
+
+
+def rpcs_of(service: Service) -> list[Rpc]:
+    """Return every RPC of the service's descriptor.
 
     Raises
     ------
     AttributeError : the service has no method for an RPC of its descriptor
     """
-    handlers = {method.name: _method_handler(service, method) for method in service.descriptor.methods}
-    return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
+    return [_rpc(service, method) for method in service.descriptor.methods]
 
 
 def python_name(rpc: str) -> str:
@@ -56,22 +61,9 @@ def python_name(rpc: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", rpc).lower()
 
 
-def _method_handler(service: Service, method: MethodDescriptor) -> Handler:
+def _rpc(service: Service, method: MethodDescriptor) -> Rpc:
     call = getattr(service, python_name(method.name))
-
-    async def unary(request: object, _context: object) -> object:
-        return await call(request)
-
-    async def stream(request: object, _context: object) -> AsyncIterator[object]:
-        async for response in call(request):
-            yield response
-
-    make = HANDLER_TYPES[method.client_streaming, method.server_streaming]
-    behaviour = stream if method.server_streaming else unary
-    if method.name in service.raw_methods:
-        return make(behaviour)
-    return make(
-        behaviour,
-        request_deserializer=GetMessageClass(method.input_type).FromString,
-        response_serializer=GetMessageClass(method.output_type).SerializeToString,
-    )
+    raw = method.name in service.raw_methods
+    parse = None if raw else GetMessageClass(method.input_type).FromString
+    serialize = None if raw else GetMessageClass(method.output_type).SerializeToString
+    return Rpc(method.name, call, method.client_streaming, method.server_streaming, parse, serialize)

@@ -2,6 +2,7 @@
 
 use crate::{
     ids::{Interner, NONE},
+    prefetch::prefetch,
     proto::{Item, ItemChange, Money, item::Availability},
 };
 use prost::Message;
@@ -32,6 +33,8 @@ pub struct Row {
     pub price: f32,
     /// Regular price, in currency units; NaN if not known.
     pub list_price: f32,
+    /// Natural logarithm of the price; 0 if it is not known.
+    pub price_ln: f32,
     /// Last level of the category path; [`NONE`] if there is none.
     pub category: u32,
     /// Level of the category path above the last; [`NONE`] if there is none.
@@ -48,12 +51,20 @@ pub struct Row {
     pub present: bool,
 }
 
+impl Row {
+    /// Whether the item has a price above zero.
+    pub fn is_priced(&self) -> bool {
+        is_price(self.price)
+    }
+}
+
 const SHOWN: u8 = 1;
 const STOCKED: u8 = 2;
 
 const ABSENT: Row = Row {
     price: f32::NAN,
     list_price: f32::NAN,
+    price_ln: 0.0,
     category: NONE,
     parent: NONE,
     department: NONE,
@@ -87,6 +98,18 @@ impl Catalog {
     /// Numbers of an item; those of an absent one if the catalogue does not hold it.
     pub fn row(&self, id: u32) -> &Row {
         self.rows.get(id as usize).unwrap_or(&ABSENT)
+    }
+
+    /// Fetches what [`Self::is_shown`] and [`Self::is_stocked`] will read.
+    pub fn prefetch_flags(&self, id: u32) {
+        prefetch(self.flags.get(id as usize));
+    }
+
+    /// Fetches what [`Self::row`] will return.
+    pub fn prefetch_row(&self, id: u32) {
+        let row = self.rows.get(id as usize);
+        prefetch(row.map(|row| &row.release_ms));
+        prefetch(row.map(|row| &row.present)); // a row may lie on two lines
     }
 
     /// Whether the catalogue holds an item and the shop offers it.
@@ -168,9 +191,11 @@ impl Catalog {
         let brand = if item.brand.is_empty() { NONE } else { self.brands.intern(&item.brand) };
         let list_price = item.price.as_ref().map_or(f32::NAN, money);
         let release_ms = item.release_time.as_ref().map_or(0, crate::time::millis);
+        let price = item.sale_price.as_ref().map_or(list_price, money);
         let row = Row {
-            price: item.sale_price.as_ref().map_or(list_price, money),
+            price,
             list_price,
+            price_ln: if is_price(price) { price.ln() } else { 0.0 },
             category: path.last().copied().unwrap_or(NONE),
             parent: path.len().checked_sub(2).map_or(NONE, |level| path[level]),
             department: path.first().copied().unwrap_or(NONE),
@@ -213,6 +238,10 @@ impl Catalog {
         self.flags[id as usize] = 0;
         self.present_count -= 1;
     }
+}
+
+fn is_price(price: f32) -> bool {
+    price.is_finite() && price > 0.0
 }
 
 /// Amount in currency units, as precise as `f32` is.

@@ -6,7 +6,7 @@ use crate::{
     params::{DEFAULT_SOURCE_LIMIT, MAX_CANDIDATES},
     proto::{PlacementRequest, SourceUse, placement::BoughtRule},
     query::{Condition, Query},
-    scratch::{self, Sums},
+    scratch::{self, Places},
     source::{self, COUNT, Proposal, SOURCES, Taker},
     stage::Stage,
 };
@@ -43,9 +43,9 @@ impl Candidate {
 /// Collects proposals of one source after another.
 struct Basket<'g, 'q, 's> {
     gate: &'g mut Gate<'q>,
-    slots: &'s mut Sums,
-    /// One place a slot; `None` for an item that the gate removed.
-    places: Vec<Option<u32>>,
+    seen_items: &'s mut Places,
+    /// Candidate of each seen item; `None` for one that the gate removed.
+    admitted: Vec<Option<u32>>,
     candidates: Vec<Candidate>,
     number: usize,
     left: usize,
@@ -58,16 +58,8 @@ impl Taker for Basket<'_, '_, '_> {
         if self.candidates.len() >= MAX_CANDIDATES {
             return false;
         }
-        let (slot, is_new) = self.slots.slot(proposal.item);
-        if is_new {
-            let admitted = self.gate.admit(proposal.item);
-            self.places.push(admitted.then_some(self.candidates.len() as u32));
-            if admitted {
-                self.candidates.push(Candidate::new(proposal.item));
-            }
-        }
-        if let Some(place) = self.places[slot] {
-            self.candidates[place as usize].add(self.number, &proposal);
+        if let Some(candidate) = self.candidate(proposal.item) {
+            self.candidates[candidate as usize].add(self.number, &proposal);
             self.left -= 1;
         }
         self.left > 0
@@ -82,10 +74,12 @@ pub fn gather(
     wanted: usize,
     stages: &mut Vec<Stage>,
 ) -> Vec<Candidate> {
-    scratch::with_slots(query.state.items.len(), |slots| {
-        let mut basket =
-            Basket { gate, slots, places: Vec::new(), candidates: Vec::new(), number: 0, left: 0, seen: 0 };
-        for (number, limit) in uses(query) {
+    let uses: Vec<(usize, usize)> = uses(query).collect();
+    let limits: usize = uses.iter().map(|&(_, limit)| limit).sum();
+    let candidates = Vec::with_capacity(limits.max(wanted).min(MAX_CANDIDATES));
+    scratch::with_places(|seen_items| {
+        let mut basket = Basket { gate, seen_items, admitted: Vec::new(), candidates, number: 0, left: 0, seen: 0 };
+        for (number, limit) in uses {
             let source = SOURCES[number];
             let (began, before) = (Instant::now(), basket.candidates.len());
             (basket.number, basket.left, basket.seen) = (number, limit, 0);
@@ -142,13 +136,20 @@ impl Basket<'_, '_, '_> {
             if self.candidates.len() >= wanted {
                 return;
             }
-            if self.slots.slot(item).1 {
-                let admitted = self.gate.admit(item);
-                self.places.push(admitted.then_some(self.candidates.len() as u32));
-                if admitted {
-                    self.candidates.push(Candidate::new(item));
-                }
+            self.candidate(item);
+        }
+    }
+
+    /// Candidate of an item, made now if the item is new and passes the gate.
+    fn candidate(&mut self, item: u32) -> Option<u32> {
+        let (place, is_new) = self.seen_items.of(item);
+        if is_new {
+            let admitted = self.gate.admit(item);
+            self.admitted.push(admitted.then_some(self.candidates.len() as u32));
+            if admitted {
+                self.candidates.push(Candidate::new(item));
             }
         }
+        self.admitted[place]
     }
 }

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod ids;
 pub mod params;
+pub mod prefetch;
 pub mod proto;
 pub mod time;
 pub mod trial;

@@ -24,6 +24,7 @@ use crate::{
     token, trial,
 };
 use hashbrown::HashSet;
+use prost::Message;
 use std::time::Instant;
 
 /// Share of the logged decisions that carry features.
@@ -41,10 +42,12 @@ pub struct Options {
 
 /// A finished decision.
 pub struct Decided {
-    /// What the caller gets.
-    pub response: RecommendResponse,
-    /// What the log gets, if sampled.
-    pub decision: Option<Decision>,
+    /// What the caller gets: an encoded `RecommendResponse`.
+    pub response: Vec<u8>,
+    /// What the log gets: an encoded `Decision`; empty if not sampled.
+    pub decision: Vec<u8>,
+    /// What could not be done as configured.
+    pub degraded: Vec<String>,
     /// Every stage, in order.
     pub stages: Vec<Stage>,
 }
@@ -64,8 +67,9 @@ pub fn finish(
     let stages = plan.slots.iter().map(|slot| &slot.stages).chain(ranked.iter().map(|ranked| &ranked.stages));
     Ok(Decided {
         stages: stages.flatten().copied().collect(),
-        decision: decision(state, plan, &response, options),
-        response,
+        response: response.encode_to_vec(),
+        degraded: response.degraded.clone(),
+        decision: decision(state, plan, response, options).map_or_else(Vec::new, |decision| decision.encode_to_vec()),
     })
 }
 
@@ -174,15 +178,13 @@ fn select<'a>(slot: &'a Slot, scores: &[f32], shown: &HashSet<u32>) -> (Vec<Entr
     let places = rerank::places(free.iter().map(|pin| pin.position), slot.page);
     let standing: Vec<(usize, &Pinned)> =
         places.into_iter().zip(free).filter_map(|(place, pin)| Some((place?, pin))).collect();
-    let mut ordered = rerank::best_first(scores, &slot.traits);
-    ordered.retain(|&at| {
-        let item = slot.traits[at as usize].item;
-        !shown.contains(&item) && standing.iter().all(|(_, pin)| pin.item != item)
-    });
     let placement = &slot.placement;
+    let caps = Caps { category: placement.max_per_category as usize, brand: placement.max_per_brand as usize };
+    let wanted = |item| !shown.contains(&item) && standing.iter().all(|(_, pin)| pin.item != item);
+    let count = if caps.bind() { scores.len() } else { slot.page * rerank::POOL };
+    let mut ordered = rerank::best_first(scores, &slot.traits, count, wanted);
     let lambda = if placement.mmr_lambda == 0.0 { 1.0 } else { placement.mmr_lambda as f32 };
     rerank::diversify(&mut ordered, scores, &slot.traits, lambda, slot.page);
-    let caps = Caps { category: placement.max_per_category as usize, brand: placement.max_per_brand as usize };
     let (taken, relaxed) = rerank::take(&ordered, &slot.traits, caps, slot.page - standing.len());
     let mut slate: Vec<Entry> = taken.into_iter().map(Ok).collect();
     let entries: Vec<(usize, Entry)> = standing.iter().map(|&(place, pin)| (place, entry(slot, pin.item))).collect();
@@ -282,27 +284,27 @@ fn trace(state: &State, plan: &Plan, index: usize, ranked: &Ranked) -> SlateTrac
 }
 
 /// Record of the decision, if its request id falls into the sampled share.
-fn decision(state: &State, plan: &Plan, response: &RecommendResponse, options: &Options) -> Option<Decision> {
+fn decision(state: &State, plan: &Plan, response: RecommendResponse, options: &Options) -> Option<Decision> {
     let draw = trial::even(&[&plan.request.request_id]);
     if draw >= options.decision_share {
         return None;
     }
     let sampled = draw < options.decision_share * FEATURE_SHARE;
-    let slates = response.slates.iter().enumerate().map(|(index, slate)| DecidedSlate {
-        placement_id: slate.placement_id.clone(),
-        item_ids: slate.items.iter().map(|item| item.item_id.clone()).collect(),
+    let slates = response.slates.into_iter().enumerate().map(|(index, slate)| DecidedSlate {
+        features: if sampled { shown_features(state, plan, index, &slate) } else { Vec::new() },
+        placement_id: slate.placement_id,
         scores: slate.items.iter().map(|item| item.score as f32).collect(),
         reasons: slate.items.iter().map(|item| item.reason).collect(),
-        applied_controls: slate.applied_controls.clone(),
-        features: if sampled { shown_features(state, plan, index, slate) } else { Vec::new() },
+        item_ids: slate.items.into_iter().map(|item| item.item_id).collect(),
+        applied_controls: slate.applied_controls,
     });
     Some(Decision {
         request: Some(plan.request.clone()),
         now_ms: plan.now_ms,
         state_offset: plan.state_offset,
-        model_version: response.model_version.clone(),
+        model_version: response.model_version,
         slates: slates.collect(),
-        degraded: response.degraded.clone(),
+        degraded: response.degraded,
         consents: plan.consents.clone(),
     })
 }

@@ -3,6 +3,7 @@
 use crate::{
     decay,
     params::{POPULAR_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS},
+    prefetch::prefetch,
     proto::EventType,
 };
 use std::{cmp::Ordering, collections::BTreeSet};
@@ -62,6 +63,11 @@ impl Popularity {
     /// Counts of an item.
     pub fn counts(&self, item: u32) -> Counts {
         self.counts.get(item as usize).copied().unwrap_or(NOTHING)
+    }
+
+    /// Fetches what [`Self::counts`] will return.
+    pub fn prefetch_counts(&self, item: u32) {
+        prefetch(self.counts.get(item as usize));
     }
 
     /// Decayed count at `now_ms` with the long half-life.

@@ -1,94 +1,134 @@
-//! Sums over dense item ids without a hash table: one array a thread, wiped by generation.
+//! Sums over items without the allocator: one table a thread, small enough to stay in the nearest caches.
 
+use crate::ids::NONE;
 use std::cell::RefCell;
 
-#[derive(Clone, Copy, Default)]
-struct Cell {
-    generation: u32,
-    slot: u32,
-}
+/// Cells of an empty table; it doubles when half of them are taken.
+const LEAST_CELLS: usize = 2_048;
 
 #[derive(Clone, Copy)]
-struct Sum {
+struct Cell {
     item: u32,
-    score: f32,
-    because: u32,
+    place: u32,
+}
+
+const FREE: Cell = Cell { item: NONE, place: 0 };
+
+/// Places of items, from 0 in order of first appearance.
+#[derive(Default)]
+pub struct Places {
+    cells: Vec<Cell>,
+    len: usize,
+}
+
+impl Places {
+    /// Place of `item`, given now if it has none. The flag says whether it is new.
+    pub fn of(&mut self, item: u32) -> (usize, bool) {
+        let cell = self.cell(item);
+        if self.cells[cell].item == item {
+            return (self.cells[cell].place as usize, false);
+        }
+        let place = self.len;
+        self.cells[cell] = Cell { item, place: place as u32 };
+        self.len += 1;
+        if self.len * 2 > self.cells.len() {
+            self.grow();
+        }
+        (place, true)
+    }
+
+    /// Place of an item that has one.
+    pub fn get(&self, item: u32) -> usize {
+        self.cells[self.cell(item)].place as usize
+    }
+
+    fn reset(&mut self) {
+        self.cells.clear();
+        self.cells.resize(LEAST_CELLS, FREE);
+        self.len = 0;
+    }
+
+    /// Cell of `item`, or the free one where it belongs. The multiplier is 2^32 over the golden ratio.
+    fn cell(&self, item: u32) -> usize {
+        let len = self.cells.len();
+        let mut cell = (u64::from(item.wrapping_mul(0x9e37_79b1)) * len as u64 >> 32) as usize;
+        while self.cells[cell].item != item && self.cells[cell].item != NONE {
+            cell = (cell + 1) & (len - 1);
+        }
+        cell
+    }
+
+    fn grow(&mut self) {
+        let cells = vec![FREE; self.cells.len() * 2];
+        for taken in std::mem::replace(&mut self.cells, cells).into_iter().filter(|cell| cell.item != NONE) {
+            let cell = self.cell(taken.item);
+            self.cells[cell] = taken;
+        }
+    }
+}
+
+/// Sum of one item.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sum {
+    /// Sum of the scores.
+    pub score: f32,
+    /// Contributor of the largest part.
+    pub because: u32,
     best: f32,
 }
 
 /// Sums of scores by item, with the contributor of the largest part.
 #[derive(Default)]
 pub struct Sums {
-    cells: Vec<Cell>,
-    generation: u32,
-    entries: Vec<Sum>,
+    places: Places,
+    entries: Vec<(u32, Sum)>,
 }
 
 thread_local! {
     static SUMS: RefCell<Sums> = RefCell::default();
-    static SLOTS: RefCell<Sums> = RefCell::default();
+    static PLACES: RefCell<Places> = RefCell::default();
 }
 
-/// Runs `work` with empty sums for items below `len`. Not to be nested.
-pub fn with<T>(len: usize, work: impl FnOnce(&mut Sums) -> T) -> T {
+/// Runs `work` with empty sums. Not to be nested.
+pub fn with_sums<T>(work: impl FnOnce(&mut Sums) -> T) -> T {
     SUMS.with_borrow_mut(|sums| {
-        sums.reset(len);
+        sums.places.reset();
+        sums.entries.clear();
         work(sums)
     })
 }
 
-/// Runs `work` with empty slots for items below `len`; sums may be used inside it. Not to be nested.
-pub fn with_slots<T>(len: usize, work: impl FnOnce(&mut Sums) -> T) -> T {
-    SLOTS.with_borrow_mut(|slots| {
-        slots.reset(len);
-        work(slots)
+/// Runs `work` with empty places; sums may be used inside it. Not to be nested.
+pub fn with_places<T>(work: impl FnOnce(&mut Places) -> T) -> T {
+    PLACES.with_borrow_mut(|places| {
+        places.reset();
+        work(places)
     })
 }
 
 impl Sums {
-    /// Empties the sums and makes room for items below `len`.
-    fn reset(&mut self, len: usize) {
-        if self.cells.len() < len {
-            self.cells.resize(len, Cell::default());
-        }
-        self.entries.clear();
-        self.generation = self.generation.wrapping_add(1);
-        if self.generation == 0 {
-            self.cells.fill(Cell::default());
-            self.generation = 1;
-        }
-    }
-
     /// Adds `score` to `item`, contributed by `because`.
     pub fn add(&mut self, item: u32, score: f32, because: u32) {
-        let cell = &mut self.cells[item as usize];
-        if cell.generation == self.generation {
-            let sum = &mut self.entries[cell.slot as usize];
-            sum.score += score;
-            if score > sum.best {
-                (sum.because, sum.best) = (because, score);
-            }
-        } else {
-            *cell = Cell { generation: self.generation, slot: self.entries.len() as u32 };
-            self.entries.push(Sum { item, score, because, best: score });
+        let (place, is_new) = self.places.of(item);
+        if is_new {
+            self.entries.push((item, Sum { score, because, best: score }));
+            return;
+        }
+        let sum = &mut self.entries[place].1;
+        sum.score += score;
+        if score > sum.best {
+            (sum.because, sum.best) = (because, score);
         }
     }
 
-    /// Number of `item` among those seen since the reset; given now if it is new. The flag says whether it was new.
-    pub fn slot(&mut self, item: u32) -> (usize, bool) {
-        let cell = &mut self.cells[item as usize];
-        if cell.generation == self.generation {
-            return (cell.slot as usize, false);
-        }
-        let slot = self.entries.len();
-        *cell = Cell { generation: self.generation, slot: slot as u32 };
-        self.entries.push(Sum { item, score: 0.0, because: item, best: 0.0 });
-        (slot, true)
+    /// Every item with its sum, in order of first appearance.
+    pub fn all(&self) -> impl Iterator<Item = (u32, &Sum)> {
+        self.entries.iter().map(|(item, sum)| (*item, sum))
     }
 
-    /// Returns every item with its sum and its largest contributor, in order of first appearance.
-    pub fn drain<T>(&mut self, make: impl Fn(u32, f32, u32) -> T) -> Vec<T> {
-        self.entries.drain(..).map(|sum| make(sum.item, sum.score, sum.because)).collect()
+    /// Sum of an item that has one.
+    pub fn of(&self, item: u32) -> &Sum {
+        &self.entries[self.places.get(item)].1
     }
 }
 
@@ -99,13 +139,26 @@ mod tests {
     #[test]
     fn sums_start_empty_each_time_and_name_the_largest_part() {
         for _ in 0..3 {
-            let sums = with(10, |sums| {
+            let sums = with_sums(|sums| {
                 sums.add(4, 1.0, 1);
                 sums.add(4, 2.0, 2);
                 sums.add(9, 0.5, 3);
-                sums.drain(|item, score, because| (item, score, because))
+                sums.all().map(|(item, sum)| (item, sum.score, sum.because)).collect::<Vec<_>>()
             });
             assert_eq!(sums, [(4, 3.0, 2), (9, 0.5, 3)]);
         }
+    }
+
+    #[test]
+    fn places_stay_when_the_table_grows() {
+        let items: Vec<u32> = (0..10_000).map(|number| number * 64).collect();
+        with_places(|places| {
+            for turn in 0..2 {
+                for (place, &item) in items.iter().enumerate() {
+                    assert_eq!(places.of(item), (place, turn == 0));
+                }
+            }
+            assert!(items.iter().enumerate().all(|(place, &item)| places.get(item) == place));
+        });
     }
 }

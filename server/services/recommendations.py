@@ -83,9 +83,8 @@ class RecommendationService:
         response = answer.response
         if plan.shadowed:
             self._shadow.follow(request, now_ms, response, perf_counter() - started)
-        if answer.decision:
-            record = NewRecord(RECORD_KIND_DECISION, plan.visitor_key, "", answer.decision)
-            self._log.append_later([record], now_ms)
+        if decision := answer.decision:
+            self._log.append_later([NewRecord(RECORD_KIND_DECISION, plan.visitor_key, "", decision)], now_ms)
         self._measure(answer)
         return response
 

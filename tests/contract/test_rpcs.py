@@ -6,7 +6,7 @@ import pkgutil
 import pytest
 
 import shopkeeper.v1
-from server.rpc import handler_of, python_name
+from server.rpc import python_name, rpcs_of
 from server.services.catalog import CatalogService
 from server.services.events import EventService
 from server.services.models import ModelService
@@ -40,4 +40,4 @@ def test_a_service_without_a_method_is_refused():
         raw_methods = frozenset()
 
     with pytest.raises(AttributeError, match="upsert_items"):
-        handler_of(Empty())
+        rpcs_of(Empty())

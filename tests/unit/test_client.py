@@ -8,8 +8,7 @@ import grpc
 import pytest
 
 from server.errors import ServiceError
-from server.interceptors import Guard
-from server.rpc import handler_of
+from server.guard import Guard
 from server.settings import LimitSettings
 from shopkeeper import calls, client
 from shopkeeper.aio import AsyncClient
@@ -39,8 +38,8 @@ class Flaky:
 
 @asynccontextmanager
 async def client_of(service):
-    server = grpc.aio.server(interceptors=(Guard(LimitSettings()),))
-    server.add_generic_rpc_handlers([handler_of(service)])
+    server = grpc.aio.server()
+    Guard(LimitSettings()).add_to(server, service)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with AsyncClient(f"127.0.0.1:{port}") as shop:

@@ -24,20 +24,20 @@ pub enum Key {
 struct Sum {
     weight: f32,
     last_s: u32,
+    features: [f32; WIDTH],
 }
 
 /// Interest of one visitor at one time.
 #[derive(Default)]
 pub struct Interest {
-    sums: HashMap<(u8, u32), Sum, foldhash::fast::FixedState>,
+    sums: HashMap<u64, Sum, foldhash::fast::FixedState>,
     totals: [f32; 3],
-    now_s: u32,
 }
 
 impl Interest {
     /// Sums up the visitor of a query; nothing for an unknown one. O(bought items).
     pub fn new(query: &Query) -> Self {
-        let mut interest = Self { now_s: seconds(query.now_ms), ..Self::default() };
+        let mut interest = Self::default();
         let Some(visitor) = query.visitor else { return interest };
         for bought in &visitor.bought {
             let weight = decay::at(f64::from(bought.weight), query.now_ms, PERSONAL_HALF_LIFE_DAYS);
@@ -47,15 +47,21 @@ impl Interest {
             let kind = EventType::try_from(i32::from(seen.kind)).unwrap_or_default();
             interest.add(query, seen.item, event_weight(kind) as f32, seen.time_s);
         }
+        interest.finish(seconds(query.now_ms));
         interest
     }
 
     /// Features of one key: logarithm of the sum, root of its share, nearness of the last time; 0 without interest.
     pub fn of(&self, kind: Key, key: u32) -> [f32; WIDTH] {
-        let Some(sum) = self.sums.get(&(kind as u8, key)) else { return [0.0; WIDTH] };
-        let weeks = self.now_s.saturating_sub(sum.last_s) as f32 / 604_800.0;
-        let share = sum.weight / self.totals[kind as usize].max(f32::MIN_POSITIVE);
-        [(1.0 + sum.weight).ln(), share.sqrt(), 1.0 / (1.0 + weeks)]
+        self.sums.get(&joined(kind, key)).map_or([0.0; WIDTH], |sum| sum.features)
+    }
+
+    fn finish(&mut self, now_s: u32) {
+        for (key, sum) in &mut self.sums {
+            let weeks = now_s.saturating_sub(sum.last_s) as f32 / 604_800.0;
+            let share = sum.weight / self.totals[(key >> 32) as usize].max(f32::MIN_POSITIVE);
+            sum.features = [(1.0 + sum.weight).ln(), share.sqrt(), 1.0 / (1.0 + weeks)];
+        }
     }
 
     fn add(&mut self, query: &Query, item: u32, weight: f32, time_s: u32) {
@@ -65,11 +71,15 @@ impl Interest {
         }
         for (kind, key) in [(Key::Category, row.category), (Key::Parent, row.parent), (Key::Brand, row.brand)] {
             if key != NONE {
-                let sum = self.sums.entry((kind as u8, key)).or_default();
+                let sum = self.sums.entry(joined(kind, key)).or_default();
                 sum.weight += weight;
                 sum.last_s = sum.last_s.max(time_s);
                 self.totals[kind as usize] += weight;
             }
         }
     }
+}
+
+fn joined(kind: Key, key: u32) -> u64 {
+    (kind as u64) << 32 | u64::from(key)
 }

@@ -18,11 +18,14 @@ use crate::{
     visitor::{Visitor, seconds},
 };
 use interest::{Interest, Key};
+use std::sync::LazyLock;
 
 /// Least base-2 logarithm of a faded count.
 const FLOOR: f32 = -8.0;
 /// Buyers without a repeat that every item is taken to have had.
 const REPEAT_PRIOR: f32 = 5.0;
+/// Rows that are computed while the memory fetches what another one needs.
+const FETCH_AHEAD: usize = 16;
 
 const BOUGHT: [&str; 12] = [
     "bought_weight",
@@ -92,6 +95,8 @@ pub struct Shared<'a> {
     personal_age: f32,
     lately_age: f32,
     interest: Interest,
+    /// Bit `item % 64` of every item seen last: most candidates are none of them.
+    seen_mask: u64,
 }
 
 impl<'a> Shared<'a> {
@@ -112,42 +117,36 @@ impl<'a> Shared<'a> {
             personal_age: age(PERSONAL_HALF_LIFE_DAYS),
             lately_age: age(LATELY_HALF_LIFE_DAYS),
             interest: Interest::new(query),
+            seen_mask: visitor.recent().fold(0, |mask, seen| mask | 1 << (seen.item % u64::BITS)),
         }
     }
 
     /// Appends the rows of candidates to `out`.
     pub fn push_rows(&self, candidates: &[Candidate], out: &mut Vec<f32>) {
-        // One loop that only loads lets the memory fetch many items at once; the rows then find them near.
-        let state = self.query.state;
-        let load =
-            |candidate: &Candidate| (*state.catalog.row(candidate.item), state.popularity.counts(candidate.item));
-        let loaded: Vec<(Row, Counts)> = candidates.iter().map(load).collect();
         out.reserve(candidates.len() * WIDTH);
-        for (candidate, (row, counts)) in candidates.iter().zip(&loaded) {
-            out.extend_from_slice(&self.columns(candidate, row, counts));
+        let state = self.query.state;
+        for (place, candidate) in candidates.iter().enumerate() {
+            if let Some(soon) = candidates.get(place + FETCH_AHEAD) {
+                state.catalog.prefetch_row(soon.item);
+                state.popularity.prefetch_counts(soon.item);
+            }
+            self.push_row(candidate, out);
         }
     }
 
-    fn columns(&self, candidate: &Candidate, row: &Row, counts: &Counts) -> [f32; WIDTH] {
-        let parts: [&[f32]; 10] = [
-            &candidate.source_scores.map(|score| if score > 0.0 { (1.0 + score).ln() } else { 0.0 }),
-            &self.bought_part(candidate.item),
-            &self.seen_part(candidate.item),
-            &self.item_part(row, counts),
-            &self.visitor,
-            &self.interest.of(Key::Category, row.category),
-            &self.interest.of(Key::Parent, row.parent),
-            &self.interest.of(Key::Brand, row.brand),
-            &self.cross_part(row),
-            &self.context,
-        ];
-        let mut columns = [0.0; WIDTH];
-        let mut start = 0;
-        for part in parts {
-            columns[start..start + part.len()].copy_from_slice(part);
-            start += part.len();
-        }
-        columns
+    fn push_row(&self, candidate: &Candidate, out: &mut Vec<f32>) {
+        let state = self.query.state;
+        let (row, counts) = (state.catalog.row(candidate.item), state.popularity.counts(candidate.item));
+        out.extend_from_slice(&candidate.source_scores.map(|score| if score > 0.0 { (1.0 + score).ln() } else { 0.0 }));
+        out.extend_from_slice(&self.bought_part(candidate.item));
+        out.extend_from_slice(&self.seen_part(candidate.item));
+        out.extend_from_slice(&self.item_part(row, &counts));
+        out.extend_from_slice(&self.visitor);
+        out.extend_from_slice(&self.interest.of(Key::Category, row.category));
+        out.extend_from_slice(&self.interest.of(Key::Parent, row.parent));
+        out.extend_from_slice(&self.interest.of(Key::Brand, row.brand));
+        out.extend_from_slice(&self.cross_part(row));
+        out.extend_from_slice(&self.context);
     }
 
     fn bought_part(&self, item: u32) -> [f32; BOUGHT.len()] {
@@ -178,7 +177,8 @@ impl<'a> Shared<'a> {
 
     fn seen_part(&self, item: u32) -> [f32; SEEN.len()] {
         let mut part = [0.0; SEEN.len()];
-        let Some(visitor) = self.query.visitor else { return part };
+        let visitor = self.query.visitor.filter(|_| self.seen_mask >> (item % u64::BITS) & 1 == 1);
+        let Some(visitor) = visitor else { return part };
         for (rank, interaction) in visitor.recent().enumerate().filter(|(_, interaction)| interaction.item == item) {
             match EventType::try_from(i32::from(interaction.kind)) {
                 Ok(EventType::View | EventType::Click) => part[0] += 1.0 / (1.0 + rank as f32),
@@ -193,18 +193,17 @@ impl<'a> Shared<'a> {
     fn item_part(&self, row: &Row, counts: &Counts) -> [f32; ITEM.len()] {
         let popular = (counts.long as f32 - self.popular_age).max(FLOOR);
         let recent = (counts.short as f32 - self.recent_age).max(FLOOR);
-        let known = row.price.is_finite() && row.price > 0.0;
         let age_days = (self.query.now_ms - row.release_ms) as f32 / DAY_MS as f32;
         [
             popular,
             recent,
             recent - popular,
-            (1.0 + counts.purchases as f32).ln(),
+            log_of_count(counts.purchases),
             counts.repeaters as f32 / (REPEAT_PRIOR + counts.buyers as f32),
-            if known { row.price.ln() } else { 0.0 },
+            row.price_ln,
             discount(row),
             if row.release_ms > 0 { (1.0 + age_days.max(0.0)).ln() } else { 0.0 },
-            if known { 1.0 } else { 0.0 },
+            if row.is_priced() { 1.0 } else { 0.0 },
         ]
     }
 
@@ -222,6 +221,12 @@ impl<'a> Shared<'a> {
             matches(&|anchor| row.brand != NONE && anchor.brand == row.brand),
         ]
     }
+}
+
+/// Logarithm of a count and one; most counts are small, and their logarithms are kept.
+fn log_of_count(count: u32) -> f32 {
+    static KEPT: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|count| (1.0 + count as f32).ln()));
+    KEPT.get(count as usize).copied().unwrap_or_else(|| (1.0 + count as f32).ln())
 }
 
 /// Share of the regular price that is taken off now.

@@ -17,7 +17,6 @@ use crate::{
 };
 use error::{enter, enter_detached};
 use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods, ndarray::ArrayView2};
-use prost::Message;
 use pyo3::{
     prelude::*,
     pybacked::PyBackedBytes,
@@ -147,17 +146,17 @@ struct Answer(Decided);
 impl Answer {
     #[getter]
     fn response<'py>(&self, py: Python<'py>) -> Bytes<'py> {
-        PyBytes::new(py, &self.0.response.encode_to_vec())
+        PyBytes::new(py, &self.0.response)
     }
 
     #[getter]
     fn decision<'py>(&self, py: Python<'py>) -> Bytes<'py> {
-        PyBytes::new(py, &self.0.decision.as_ref().map(Message::encode_to_vec).unwrap_or_default())
+        PyBytes::new(py, &self.0.decision)
     }
 
     #[getter]
     fn degraded(&self) -> Vec<String> {
-        self.0.response.degraded.clone()
+        self.0.degraded.clone()
     }
 
     #[getter]

@@ -13,11 +13,18 @@ pub struct Caps {
     pub brand: usize,
 }
 
+impl Caps {
+    /// Whether there is a limit.
+    pub fn bind(self) -> bool {
+        self.category > 0 || self.brand > 0
+    }
+}
+
 /// Takes `k` of the ordered indexes within the caps; where that leaves places empty, the best of the rest fill them.
 ///
 /// Returns the taken indexes and whether a cap had to give way.
 pub fn take(ordered: &[u32], traits: &[Traits], caps: Caps, k: usize) -> (Vec<u32>, bool) {
-    if caps.category == 0 && caps.brand == 0 {
+    if !caps.bind() {
         return (ordered[..k.min(ordered.len())].to_vec(), false);
     }
     let (mut categories, mut brands) = (HashMap::new(), HashMap::new());

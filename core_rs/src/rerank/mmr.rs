@@ -6,7 +6,7 @@ use super::Traits;
 use crate::ids::NONE;
 
 /// Items looked at for each item wanted.
-const POOL: usize = 4;
+pub const POOL: usize = 4;
 
 /// Reorders the best of `ordered` so that relevance and variety trade off by `lambda` (1 = relevance only).
 ///

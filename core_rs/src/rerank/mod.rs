@@ -6,7 +6,7 @@ mod order;
 mod pins;
 
 pub use caps::{Caps, take};
-pub use mmr::diversify;
+pub use mmr::{POOL, diversify};
 pub use order::best_first;
 pub use pins::{insert, places};
 

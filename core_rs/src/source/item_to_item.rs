@@ -1,6 +1,6 @@
 //! Neighbours of the query's seeds, summed: also viewed, also bought, bought together.
 
-use super::{Proposal, Source, Taker, offer_all, sort};
+use super::{Source, Taker, summed};
 use crate::{bundle::Relation, proto::Reason, query::Query, scratch};
 
 pub(super) struct ItemToItem {
@@ -24,16 +24,17 @@ impl Source for ItemToItem {
 
     fn propose(&self, query: &Query, taker: &mut dyn Taker) {
         let Some(bundle) = query.bundle else { return };
-        let mut proposals = scratch::with(query.state.items.len(), |sums| {
+        scratch::with_sums(|sums| {
+            let mut neighbours = Vec::new();
             for seed in &query.seeds {
-                for (item, score) in bundle.neighbours(self.relation, seed.item) {
+                // First only read: so the memory fetches many ids at once.
+                neighbours.clear();
+                neighbours.extend(bundle.neighbours(self.relation, seed.item));
+                for &(item, score) in &neighbours {
                     sums.add(item, seed.weight * score, seed.item);
                 }
             }
-            sums.drain(|item, score, because| Proposal { item, score, because })
+            summed::offer(sums, &query.state.catalog, taker);
         });
-        proposals.retain(|proposal| proposal.score > 0.0);
-        sort(&mut proposals);
-        offer_all(proposals, taker);
     }
 }

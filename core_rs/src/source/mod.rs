@@ -7,6 +7,7 @@ mod personal_top;
 mod popular;
 mod recently_viewed;
 mod same_category;
+mod summed;
 mod trending;
 mod visitor_lists;
 

@@ -1,7 +1,7 @@
 //! What is like the anchors by the catalogue alone: of the same category, best of the same brand and a near price. It
 //! needs no event and no bundle, so a new item is found and a new shop has something to say.
 
-use super::{Proposal, Source, Taker, offer_all, sort};
+use super::{Source, Taker, summed};
 use crate::{
     catalog::{Catalog, Row},
     ids::NONE,
@@ -39,17 +39,15 @@ impl Source for SameCategory {
 
     fn propose(&self, query: &Query, taker: &mut dyn Taker) {
         let catalog = &query.state.catalog;
-        let mut proposals = scratch::with(query.state.items.len(), |sums| {
+        scratch::with_sums(|sums| {
             for &anchor in given(query).iter().take(MOST_ANCHORS) {
                 let row = catalog.row(anchor);
                 for item in peers(catalog, row) {
                     sums.add(item, likeness(query, row, item), anchor);
                 }
             }
-            sums.drain(|item, score, because| Proposal { item, score, because })
+            summed::offer(sums, catalog, taker);
         });
-        sort(&mut proposals);
-        offer_all(proposals, taker);
     }
 }
 

@@ -9,9 +9,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from server.errors import ServiceError
-from server.interceptors import Guard
+from server.guard import Guard
 from server.ports import LogUnavailableError
-from server.rpc import handler_of
 from server.settings import LimitSettings
 from shopkeeper.v1 import profile_service_pb2 as pb
 from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
@@ -46,8 +45,8 @@ class FakeService:
 @asynccontextmanager
 async def serving(service, **limits):
     guard = Guard(LimitSettings(**limits))
-    server = grpc.aio.server(interceptors=(guard,))
-    server.add_generic_rpc_handlers([handler_of(service)])
+    server = grpc.aio.server()
+    guard.add_to(server, service)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.enable_retries", 0),)) as channel:

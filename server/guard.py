@@ -5,20 +5,19 @@ import math
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, NamedTuple, NoReturn
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final, NoReturn
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from grpc_status import rpc_status
-from prometheus_client import Histogram
 
 from core_rs import EngineError
 from server import errors, telemetry
 from server.ports import LogUnavailableError
-from server.rpc import HANDLER_TYPES, Context, Handler
+from server.rpc import Context, Handler, Rpc, Service, rpcs_of
 from server.settings import LimitSettings
 
 _log = structlog.get_logger()
@@ -30,16 +29,15 @@ _PUSHBACK_MS: Final = (100, 400)
 _PASS_THROUGH: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit, grpc.aio.AbortError)
 
 
-class _Call(NamedTuple):
-    """A method behind the ring."""
+_HANDLERS: Final[Mapping[tuple[bool, bool], Callable[..., Handler]]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 
-    method: str
-    behaviour: Callable[..., Any]
-    parse: Callable[[Any], Any]
-    seconds: Histogram
 
-
-class Guard(grpc.aio.ServerInterceptor):
+class Guard:
     """Ring through which every call passes.
 
     It parses typed requests itself, so that bytes that are no message get INVALID_ARGUMENT; turns every exception into
@@ -55,7 +53,6 @@ class Guard(grpc.aio.ServerInterceptor):
         self._limits = limits
         self._active = 0
         self._log_fault_time = -math.inf
-        self._wrapped: dict[str, Handler] = {}
         telemetry.RPC_ACTIVE.set_function(lambda: self._active)
 
     @property
@@ -63,64 +60,59 @@ class Guard(grpc.aio.ServerInterceptor):
         """Seconds since a call last failed because of the log; infinite if none did."""
         return time.monotonic() - self._log_fault_time
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Return the handler of the method with the ring around it."""
-        method = handler_call_details.method
-        if (wrapped := self._wrapped.get(method)) is not None:
-            return wrapped
-        handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith("/shopkeeper."):
-            return handler
-        return self._wrapped.setdefault(method, self._wrap(method.rpartition("/")[2], handler))
+    def add_to(self, server: grpc.aio.Server, service: Service) -> None:
+        """Register every RPC of a service with the ring around it.
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
-        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        if behaviour is None:
-            raise TypeError(f"the handler of {method} has no behaviour")
-        wrap = self._stream if handler.response_streaming else self._unary
-        make = HANDLER_TYPES[handler.request_streaming, handler.response_streaming]
-        around = wrap(_Call(method, behaviour, self._parser(handler), telemetry.RPC_SECONDS.labels(method)))
-        return make(around, response_serializer=handler.response_serializer)
+        Raises
+        ------
+        AttributeError : the service has no method for an RPC of its descriptor
+        """
+        handlers = {rpc.name: self._handler(rpc) for rpc in rpcs_of(service)}
+        server.add_registered_method_handlers(service.descriptor.full_name, handlers)
 
-    def _unary(self, call: _Call) -> Callable[..., Awaitable[Any]]:
-        untimed = call.method in _SLOW_METHODS | _INSTANT_METHODS
+    def _handler(self, rpc: Rpc) -> Handler:
+        around = self._stream if rpc.server_streaming else self._unary
+        make = _HANDLERS[rpc.client_streaming, rpc.server_streaming]
+        return make(around(rpc, self._parser(rpc)), response_serializer=rpc.serialize)
+
+    def _unary(self, rpc: Rpc, parse: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
+        untimed = rpc.name in _SLOW_METHODS | _INSTANT_METHODS
         deadline_s = None if untimed else self._limits.default_deadline_ms / 1000
+        seconds = telemetry.RPC_SECONDS.labels(rpc.name)
 
         async def unary(request: Any, context: Context) -> Any:
             started = time.perf_counter()
             self._active += 1
             try:
                 self._admit()
-                answer = call.behaviour(call.parse(request), context)
+                answer = rpc.call(parse(request))
                 if deadline_s is None or context.time_remaining() is not None:
                     return await answer
                 async with asyncio.timeout(deadline_s):
                     return await answer
             except BaseException as error:  # noqa: BLE001 - a panic of the engine is a BaseException
-                await self._abort(call.method, error, context)
+                await self._abort(rpc.name, error, context)
             finally:
                 self._active -= 1
-                call.seconds.observe(time.perf_counter() - started)
+                seconds.observe(time.perf_counter() - started)
 
         return unary
 
-    def _stream(self, call: _Call) -> Callable[..., AsyncIterator[Any]]:
+    def _stream(self, rpc: Rpc, parse: Callable[[Any], Any]) -> Callable[..., AsyncIterator[Any]]:
+        seconds = telemetry.RPC_SECONDS.labels(rpc.name)
+
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             started = time.perf_counter()
             self._active += 1
             try:
                 self._admit()
-                async for response in call.behaviour(call.parse(request), context):
+                async for response in rpc.call(parse(request)):
                     yield response
             except BaseException as error:  # noqa: BLE001 - a panic of the engine is a BaseException
-                await self._abort(call.method, error, context)
+                await self._abort(rpc.name, error, context)
             finally:
                 self._active -= 1
-                call.seconds.observe(time.perf_counter() - started)
+                seconds.observe(time.perf_counter() - started)
 
         return stream
 
@@ -128,13 +120,12 @@ class Guard(grpc.aio.ServerInterceptor):
         if self._active > self._limits.concurrent:
             raise errors.ServiceError("OVERLOADED", "the server takes no more calls now; retry after the pushback")
 
-    def _parser(self, handler: Handler) -> Callable[[Any], Any]:
+    def _parser(self, rpc: Rpc) -> Callable[[Any], Any]:
         """Return what makes a request of bytes, or an iterator of requests of an iterator of bytes."""
-        deserialize = handler.request_deserializer or bytes
 
         def parse(data: bytes) -> Any:
             try:
-                return deserialize(data)
+                return rpc.parse(data) if rpc.parse else data
             except DecodeError:
                 text = "bytes are not a valid message; send the message of shopkeeper.v1"
                 raise errors.ServiceError("REQUEST_MALFORMED", text) from None
@@ -149,7 +140,7 @@ class Guard(grpc.aio.ServerInterceptor):
             async for data in stream:
                 yield parse(data)
 
-        return parse_each if handler.request_streaming else parse_one
+        return parse_each if rpc.client_streaming else parse_one
 
     async def _abort(self, method: str, error: BaseException, context: Context) -> NoReturn:
         """End the call with the status of `error`; raise what must pass."""
