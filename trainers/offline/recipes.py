@@ -51,27 +51,27 @@ class Recipe:
 
 
 _RECENCY = frozenset({"decay", "length"})
-_DECAYS = (0.4, 0.5, 0.6, 0.8, 0.9)
 
 
 def _next_item() -> dict[str, Recipe]:
     """Return the models of items one after the other."""
-    item_knn = {"decay": _DECAYS, "measure": ("tf_idf",), "shrink": (3.0, 30.0)}
-    rules = {"backward": (0.3, 1.0), "damping": ((0.5, 0.0), (0.5, 0.25)), "decay": _DECAYS, "window": (5,)}
+    item_knn = {"decay": (0.4, 0.8), "measure": ("tf_idf",), "shrink": (10.0, 100.0)}
+    rules = {"backward": (0.0, 0.3, 1.0), "damping": ((0.25, 0.0), (0.5, 0.25)), "decay": (0.4, 0.7)}
+    settings = {"k": 300, "backward": 0.1, "damping": (0.5, 0.0), "decay": 0.5}
     return {
-        "item-kNN": Recipe("model", ItemKnn, {"k": 200, "decay": 0.7}, item_knn, _RECENCY),
-        "rules": Recipe("model", partial(SequentialRules, actions=()), {"k": 300, "backward": 0.1}, rules, _RECENCY),
+        "item-kNN": Recipe("model", ItemKnn, {"k": 200, "decay": 0.6, "shrink": 30.0}, item_knn, _RECENCY),
+        "rules": Recipe("model", partial(SequentialRules, actions=()), settings, rules, _RECENCY),
     }
 
 
 def _near(*, of_sessions: bool) -> Recipe:
     """Return the nearest visitors, or sessions, of sequences."""
     grid: dict[str, Sequence[object]] = {
-        "decay": (0.4, 0.6, 0.8),
+        "decay": (0.4, 0.65, 0.8),
         "nearby": (0.9, 0.5),
         "behind": (0.1, 0.6, 1.0),
-        "power": (0.5, 1.5),
-        "rarity": (0.0, 0.5),
+        "power": (0.6, 1.5),
+        "rarity": (0.0, 0.4),
         "normalise": (0.1, 0.5),
     }
     if of_sessions:
