@@ -120,7 +120,7 @@ def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe
     else:
         recipes |= _set_models()
     if with_content:
-        grid = {"decay": (0.6, 0.95), "popularity": (0.5, 1.5)}
+        grid = {"rarity": (1.0, 2.0, 3.0), "normalise": (0.5,), "popularity": (0.5, 1.5), "decay": (0.4, 0.8)}
         recipes["content"] = Recipe("model", Content, {}, grid, _RECENCY | {"popularity"})
     return recipes | {HYBRID: Recipe(HYBRID, Blend)}
 
