@@ -99,7 +99,7 @@ def _near(*, of_sessions: bool) -> Recipe:
 
 def _set_models() -> dict[str, Recipe]:
     """Return the models of sets, whose items have no order."""
-    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0)}
+    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0), "alpha": (0.3,)}
     near = {
         "neighbours": (100, 500),
         "power": (2.0, 3.0, 4.0),
@@ -108,13 +108,13 @@ def _set_models() -> dict[str, Recipe]:
         "normalise": (0.3, 0.7),
     }
     late = frozenset({"neighbours", "power", "idf", "rarity"})
-    ease = {"regularisation": (100.0, 250.0, 1000.0, 2000.0)}
-    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.03, 0.3, 1.0), "width": (64, 256)}
+    ease = {"regularisation": (50.0, 100.0, 200.0, 1000.0)}
+    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.1, 1.0)}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"k": 200, "length": 10_000}, item_knn),
         "user-kNN": Recipe("model", HistoryKnn, {"length": 10_000, "neighbours": 300}, near, late),
         "EASE": Recipe("model", Ease, {"regularisation": 500.0}, ease),
-        "iALS": Recipe("model", Als, {"width": 128}, als, chance=_always),
+        "iALS": Recipe("model", Als, {"unobserved": 0.3, "sweeps": 8}, als, chance=_always),
     }
 
 
