@@ -12,6 +12,7 @@ from trainers.ease import Ease
 from trainers.history_knn import HistoryKnn
 from trainers.item_to_item import ItemKnn
 from trainers.offline.baselines import HistoryPopular, MostPopular, Random
+from trainers.offline.questions import Trial
 from trainers.recommender import Recommender
 from trainers.sequential_rules import SequentialRules
 from trainers.trend import Trend
@@ -19,6 +20,18 @@ from trainers.trend import Trend
 Kind = Literal["baseline", "model", "hybrid"]
 HYBRID: Kind = "hybrid"
 """Kind and name of the blend of all other models."""
+
+
+def _never(_: Trial) -> bool:
+    return False
+
+
+def _always(_: Trial) -> bool:
+    return True
+
+
+def _ties(trial: Trial) -> bool:
+    return trial.has_ties
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class Recipe:
         Values to try of each hyper-parameter, one hyper-parameter after the other.
     late : frozenset[str]
         Hyper-parameters that only `score` reads: a fitted model takes another value as it is.
+    chance : Callable[[Trial], bool]
+        Whether the seed shows in what the model learns; if not, one fit serves all seeds.
     """
 
     kind: Kind
@@ -44,6 +59,7 @@ class Recipe:
     settings: Mapping[str, object] = field(default_factory=dict)
     grid: Mapping[str, Sequence[object]] = field(default_factory=dict)
     late: frozenset[str] = frozenset()
+    chance: Callable[[Trial], bool] = _never
 
     def fixed(self, settings: Mapping[str, object]) -> "Recipe":
         """Return the recipe with these settings and nothing to try."""
@@ -60,7 +76,7 @@ def _next_item() -> dict[str, Recipe]:
     settings = {"k": 300, "backward": 0.1, "damping": (0.5, 0.0), "decay": 0.5}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"k": 200, "decay": 0.6, "shrink": 30.0}, item_knn, _RECENCY),
-        "rules": Recipe("model", partial(SequentialRules, actions=()), settings, rules, _RECENCY),
+        "rules": Recipe("model", partial(SequentialRules, actions=()), settings, rules, _RECENCY, _ties),
     }
 
 
@@ -83,7 +99,7 @@ def _near(*, of_sessions: bool) -> Recipe:
 
 def _set_models() -> dict[str, Recipe]:
     """Return the models of sets, whose items have no order."""
-    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0)}
+    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0), "alpha": (0.3,)}
     near = {
         "neighbours": (100, 500),
         "power": (2.0, 3.0, 4.0),
@@ -92,13 +108,13 @@ def _set_models() -> dict[str, Recipe]:
         "normalise": (0.3, 0.7),
     }
     late = frozenset({"neighbours", "power", "idf", "rarity"})
-    ease = {"regularisation": (100.0, 250.0, 1000.0, 2000.0)}
-    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.03, 0.3, 1.0), "width": (64, 256)}
+    ease = {"regularisation": (50.0, 100.0, 200.0, 1000.0)}
+    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.1, 1.0)}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"k": 200, "length": 10_000}, item_knn),
         "user-kNN": Recipe("model", HistoryKnn, {"length": 10_000, "neighbours": 300}, near, late),
         "EASE": Recipe("model", Ease, {"regularisation": 500.0}, ease),
-        "iALS": Recipe("model", Als, {"width": 128}, als),
+        "iALS": Recipe("model", Als, {"unobserved": 0.3, "sweeps": 8}, als, chance=_always),
     }
 
 
@@ -109,7 +125,7 @@ def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe
     """
     of_sessions = protocol == "sessions"
     recipes = {
-        "random": Recipe("baseline", Random),
+        "random": Recipe("baseline", Random, chance=_always),
         "popular": Recipe("baseline", MostPopular),
         "session popular" if of_sessions else "personal popular": Recipe("baseline", HistoryPopular),
     }
@@ -120,7 +136,7 @@ def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe
     else:
         recipes |= _set_models()
     if with_content:
-        grid = {"decay": (0.6, 0.95), "popularity": (0.5, 1.5)}
+        grid = {"rarity": (1.0, 2.0, 3.0), "normalise": (0.5,), "popularity": (0.5, 1.5), "decay": (0.4, 0.8)}
         recipes["content"] = Recipe("model", Content, {}, grid, _RECENCY | {"popularity"})
     return recipes | {HYBRID: Recipe(HYBRID, Blend)}
 
