@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -74,11 +74,16 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         if path.name != MANIFEST_FILE and path.name not in manifest.files:
             raise ValueError(f"{path.name} is not in the manifest; list it or remove it")
     for name, digest in manifest.files.items():
-        if not (folder / name).is_file():
-            raise ValueError(f"{name} is in the manifest and not in the folder; copy the whole bundle")
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise ValueError(f"{name} does not have the sha256 of the manifest; copy it or export it again")
+        check_file(folder / name, digest)
+
+
+def check_file(path: Path, digest: str) -> None:
+    """Raise ValueError when a file is missing or does not have the SHA-256 `digest`."""
+    if not path.is_file():
+        raise ValueError(f"{path.name} is in the manifest and not in the folder; copy the whole bundle")
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise ValueError(f"{path.name} does not have the sha256 of the manifest; copy it or export it again")
 
 
 class BundleStore:
@@ -107,20 +112,26 @@ class BundleStore:
             raise ServiceError("MODEL_NOT_FOUND", text, field="version")
         return folder
 
-    def verified_folder(self, version: str) -> Path:
-        """Return the folder of a published bundle whose files are still those of its manifest.
+    def verified_file(self, version: str, name: str) -> Path | None:
+        """Return a file of a published bundle that is still the one of the manifest; None if that does not list it.
 
         Raises
         ------
         ServiceError : as `folder_of`, and CHECKSUM_MISMATCH
         """
-        folder = self.folder_of(version)
-        _readable(folder, check_files)
-        return folder
+        path = self.folder_of(version) / name
+        digest = self.manifest(version).files.get(name)
+        if digest is None:
+            return None
+        with _damage_translated(version):
+            check_file(path, digest)
+        return path
 
     def manifest(self, version: str) -> Manifest:
-        """Return the manifest of a published bundle; errors as `verified_folder`."""
-        return _readable(self.folder_of(version))
+        """Return the manifest of a published bundle; errors as `verified_file`."""
+        folder = self.folder_of(version)
+        with _damage_translated(version):
+            return read_manifest(folder)
 
     def manifests(self) -> list[Manifest]:
         """Return the manifests of all published bundles, newest first; a damaged one is left out."""
@@ -152,14 +163,13 @@ class BundleStore:
         return read_manifest(target)
 
 
-def _readable(folder: Path, check: Callable[[Path, Manifest], None] = lambda *_: None) -> Manifest:
-    """Return the manifest of a bundle that was good once."""
+@contextlib.contextmanager
+def _damage_translated(version: str) -> Iterator[None]:
+    """Turn what is wrong with a bundle that was good once into a ServiceError."""
     try:
-        manifest = read_manifest(folder)
-        check(folder, manifest)
+        yield
     except (OSError, ValueError) as error:
-        raise ServiceError("CHECKSUM_MISMATCH", f"bundle `{folder.name}`: {error}", field="version") from error
-    return manifest
+        raise ServiceError("CHECKSUM_MISMATCH", f"bundle `{version}`: {error}", field="version") from error
 
 
 def _checked(version: str) -> str:

@@ -43,13 +43,12 @@ class Models:
         with self._loading:
             if version in self._rankers:
                 return
-            folder = self._store.verified_folder(version)
-            ranker = folder / RANKER_FILE
+            ranker = self._store.verified_file(version, RANKER_FILE)
             try:
-                loaded = Ranker(open_session(ranker)) if ranker.exists() else None
+                loaded = Ranker(open_session(ranker)) if ranker else None
             except Exception as error:
                 raise ServiceError("BUNDLE_REJECTED", f"bundle `{version}`: {RANKER_FILE} does not load") from error
-            self._engine.load_bundle(str(folder))
+            self._engine.load_bundle(str(self._store.folder_of(version)))
             self._rankers[version] = loaded
             for old in set(self._rankers) - {version, *self._needed()}:
                 self._engine.unload_bundle(old)

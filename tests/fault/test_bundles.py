@@ -176,10 +176,11 @@ async def test_after_a_refused_bundle_the_one_before_serves(shop):
     assert (await client.recommend("home_for_you", "v1")).model_version == "good"
 
 
-async def test_a_bundle_damaged_after_it_was_published_is_not_activated(shop, tmp_path):
+@pytest.mark.parametrize("name", ["ranker.onnx", "items.safetensors"])
+async def test_a_bundle_damaged_after_it_was_published_is_not_activated(shop, tmp_path, name):
     _, client, stub, bundles = shop
     await publish(stub, bundles.make("rotten"))
-    truncate("ranker.onnx")(tmp_path / "bundles" / "rotten")
+    truncate(name)(tmp_path / "bundles" / "rotten")
     assert (await refusal(activate(stub, "rotten")))[0] == "DATA_LOSS"
     assert (await client.recommend("home_for_you", "v1")).model_version == ""
 

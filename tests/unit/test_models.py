@@ -31,10 +31,12 @@ class FakeStore:
     def __init__(self, folder):
         self.folder = folder
 
-    def verified_folder(self, version):
+    def folder_of(self, version):
+        return self.folder / version
+
+    def verified_file(self, version, _name):
         if version == "rotten":
             raise ServiceError("CHECKSUM_MISMATCH", "damaged")
-        return self.folder / version
 
 
 @pytest.fixture

@@ -29,7 +29,11 @@ def test_a_good_model_answers():
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [(np.full((2, 1), np.nan, np.float32), "model_not_finite"), (RuntimeError("broken"), "model_failed")],
+    [
+        (np.array([[0.5], [np.nan]], np.float32), "model_not_finite"),
+        (np.array([[-np.inf], [np.inf]], np.float32), "model_not_finite"),
+        (RuntimeError("broken"), "model_failed"),
+    ],
 )
 def test_a_wrong_model_is_named_then_paused(answer, reason):
     session = FakeSession(answer)

@@ -1,0 +1,65 @@
+"""Decisions of calls that wait together: each has its own answer, and other calls get their turn."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from server.clock import ShiftedClock
+from server.services.recommendations import RecommendationService
+
+
+class FakeEngine:
+    def __init__(self):
+        self.asked = []
+
+    def begin(self, request, _now_ms):
+        self.asked.append(request)
+        if request == b"bad":
+            raise ValueError("bad")
+        return SimpleNamespace(request=request, model_version="", features=None, visitor_key="")
+
+    def finish(self, plan, _actions, _degraded):
+        return SimpleNamespace(response=plan.request, decision=b"", degraded=[], stage_us=[])
+
+
+@pytest.fixture
+def engine():
+    return FakeEngine()
+
+
+@pytest.fixture
+def service(engine):
+    models = SimpleNamespace(score=lambda *_: (None, ""))
+    return RecommendationService(engine, models, None, ShiftedClock(0))
+
+
+async def test_a_fault_and_a_caller_that_left_touch_no_other_call(service, engine):
+    calls = [asyncio.create_task(service.recommend(request)) for request in (b"a", b"bad", b"gone", b"b")]
+    calls[2].cancel()
+    first, bad, gone, last = await asyncio.gather(*calls, return_exceptions=True)
+    assert (first, last) == (b"a", b"b")
+    assert isinstance(bad, ValueError)
+    assert isinstance(gone, asyncio.CancelledError)
+    assert b"gone" not in engine.asked
+
+
+async def test_a_caller_that_leaves_while_it_waits_is_passed_over(service, engine):
+    leaving = asyncio.create_task(service.recommend(b"gone"))
+    asyncio.get_running_loop().call_soon(leaving.cancel)
+    await asyncio.wait([leaving])
+    assert leaving.cancelled()
+    assert await service.recommend(b"a") == b"a"
+    assert engine.asked == [b"a"]
+
+
+async def test_other_work_gets_its_turn_between_many_decisions(service, engine):
+    async def other():
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return len(engine.asked)
+
+    calls = [service.recommend(str(number).encode()) for number in range(200)]
+    *answers, asked = await asyncio.gather(*calls, other())
+    assert [int(answer) for answer in answers] == list(range(200))
+    assert asked < 100
