@@ -45,11 +45,11 @@ class Models:
             folder = self._store.verified_folder(version)
             ranker = folder / RANKER_FILE
             try:
-                loaded = Ranker(open_session(ranker)) if ranker.exists() else None
+                session = open_session(ranker) if ranker.exists() else None
             except Exception as error:
                 raise ServiceError("BUNDLE_REJECTED", f"bundle `{version}`: {RANKER_FILE} does not load") from error
-            self._engine.load_bundle(str(folder))
-            self._rankers[version] = loaded
+            bundle = self._engine.load_bundle(str(folder))
+            self._rankers[version] = Ranker(session, bundle) if session else None
             for old in set(self._rankers) - {version, self._engine.active_model, self._engine.previous_model}:
                 self._engine.unload_bundle(old)
                 del self._rankers[old]

@@ -5,9 +5,12 @@
 
 pub mod error;
 pub mod ids;
+pub mod order;
 pub mod params;
 pub mod proto;
 pub mod time;
+pub mod trees;
+pub mod vector;
 
 pub mod bundle;
 pub mod catalog;

@@ -1,6 +1,7 @@
 //! The total order of scores: greater first, what is not finite last, ties by item.
 
 use super::Traits;
+use crate::order::descending;
 
 /// Indexes of `scores`, best first.
 pub fn best_first(scores: &[f32], traits: &[Traits]) -> Vec<u32> {
@@ -9,16 +10,6 @@ pub fn best_first(scores: &[f32], traits: &[Traits]) -> Vec<u32> {
     let mut keys: Vec<(u64, usize)> = scores.iter().enumerate().map(key).collect();
     keys.sort_unstable();
     keys.into_iter().map(|(_, index)| index as u32).collect()
-}
-
-/// Bits that sort as the scores do, greatest first and not finite last.
-fn descending(score: f32) -> u32 {
-    if !score.is_finite() {
-        return u32::MAX;
-    }
-    let bits = (score + 0.0).to_bits();
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-    !ascending
 }
 
 #[cfg(test)]
