@@ -53,10 +53,10 @@ release-contract: .venv/dev.stamp ## Keep the contract as released; later change
 	cd proto && ../$(BIN)/buf build --output released.binpb
 
 lock: .venv/dev.stamp ## Resolve the newest dependencies into constraints.txt and Cargo.lock
-	$(UV) pip compile --quiet --upgrade --universal --no-header --no-annotate --python-version 3.11 --all-extras --group dev --group protos pyproject.toml --output-file constraints.txt
+	$(UV) pip compile --quiet --upgrade --universal --no-header --no-annotate --python-version 3.11 --all-extras --group dev --group bench pyproject.toml --output-file constraints.txt
 	cargo update
 
-bench: .venv/dev.stamp ## Measure the goals of speed and memory into bench/results/latest.json (ONLY=G1 runs one)
+bench: .venv/bench.stamp ## Measure the goals of speed and memory into bench/results/latest.json (ONLY=G1 runs one)
 	$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 soak: .venv/dev.stamp ## Run the long fault rounds
@@ -78,4 +78,8 @@ clean: ## Remove what was built and the demo's data
 
 .venv/dev.stamp: .venv/run.stamp
 	$(INSTALL) --group dev
+	@touch $@
+
+.venv/bench.stamp: .venv/dev.stamp
+	$(INSTALL) --group bench
 	@touch $@

@@ -17,6 +17,9 @@ from rich.table import Table
 RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
 GOALS: Final = {
     "G1": "goals.g1_recommend",
+    "G2": "goals.g2_vectors",
+    "G3": "goals.g3_scan",
+    "G4": "goals.g4_trees",
     "G6": "goals.g6_events",
     "G9": "goals.g9_item_to_item",
     "M": "goals.m_memory",

@@ -18,6 +18,7 @@ __all__ = [
     "InvalidRequestError",
     "NotFoundError",
     "Plan",
+    "VectorIndex",
     "als_half_sweep",
     "check_control",
     "check_item",
@@ -102,6 +103,37 @@ class Plan:
         """Row at which every placement begins, and the total: placement i has rows [i, i+1)."""
 
 @final
+class VectorIndex:
+    """Exact nearest items by inner product over vectors kept as bytes, 16 items side by side.
+
+    Parameters
+    ----------
+    vectors : shape (n, d), finite, d up to 4,096
+    instructions : `scalar`, `avx2` or `avx512vnni`; empty takes the widest of the processor; all give the same bits
+
+    Raises
+    ------
+    InvalidRequestError : a value is not finite, or the processor lacks the instructions
+    """
+
+    def __new__(cls, vectors: NDArray[np.float32], *, instructions: str = "") -> Self: ...
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None, exact: bool = False
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """Return items and inner products, both of shape (n_queries, min(k, n)), best first, ties by item.
+
+        Parameters
+        ----------
+        queries : shape (n_queries, d), finite; eight share a pass over the items
+        k : items a query; places without one hold 2**32 - 1 and minus infinity
+        allowed : shape (n,); only items whose flag is set are found
+        exact : score the best 1.5 k once more by the vectors themselves
+        """
+    @property
+    def instructions(self) -> str: ...
+    def __len__(self) -> int: ...
+
+@final
 class Answer:
     """Bytes of one decision."""
 
@@ -127,6 +159,19 @@ class Bundle:
     def actions(self) -> list[str]: ...
     @property
     def schema_hash(self) -> str: ...
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return the actions of rows of features, shape (n, n_actions); None where the ranker is not all trees.
+
+        Parameters
+        ----------
+        features : shape (n, d), columns as in `feature_names()`, finite or NaN for what is missing
+
+        Notes
+        -----
+        Equal to what onnxruntime answers for `ranker.onnx` to 1e-5. A ranker is made of trees where its graph puts
+        columns of `TreeEnsembleRegressor` or logistic two-class `TreeEnsembleClassifier` nodes side by side (Concat,
+        Gather, Identity, Cast, Sigmoid), with comparisons by order and sums for aggregates.
+        """
 
 @final
 class Engine:

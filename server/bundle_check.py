@@ -55,10 +55,10 @@ def check(folder: Path) -> None:
         raise CheckError(str(error)) from error
     if manifest.features != core_rs.feature_names():
         raise CheckError("the manifest's `features` are not those of this engine; train it again")
-    core_rs.Engine().load_bundle(str(folder))
+    bundle = core_rs.Engine().load_bundle(str(folder))
     if RANKER_FILE in manifest.files:
         _check_graph(folder / RANKER_FILE)
-        _check_answers(folder, manifest)
+        _check_answers(folder, manifest, bundle)
 
 
 def _check_graph(path: Path) -> None:
@@ -80,7 +80,7 @@ def _check_graph(path: Path) -> None:
         raise CheckError(f"{path.name} keeps weights in another file; export it with external_data=False")
 
 
-def _check_answers(folder: Path, manifest: Manifest) -> None:
+def _check_answers(folder: Path, manifest: Manifest, bundle: core_rs.Bundle) -> None:
     try:
         session = open_session(folder / RANKER_FILE)
     except Exception as error:
@@ -90,6 +90,7 @@ def _check_answers(folder: Path, manifest: Manifest) -> None:
     _check_shape("output", session.get_outputs(), "actions", height)
     _check_golden(session, folder / GOLDEN_FILE, width, height)
     _check_finite(session, width)
+    _check_trees(session, bundle, load_file(folder / GOLDEN_FILE)["features"])
     _check_latency(session, width)
 
 
@@ -123,6 +124,18 @@ def _check_finite(session: ort.InferenceSession, width: int) -> None:
     mixed = random.choice(np.array([-1e6, 0.0, 1e6], np.float32), size=(64, width))
     if not np.isfinite(_run(session, np.concatenate([usual, extreme, mixed]))).all():
         raise CheckError(f"{RANKER_FILE} answers NaN or infinity for finite features; train it again")
+
+
+def _check_trees(session: ort.InferenceSession, bundle: core_rs.Bundle, golden: NDArray[np.float32]) -> None:
+    """Compare what the engine makes of a ranker of trees with onnxruntime, on the golden and on random features."""
+    random = np.random.default_rng(2).normal(size=(256, golden.shape[1])).astype(np.float32)
+    features = np.concatenate([golden, random])
+    scores = bundle.score(features)
+    if scores is None:
+        return
+    difference = np.abs(scores - _run(session, features)).max()
+    if not difference <= TOLERANCE:
+        raise CheckError(f"{RANKER_FILE} differs from its compiled trees by {difference:.3g}; report it as a fault")
 
 
 def _check_latency(session: ort.InferenceSession, width: int) -> None:

@@ -45,11 +45,11 @@ class Models:
                 return
             ranker = self._store.verified_file(version, RANKER_FILE)
             try:
-                loaded = Ranker(open_session(ranker)) if ranker else None
+                session = open_session(ranker) if ranker else None
             except Exception as error:
                 raise ServiceError("BUNDLE_REJECTED", f"bundle `{version}`: {RANKER_FILE} does not load") from error
-            self._engine.load_bundle(str(self._store.folder_of(version)))
-            self._rankers[version] = loaded
+            bundle = self._engine.load_bundle(str(self._store.folder_of(version)))
+            self._rankers[version] = Ranker(session, bundle) if session else None
             for old in set(self._rankers) - {version, *self._needed()}:
                 self._engine.unload_bundle(old)
                 del self._rankers[old]

@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from core_rs import Bundle
+
 RANKER_FILE: Final = "ranker.onnx"
 
 _BUDGET_S: Final = 0.05
@@ -36,10 +38,12 @@ class Ranker:
     Parameters
     ----------
     session : session with input `features` and output `actions`
+    bundle : scores in place of the session where the model is made of trees
     """
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, bundle: Bundle | None = None) -> None:
         self._session = session
+        self._bundle = bundle
         self._faults = 0
         self._paused_until = 0.0
 
@@ -51,7 +55,9 @@ class Ranker:
         reason = ""
         actions: NDArray[np.float32] | None = None
         try:
-            (actions,) = self._session.run(["actions"], {"features": features})
+            actions = self._bundle.score(features) if self._bundle else None
+            if actions is None:
+                (actions,) = self._session.run(["actions"], {"features": features})
         except Exception:  # noqa: BLE001 - onnxruntime raises classes of its own making
             reason = "model_failed"
         else:

@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     feature,
     ids::{Interner, NONE},
+    trees::Trees,
 };
 use hashbrown::HashMap;
 use memmap2::Mmap;
@@ -11,6 +12,9 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
+
+/// File of the ranker.
+const RANKER_FILE: &str = "ranker.onnx";
 
 /// Files of neighbour lists, in the order of [`Relation`].
 const NEIGHBOUR_FILES: [&str; 3] =
@@ -68,6 +72,8 @@ pub struct Bundle {
     pub create_ms: i64,
     /// Whether the bundle has a ranker.
     pub has_ranker: bool,
+    /// The ranker, where it is made of trees; another one is onnxruntime's.
+    pub trees: Option<Trees>,
     items: Vec<Box<str>>,
     visitors: HashMap<Box<str>, u32>,
     neighbours: [Option<Lists>; 3],
@@ -92,7 +98,7 @@ impl Bundle {
                 feature::schema_hash()
             )));
         }
-        if manifest.files.contains_key("ranker.onnx") && manifest.actions.is_empty() {
+        if manifest.files.contains_key(RANKER_FILE) && manifest.actions.is_empty() {
             return Err(Error::bundle(
                 "`actions` of the manifest names no column of the ranker; list what it predicts",
             ));
@@ -108,8 +114,11 @@ impl Bundle {
         for (slot, name) in visitor_lists.iter_mut().zip(VISITOR_FILES) {
             *slot = reader.lists(name, "items", visitors.len(), items.len())?;
         }
+        let ranker = reader.bytes(RANKER_FILE)?;
+        let trees = ranker.and_then(|model| Trees::compile(&model, feature::WIDTH));
         Ok(Self {
-            has_ranker: manifest.files.contains_key("ranker.onnx"),
+            trees: trees.filter(|trees| trees.columns() == manifest.actions.len()),
+            has_ranker: manifest.files.contains_key(RANKER_FILE),
             version: manifest.version,
             schema_hash: manifest.schema_hash,
             actions: manifest.actions,
@@ -126,7 +135,7 @@ impl Bundle {
         let lists = self.neighbours.iter().chain(&self.visitor_lists).flatten();
         let entries: usize = lists.map(|lists| lists.offsets.len() * 8 + lists.items.len() * 8).sum();
         let texts: usize = self.items.iter().chain(self.visitors.keys()).map(|name| name.len() + 16).sum();
-        entries + texts
+        entries + texts + self.trees.as_ref().map_or(0, Trees::bytes)
     }
 }
 

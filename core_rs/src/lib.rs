@@ -5,11 +5,14 @@
 
 pub mod error;
 pub mod ids;
+pub mod order;
 pub mod params;
 pub mod prefetch;
 pub mod proto;
 pub mod time;
+pub mod trees;
 pub mod trial;
+pub mod vector;
 
 pub mod bundle;
 pub mod catalog;

@@ -5,6 +5,7 @@
 mod error;
 mod functions;
 mod train;
+mod vector;
 
 use crate::{
     bundle, engine,
@@ -16,7 +17,7 @@ use crate::{
     state::{Record, State},
 };
 use error::{enter, enter_detached};
-use numpy::{PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods, ndarray::ArrayView2};
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods, ndarray::ArrayView2};
 use pyo3::{
     prelude::*,
     pybacked::PyBackedBytes,
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
     module.add_class::<EventBatch>()?;
     module.add_class::<Plan>()?;
+    module.add_class::<vector::VectorIndex>()?;
     error::register(module)?;
     functions::register(module)?;
     train::register(module)
@@ -183,6 +185,21 @@ impl Bundle {
     #[getter]
     fn schema_hash(&self) -> &str {
         &self.0.schema_hash
+    }
+
+    fn score<'py>(
+        &self,
+        py: Python<'py>,
+        features: PyReadonlyArray2<'py, f32>,
+    ) -> PyResult<Option<Bound<'py, PyArray2<f32>>>> {
+        let Some(trees) = &self.0.trees else { return Ok(None) };
+        if features.shape()[1] != WIDTH {
+            let text = format!("features have {} columns, the feature table {WIDTH}", features.shape()[1]);
+            return Err(Error::out_of_range("features", text).into());
+        }
+        let (rows, values) = (features.shape()[0], features.as_slice()?);
+        let answers = enter(|| Ok(trees.score(values)))?;
+        Ok(Some(answers.into_pyarray(py).reshape([rows, trees.columns()])?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The total order of scores: greater first, what is not finite last, ties by item.
 
 use super::Traits;
+use crate::order::descending;
 
 /// Indexes of the `scores` whose item is wanted; at least the first `count` stand best first, behind them the others.
 pub fn best_first(scores: &[f32], traits: &[Traits], count: usize, wanted: impl Fn(u32) -> bool) -> Vec<u32> {
@@ -17,16 +18,6 @@ pub fn best_first(scores: &[f32], traits: &[Traits], count: usize, wanted: impl 
 
 fn key(score: f32, item: u32, index: u32) -> u128 {
     u128::from(descending(score)) << 64 | u128::from(item) << 32 | u128::from(index)
-}
-
-/// Bits that sort as the scores do, greatest first and not finite last.
-fn descending(score: f32) -> u32 {
-    if !score.is_finite() {
-        return u32::MAX;
-    }
-    let bits = (score + 0.0).to_bits();
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-    !ascending
 }
 
 #[cfg(test)]
