@@ -23,7 +23,7 @@ def serve(settings: Settings) -> int:
         listen = settings.listen.model_copy(update={"port": port})
         settings = settings.model_copy(update={"listen": listen})
         children = [Child(f"replica-{i}", "server.app:run_replica", (settings, i)) for i in range(listen.workers)]
-        if importlib.util.find_spec("chdb"):
+        if settings.clickhouse.server or importlib.util.find_spec("chdb"):
             children.append(Child("sink", "server.tables:run_sink", (settings,), vital=False))
         else:
             _log.warning("no table view: chdb is missing", fix="pip install 'shopkeeper[embedded]'")

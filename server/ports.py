@@ -21,6 +21,14 @@ class StoreBusyError(StoreError):
     """Another process owns the table view."""
 
 
+class StoreUnavailableError(StoreError):
+    """The table view does not answer or takes nothing now; the same may work later."""
+
+
+class StoreRowsError(StoreError):
+    """Some row does not fit its table; without it the others are taken."""
+
+
 class NewRecord(NamedTuple):
     """Record to append."""
 
@@ -42,6 +50,23 @@ class LogRecord(NamedTuple):
     key: str
     record_id: str
     payload: bytes
+
+
+class Erasure(NamedTuple):
+    """When a visitor was forgotten."""
+
+    offset: int
+    """Of the record; events and profiles before it are forgotten."""
+    time_ms: int
+    """Of the record; decisions of its time or older are forgotten."""
+
+
+class Batch(NamedTuple):
+    """Records that a `Feed` read, and where it is after them."""
+
+    records: list[LogRecord]
+    positions: dict[str, int]
+    """Offset by name of each part of the log that was read."""
 
 
 class AppendStatus(IntEnum):
@@ -119,6 +144,33 @@ class EventLog(Protocol):
         """Write what is queued and close; may be repeated."""
 
 
+class Feed(Protocol):
+    """The log as the sink follows it: record after record, from where the tables are.
+
+    The offsets of its records are unique, and rise within what belongs to one visitor, item or document.
+    """
+
+    def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
+        """Go on after the positions, which are asked for whenever a part of the log becomes ours to read.
+
+        Raises StoreError when they belong to another log.
+        """
+
+    def read(self, limit: int) -> Batch:
+        """Return up to `limit` records; each comes once, in order within its part."""
+        ...
+
+    def lag(self) -> int:
+        """Return how many records there are still to read, as far as is known."""
+        ...
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Delete from the log what the newest erasure of each visitor is about and came after it."""
+
+    def close(self) -> None:
+        """Let others read; may be repeated."""
+
+
 class EventStore(Protocol):
     """The table view: what trainers and reports read."""
 
@@ -132,15 +184,19 @@ class EventStore(Protocol):
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> "pa.Table":
         """Return the result of `sql`, in which `{name:Type}` stands for a parameter."""
 
-    def offset(self) -> int:
-        """Return the offset up to which the log is in the tables; 0 at first."""
+    def positions(self) -> dict[str, int]:
+        """Return the offset, by name, up to which each part of the log is in the tables; empty at first."""
         ...
 
-    def save_offset(self, offset: int) -> None:
-        """Keep the offset; to be called after the rows up to it are inserted."""
+    def save_positions(self, positions: Mapping[str, int]) -> None:
+        """Keep the positions; to be called after the rows up to them are inserted. None goes back."""
 
-    def erase(self, erasures: Mapping[str, int]) -> None:
-        """Delete all rows of each visitor that came from records before the given offset."""
+    def erasures(self) -> dict[str, Erasure]:
+        """Return the newest erasure of each visitor who was forgotten."""
+        ...
+
+    def erase(self, erasures: Mapping[str, Erasure]) -> None:
+        """Delete all rows that the erasures are about, and keep the erasures."""
 
     def export(self, folder: Path) -> None:
         """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder."""

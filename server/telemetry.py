@@ -35,6 +35,12 @@ SHADOW_SECONDS: Final = Histogram(
     "shopkeeper_shadow_duration_seconds", "Time the bundle on trial took to answer.", buckets=_SECONDS
 )
 LOG_LAG_RECORDS: Final = Gauge("shopkeeper_log_lag_records", "Records of the log not yet applied by this replica.")
+SINK_LAG_RECORDS: Final = Gauge("shopkeeper_sink_lag_records", "Records of the log not yet in the tables.")
+SINK_BATCH_RECORDS: Final = Histogram(
+    "shopkeeper_sink_batch_records", "Records of one batch.", buckets=(1, 10, 100, 1e3, 1e4, 2e4, 5e4, 1e5, 1e6)
+)
+SINK_RETRIES: Final = Counter("shopkeeper_sink_retries", "Times that the tables did not take a batch.")
+BAD_RECORDS: Final = Counter("shopkeeper_bad_records", "Records set aside in `bad_events`.", ["kind", "reason"])
 LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
 BUNDLE_AGE_SECONDS: Final = Gauge(
     "shopkeeper_bundle_age_seconds", "Time since the data of the active bundle end; 0: none."
@@ -43,6 +49,8 @@ BUNDLE_AGE_SECONDS: Final = Gauge(
 
 def configure_logging(level: str = "info") -> None:
     """Write log lines to standard error: coloured on a terminal, else one JSON object a line."""
+    for library in ("aiokafka", "clickhouse_driver"):  # what they would tell by traceback, our own lines say
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[

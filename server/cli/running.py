@@ -1,9 +1,10 @@
-"""Commands about the installation: `serve`, `doctor`, `bench`, `version`."""
+"""Commands about the installation: `serve`, `migrate`, `doctor`, `bench`, `version`."""
 
 import importlib.metadata
 import platform
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,17 @@ def serve(
             code=Exit.DEPENDENCY,
         )
     result({"status": status}, "stopped", as_json=json)
+
+
+@handled
+def migrate(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonFlag = False) -> None:
+    """Bring the tables up to date; may be repeated, and runs while others serve if the tables are on a server."""
+    from server.tables import open_store  # noqa: PLC0415 - the other commands need no tables
+
+    settings = settings_of(config, data_dir)
+    with closing(open_store(settings)) as store:
+        facts = {"clickhouse": "{}.{}".format(*store.version()), "migrations": store.applied()}
+    result(facts, f"tables are up to date (ClickHouse {facts['clickhouse']})", as_json=json)
 
 
 @handled
