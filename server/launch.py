@@ -12,7 +12,7 @@ _log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Run the replicas and the sink until a signal; return the exit status.
+    """Run the replicas, the sink and the shipper until a signal; return the exit status.
 
     Raises
     ------
@@ -27,4 +27,6 @@ def serve(settings: Settings) -> int:
             children.append(Child("sink", "server.tables:run_sink", (settings,), vital=False))
         else:
             _log.warning("no table view: chdb is missing", fix="pip install 'shopkeeper[embedded]'")
+        if settings.kafka.servers:
+            children.append(Child("shipper", "server.shipping:run_shipper", (settings,), vital=False))
         return supervise(children)

@@ -13,6 +13,14 @@ class LogUnavailableError(Exception):
     """The log cannot be read or written now; the text names the file and what to do. UNAVAILABLE."""
 
 
+class StreamUnavailableError(Exception):
+    """Kafka does not answer or does not take records now; the same may work later."""
+
+
+class StreamError(Exception):
+    """Kafka is not set up as it has to be; the text says how and what to do."""
+
+
 class StoreError(Exception):
     """The table view cannot do what was asked; the text says why and what to do."""
 
@@ -142,6 +150,54 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Write what is queued and close; may be repeated."""
+
+
+class OutboxSize(NamedTuple):
+    """What waits in an outbox."""
+
+    record_count: int
+    byte_count: int
+    oldest_ms: int
+    """When the oldest was written, Unix milliseconds; 0 if none waits."""
+
+
+class Outbox(Protocol):
+    """The log of this machine as the shipper drains it."""
+
+    @property
+    def origin(self) -> str:
+        """Name of this log among all logs."""
+        ...
+
+    def shipped(self) -> int:
+        """Return the offset up to which own records were shipped; 0 at first."""
+        ...
+
+    def mark_shipped(self, offset: int) -> None:
+        """Keep the offset; to be called after the records up to it are acknowledged."""
+
+    def read(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` records above the offset `after` that were written to this log first, in order."""
+        ...
+
+    def size(self, after: int) -> OutboxSize:
+        """Return how much is above the offset `after`."""
+        ...
+
+    def trim(self, until: int, before_ms: int) -> int:
+        """Delete the records up to the offset `until` that are older than `before_ms`; return how many."""
+        ...
+
+
+class Stream(Protocol):
+    """Where the shipper brings records."""
+
+    def send(self, records: Sequence[LogRecord], origin: str) -> int:
+        """Return how many records, from the first on, are acknowledged now; at least one.
+
+        Raises StreamUnavailableError, and then nothing is known of the records: they are to be sent again.
+        """
+        ...
 
 
 class Feed(Protocol):

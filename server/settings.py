@@ -28,7 +28,7 @@ from pydantic_settings import SettingsError as SourceError
 ENV_PREFIX = "SHOPKEEPER__"
 """`SHOPKEEPER__LOG__COMMIT_WAIT_MS` sets `log.commit_wait_ms`."""
 
-SECRETS: Final = ("token_key", "clickhouse.password")
+SECRETS: Final = ("token_key", "clickhouse.password", "kafka.password")
 """Keys that only the environment may hold."""
 
 _empty_is_none = BeforeValidator(lambda value: None if value == "" else value)
@@ -129,6 +129,22 @@ class ClickHouseSettings(Section):
     answer_s: float = Field(default=120.0, gt=0.0, le=3_600.0)
 
 
+class KafkaSettings(Section):
+    """Brokers that carry the log between machines; without them the log stays on this one."""
+
+    servers: str = Field(default="", pattern=r"^$|^[^,\s]+:\d{1,5}(,[^,\s]+:\d{1,5})*$")
+    prefix: str = Field(default="shopkeeper", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    partitions: int = Field(default=12, ge=1, le=1_024)
+    replication: int = Field(default=3, ge=1, le=9)
+    retention_hours: int = Field(default=720, ge=0, le=876_000)
+    keep_hours: int = Field(default=0, ge=0, le=876_000)
+    user: str = ""
+    password: SecretStr = SecretStr("")
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    tls: bool = False
+    ca: OptionalPath = None
+
+
 class SnapshotSettings(Section):
     """How a replica keeps its state."""
 
@@ -183,6 +199,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     sink: SinkSettings = SinkSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
+    kafka: KafkaSettings = KafkaSettings()
     snapshot: SnapshotSettings = SnapshotSettings()
     limits: LimitSettings = LimitSettings()
     privacy: PrivacySettings = PrivacySettings()

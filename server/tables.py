@@ -13,11 +13,12 @@ import stamina
 
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_store import ClickHouseStore
+from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
-from server.ports import StoreBusyError, StoreError, StoreUnavailableError
+from server.ports import Feed, StoreBusyError, StoreError, StoreUnavailableError
 from server.settings import Settings
-from server.telemetry import configure_logging
+from server.telemetry import configure_logging, serve_metrics
 from server.workers.exports import answer_to, answer_wants, make_export
 from server.workers.log_feed import LogFeed
 from server.workers.sink import Sink
@@ -61,11 +62,22 @@ def run_sink(settings: Settings, ready: Callable[[str], object]) -> None:
     configure_logging(settings.log_level)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    with closing(open_log(settings)) as log, _awaited_store(settings, stopping) as store:
+    serve_metrics(settings, settings.listen.workers)
+    with _awaited_store(settings, stopping) as store, _feed(settings) as feed:
         if store is not None:
-            sink = Sink(LogFeed(log), store, settings.sink)
+            sink = Sink(feed, store, settings.sink)
             ready("sink")
-            sink.run(stopping, lambda: answer_wants(sink, store, settings.export_dir))
+            sink.run(stopping, lambda: answer_wants(sink.drain, store, settings.export_dir))
+
+
+@contextmanager
+def _feed(settings: Settings) -> Iterator[Feed]:
+    if settings.kafka.servers:
+        with closing(KafkaFeed(settings.kafka, "sink")) as feed:
+            yield feed
+    else:
+        with closing(open_log(settings)) as log:
+            yield LogFeed(log)
 
 
 def request_export(settings: Settings, timeout_s: float) -> Path:
@@ -121,5 +133,9 @@ def _worth_waiting(stopping: threading.Event) -> Callable[[Exception], bool]:
 
 
 def _export(settings: Settings, folder: Path) -> Path:
-    with closing(open_store(settings)) as store, closing(open_log(settings)) as log:
-        return make_export(Sink(LogFeed(log), store, settings.sink), store, folder)
+    """Export here; tables that follow Kafka are filled by their sink alone, and exported as they are."""
+    with closing(open_store(settings)) as store:
+        if settings.kafka.servers:
+            return make_export(lambda: None, store, folder)
+        with closing(open_log(settings)) as log:
+            return make_export(Sink(LogFeed(log), store, settings.sink).drain, store, folder)

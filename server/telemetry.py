@@ -7,7 +7,9 @@ import time
 from typing import Final
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from server.settings import Settings
 
 _SECONDS: Final = (1e-4, 2e-4, 4e-4, 7e-4, 1e-3, 2e-3, 4e-3, 7e-3, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
@@ -41,6 +43,16 @@ SINK_BATCH_RECORDS: Final = Histogram(
 )
 SINK_RETRIES: Final = Counter("shopkeeper_sink_retries", "Times that the tables did not take a batch.")
 BAD_RECORDS: Final = Counter("shopkeeper_bad_records", "Records set aside in `bad_events`.", ["kind", "reason"])
+OUTBOX_RECORDS: Final = Gauge("shopkeeper_outbox_records", "Records of this log that Kafka does not have.")
+OUTBOX_BYTES: Final = Gauge("shopkeeper_outbox_bytes", "Bytes of their payloads.")
+OUTBOX_AGE_SECONDS: Final = Gauge("shopkeeper_outbox_age_seconds", "Age of the oldest of them; 0: there is none.")
+SHIPPED_RECORDS: Final = Counter("shopkeeper_shipped_records", "Records that Kafka acknowledged.")
+SHIP_RETRIES: Final = Counter("shopkeeper_ship_retries", "Times that Kafka did not take a round.")
+PARTITION_LAG_RECORDS: Final = Gauge(
+    "shopkeeper_partition_lag_records", "Records of a partition that were not read.", ["topic", "partition"]
+)
+REPEATED_RECORDS: Final = Counter("shopkeeper_repeated_records", "Records that came twice from Kafka and count once.")
+LOST_OFFSETS: Final = Counter("shopkeeper_lost_offsets", "Offsets that Kafka dropped before they were read.")
 LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
 BUNDLE_AGE_SECONDS: Final = Gauge(
     "shopkeeper_bundle_age_seconds", "Time since the data of the active bundle end; 0: none."
@@ -63,6 +75,12 @@ def configure_logging(level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
+
+
+def serve_metrics(settings: Settings, index: int) -> None:
+    """Let Prometheus read the metrics of this process: replicas come first, then the sink, then the shipper."""
+    if settings.metrics.port:
+        start_http_server(settings.metrics.port + index, settings.metrics.address)
 
 
 async def watch_loop(period_s: float = 0.5) -> None:

@@ -46,13 +46,20 @@ def serve(
 
 @handled
 def migrate(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonFlag = False) -> None:
-    """Bring the tables up to date; may be repeated, and runs while others serve if the tables are on a server."""
-    from server.tables import open_store  # noqa: PLC0415 - the other commands need no tables
+    """Bring the tables up to date, and make or check the topics on Kafka; may be repeated while others serve."""
+    from server.adapters.kafka import make_topics  # noqa: PLC0415 - the other commands need neither
+    from server.tables import open_store  # noqa: PLC0415
 
     settings = settings_of(config, data_dir)
+    made = make_topics(settings.kafka) if settings.kafka.servers else []
     with closing(open_store(settings)) as store:
-        facts = {"clickhouse": "{}.{}".format(*store.version()), "migrations": store.applied()}
-    result(facts, f"tables are up to date (ClickHouse {facts['clickhouse']})", as_json=json)
+        facts = {
+            "clickhouse": "{}.{}".format(*store.version()),
+            "migrations": store.applied(),
+            "topics_made": made,
+        }
+    shown = f"tables are up to date (ClickHouse {facts['clickhouse']}); topics made: {', '.join(made) or 'none'}"
+    result(facts, shown, as_json=json)
 
 
 @handled

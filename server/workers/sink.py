@@ -24,6 +24,7 @@ from server.ports import (
     LogUnavailableError,
     StoreError,
     StoreRowsError,
+    StreamUnavailableError,
 )
 from server.settings import SinkSettings
 from server.workers import rows
@@ -39,6 +40,7 @@ from shopkeeper.v1.record_pb2 import (
     Decision,
     DocumentChange,
     ItemChange,
+    RecordKind,
 )
 
 POLL_S: Final = 0.05
@@ -47,10 +49,13 @@ SWEEP_S: Final = 3_600.0
 """Seconds between two sweeps of what was erased lately."""
 SWEPT_MS: Final = 86_400_000
 """Time before the newest erasure from which on a sweep repeats erasures, in the shop's own time."""
+_KINDS: Final = frozenset(RecordKind.values())
 _LOOKUP_ROWS: Final = 1_000
 _ERASED_BY_OFFSET: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_PROFILE})
 _UNFIT: Final = (DecodeError, ValueError, OverflowError, pa.ArrowException)
 """What makes a record unfit for a row."""
+_LATER: Final = (StoreError, LogUnavailableError, StreamUnavailableError)
+"""After which the same is tried again."""
 
 MessageType = TypeVar("MessageType", bound=Message)
 
@@ -115,7 +120,7 @@ class Sink:
                 if waiting >= self._settings.batch_rows or (behind_since and self._aged(behind_since)):
                     self.drain()
                     behind_since = None
-            except (StoreError, LogUnavailableError) as error:
+            except _LATER as error:
                 telemetry.SINK_RETRIES.inc()
                 _logger.warning("batch_not_stored", reason=str(error), fix="none: it is kept and tried again")
                 stopping.wait(RETRY_S)
@@ -124,7 +129,7 @@ class Sink:
     def _write_rest(self) -> None:
         try:
             self.drain()
-        except (StoreError, LogUnavailableError) as error:
+        except _LATER as error:
             _logger.warning("batch_left", reason=str(error), fix="none: the log has it for the next start")
 
     def _aged(self, since: float) -> bool:
@@ -145,6 +150,9 @@ class Sink:
         late = {record.key for record in records if self._is_late(record)}
         records = [record for record in records if not self._is_erased(record)]
         by_offset = {record.offset: record for record in records}
+        for record in records:
+            if record.kind not in _KINDS:
+                self._set_aside(record, ValueError(f"kind {record.kind} is not known; a newer sink may read it"))
         for table in self._event_tables([record for record in records if record.kind == RECORD_KIND_EVENT]):
             self._insert("events", table, by_offset)
         found: tuple[tuple[str, Iterable[Row], pa.Schema], ...] = (
@@ -248,11 +256,24 @@ class Sink:
         return slates
 
     def _documents(self, records: list[LogRecord]) -> list[Row]:
-        documents = []
+        """Return the rows of documents; one with a record id is a default, and gives way to what is there."""
+        made: list[tuple[bool, Row]] = []
         for record, change in self._parsed(records, RECORD_KIND_DOCUMENT, DocumentChange):
             with self._setting_aside(record):
-                documents.append(rows.document_row(record, change))
+                made.append((bool(record.record_id), rows.document_row(record, change)))
+        known = self._documents_of({row["document_id"] for is_default, row in made if is_default})
+        documents = []
+        for is_default, row in made:
+            name = (row["kind"], row["document_id"])
+            if not (is_default and name in known):
+                documents.append(row)
+                known.add(name)
         return documents
+
+    def _documents_of(self, ids: set[str]) -> set[tuple[str, str]]:
+        sql = "SELECT kind, document_id FROM documents FINAL WHERE document_id IN {ids:Array(String)}"
+        found = self._store.query(sql, {"ids": sorted(ids)}).to_pylist() if ids else []
+        return {(row["kind"], row["document_id"]) for row in found}
 
     def _known(self, table: str, key: str, values: set[str]) -> dict[str, Row]:
         sql = f"SELECT * FROM {table} FINAL WHERE {key} IN {{keys:Array(String)}}"  # noqa: S608

@@ -362,5 +362,5 @@ def test_old_exports_are_removed_though_none_is_asked_for(shop: Shop, tmp_path: 
     for name, age_s in (("old", KEEP_S + 60), ("new", 0)):
         (tmp_path / "exports" / name).mkdir(parents=True)
         os.utime(tmp_path / "exports" / name, (time.time() - age_s,) * 2)
-    answer_wants(shop.sink, shop.store, tmp_path / "exports")
+    answer_wants(shop.sink.drain, shop.store, tmp_path / "exports")
     assert [path.name for path in (tmp_path / "exports").iterdir()] == ["new"]
