@@ -12,7 +12,7 @@ _log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Run the replicas, the sink and the shipper until a signal; return the exit status.
+    """Run the replicas, the sink and the exchange with Kafka until a signal; return the exit status.
 
     Raises
     ------
@@ -28,5 +28,5 @@ def serve(settings: Settings) -> int:
         else:
             _log.warning("no table view: chdb is missing", fix="pip install 'shopkeeper[embedded]'")
         if settings.kafka.servers:
-            children.append(Child("shipper", "server.shipping:run_shipper", (settings,), vital=False))
+            children.append(Child("exchange", "server.exchange:run_exchange", (settings,), vital=False))
         return supervise(children)

@@ -69,6 +69,14 @@ class Erasure(NamedTuple):
     """Of the record; decisions of its time or older are forgotten."""
 
 
+class Arrival(NamedTuple):
+    """Record as it came from the stream, with the log that it was written to first."""
+
+    record: LogRecord
+    origin: str
+    origin_offset: int
+
+
 class Batch(NamedTuple):
     """Records that a `Feed` read, and where it is after them."""
 
@@ -225,6 +233,29 @@ class Feed(Protocol):
 
     def close(self) -> None:
         """Let others read; may be repeated."""
+
+
+class ArrivalFeed(Protocol):
+    """The stream as the follower reads it; a `Feed` whose records say where they come from."""
+
+    def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
+        """Go on after the positions."""
+
+    def read_arrivals(self, limit: int) -> tuple[list[Arrival], dict[str, int]]:
+        """Return up to `limit` arrivals, and the places after them; none where there was nothing."""
+        ...
+
+
+class Inbox(Protocol):
+    """The log of this machine as the follower fills it."""
+
+    def places(self) -> dict[str, int]:
+        """Return the place reached in each part of the stream."""
+        ...
+
+    def take(self, arrivals: Sequence[Arrival], places: Mapping[str, int]) -> int:
+        """Append what others wrote and the log has not, and keep the places; return how many were appended."""
+        ...
 
 
 class EventStore(Protocol):

@@ -5,11 +5,11 @@ Records of one visitor stay in order, and so do those of one item or document, f
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from server.ports import LogRecord, NewRecord
+from server.ports import Arrival, LogRecord, NewRecord
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_ACTIVATION,
     RECORD_KIND_DECISION,
@@ -30,20 +30,15 @@ TOPICS: Final[Mapping[str, tuple[int, ...]]] = {
 }
 """Kinds of each topic. Profiles and erasures are among the events, so that a visitor is forgotten in order."""
 
+FOLLOWED: Final = ("events", "items", "documents")
+"""Topics that change what a replica answers."""
+
 MAX_PARTITIONS: Final = 1_024
 """Of one topic."""
 
 _TOPIC_OF: Final = {kind: name for name, kinds in TOPICS.items() for kind in kinds}
 _SLOTS: Final = MAX_PARTITIONS * len(TOPICS)
 _Headers = Sequence[tuple[str, bytes]]
-
-
-class Arrival(NamedTuple):
-    """Record as it came from a partition, with the log that it was written to first."""
-
-    record: LogRecord
-    origin: str
-    origin_offset: int
 
 
 def topic_of(kind: int) -> str:

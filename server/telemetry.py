@@ -51,6 +51,7 @@ SHIP_RETRIES: Final = Counter("shopkeeper_ship_retries", "Times that Kafka did n
 PARTITION_LAG_RECORDS: Final = Gauge(
     "shopkeeper_partition_lag_records", "Records of a partition that were not read.", ["topic", "partition"]
 )
+FOREIGN_RECORDS: Final = Counter("shopkeeper_foreign_records", "Records of other machines that came into this log.")
 REPEATED_RECORDS: Final = Counter("shopkeeper_repeated_records", "Records that came twice from Kafka and count once.")
 LOST_OFFSETS: Final = Counter("shopkeeper_lost_offsets", "Offsets that Kafka dropped before they were read.")
 LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
@@ -78,7 +79,7 @@ def configure_logging(level: str = "info") -> None:
 
 
 def serve_metrics(settings: Settings, index: int) -> None:
-    """Let Prometheus read the metrics of this process: replicas come first, then the sink, then the shipper."""
+    """Let Prometheus read the metrics of this process: replicas come first, then the sink, then the exchange."""
     if settings.metrics.port:
         start_http_server(settings.metrics.port + index, settings.metrics.address)
 

@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 
 from server import telemetry
 from server.adapters.kafka import LoopThread, connection_of, topic_name
-from server.ports import Batch, LogRecord, StoreError
+from server.ports import Arrival, Batch, LogRecord, StoreError
 from server.settings import KafkaSettings
-from server.streams import TOPICS, Arrival, arrival_of, offset_of
+from server.streams import TOPICS, arrival_of, offset_of
 
 FETCH_S: Final = 0.5
 """Seconds that a read waits for records."""
@@ -29,32 +29,43 @@ _logger = structlog.get_logger(__name__)
 
 
 class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
-    """`Feed` whose readers of one `group` share the partitions.
+    """`Feed` and `ArrivalFeed`; readers of one `group` share the partitions, one without a group reads all.
 
     Parameters
     ----------
     settings : brokers and topics
-    group : name of the readers that share the work
+    group : name of the readers that share the work; empty reads alone
+    topics : those to read
     """
 
-    def __init__(self, settings: KafkaSettings, group: str) -> None:
+    def __init__(self, settings: KafkaSettings, group: str = "", topics: Collection[str] = tuple(TOPICS)) -> None:
         self._settings = settings
-        self._group = f"{settings.prefix}.{group}"
+        self._group = f"{settings.prefix}.{group}" if group else None
         self._thread = LoopThread("kafka-consumer")
         self._consumer: AIOKafkaConsumer | None = None
         self._positions: Callable[[], Mapping[str, int]] = dict
-        self._names = {topic_name(settings, topic): topic for topic in TOPICS}
+        self._names = {topic_name(settings, topic): topic for topic in topics}
         self._unplaced: set[TopicPartition] = set()
         self._reached: dict[TopicPartition, dict[str, int]] = {}
 
     def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
         """Go on after the positions, which are asked for whenever a partition becomes ours."""
         self._positions = positions
+        if self._group is None:
+            self._reached = {}
+            self._unplaced = {
+                TopicPartition(name, part) for name in self._names for part in range(self._settings.partitions)
+            }
         if strange := sorted(name for name in positions() if not name.startswith(f"{self._settings.prefix}.")):
             raise StoreError(f"the tables follow the part {strange[0]}, which is not on Kafka; take an empty database")
 
     def read(self, limit: int) -> Batch:
         """Return up to `limit` records; each comes once, in order within its partition."""
+        arrivals, positions = self.read_arrivals(limit)
+        return Batch([arrival.record for arrival in arrivals], positions)
+
+    def read_arrivals(self, limit: int) -> tuple[list[Arrival], dict[str, int]]:
+        """Return what `read` does, with the origins, and the places after it."""
         self._thread.run(self._start(), _CALL_S)
         self._place()
         return self._thread.run(self._fetch(limit), _CALL_S)
@@ -99,7 +110,10 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             heartbeat_interval_ms=3_000,
             metadata_max_age_ms=30_000,
         )
-        consumer.subscribe(list(self._names), listener=self)
+        if self._group:
+            consumer.subscribe(list(self._names), listener=self)
+        else:
+            consumer.assign(list(self._unplaced))
         try:
             await consumer.start()
         except BaseException:
@@ -135,22 +149,23 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             self._reached[part] = {key.removeprefix(f"{name}/"): at for key, at in marks.items()}
         self._unplaced = set()
 
-    async def _fetch(self, limit: int) -> Batch:
+    async def _fetch(self, limit: int) -> tuple[list[Arrival], dict[str, int]]:
         """Read until there is enough, or nothing more, or for `FETCH_S`."""
-        batch = Batch([], {})
+        arrivals: list[Arrival] = []
+        places: dict[str, int] = {}
         deadline = time.monotonic() + FETCH_S
-        while len(batch.records) < limit and self._reached and time.monotonic() < deadline:
-            wanted = limit - len(batch.records)
+        while len(arrivals) < limit and self._reached and time.monotonic() < deadline:
+            wanted = limit - len(arrivals)
             found = await self._running.getmany(*self._reached, timeout_ms=_WAIT_MS, max_records=wanted)
             for part, messages in found.items():
                 if part in self._reached:  # else it was taken from us meanwhile
-                    batch.records.extend(self._news(part, messages))
+                    arrivals += self._news(part, messages)
                     name = _name(part)
-                    batch.positions[name] = messages[-1].offset
-                    batch.positions.update({f"{name}/{origin}": at for origin, at in self._reached[part].items()})
+                    places[name] = messages[-1].offset
+                    places |= {f"{name}/{origin}": at for origin, at in self._reached[part].items()}
             if not found:
                 break
-        return batch
+        return arrivals, places
 
     async def _measure(self) -> int:
         total = 0
@@ -167,14 +182,14 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             raise StoreError("the feed is closed")
         return self._consumer
 
-    def _news(self, part: TopicPartition, messages: list[ConsumerRecord]) -> Iterable[LogRecord]:
-        """Yield the records that were not there before."""
+    def _news(self, part: TopicPartition, messages: list[ConsumerRecord]) -> Iterable[Arrival]:
+        """Yield the arrivals that were not there before."""
         reached = self._reached[part]
         for message in messages:
             arrival = self._arrival(part, message)
             if arrival.origin_offset > reached.get(arrival.origin, -1) or not arrival.origin:
                 reached[arrival.origin] = arrival.origin_offset
-                yield arrival.record
+                yield arrival
             else:
                 telemetry.REPEATED_RECORDS.inc()
 

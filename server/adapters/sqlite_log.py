@@ -49,7 +49,8 @@ PRAGMA cache_size = -65536;
 PRAGMA wal_autocheckpoint = 8000;
 PRAGMA journal_size_limit = 67108864;
 """
-_INSERT: Final = "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms) VALUES (?, ?, ?, ?, ?)"
+INSERT: Final = "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms) VALUES (?, ?, ?, ?, ?)"
+"""Of one record, unless its id is there already."""
 _COLUMNS: Final = '"offset", kind, time_ms, key, record_id'
 _ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE)
 _ERASED: Final = f"""
@@ -280,7 +281,7 @@ class SqliteLog:
         connection.execute("BEGIN IMMEDIATE")
         try:
             before = _last_offset(connection)
-            stored_count = connection.executemany(_INSERT, rows).rowcount if rows else 0
+            stored_count = connection.executemany(INSERT, rows).rowcount if rows else 0
             statuses = (
                 [AppendStatus.STORED] * len(rows) if stored_count == len(rows) else _statuses(connection, rows, before)
             )
