@@ -11,7 +11,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constra
 RUST := $(shell find core_rs/src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock core_rs/Cargo.toml core_rs/build.rs $(wildcard proto/shopkeeper/v1/*.proto)
 ARGS ?=
 
-.PHONY: help demo test develop lint format rust-test py-test protos lock bench soak clean
+.PHONY: help demo test develop lint format servers rust-test py-test protos lock bench soak clean
 
 help: ## Print what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,7 @@ help: ## Print what each target does
 demo: .venv/run.stamp ## Set everything up and run the main job on real data: import, train, publish, serve, measure (ARGS="--serve" keeps serving)
 	$(BIN)/shopkeeper demo $(ARGS)
 
-test: develop lint rust-test py-test ## Set everything up and pass all checks and tests
+test: develop servers lint rust-test py-test ## Set everything up and pass all checks and tests
 
 develop: .venv/dev.stamp ## Set up .venv with the tools of development
 
@@ -38,6 +38,9 @@ format: .venv/dev.stamp ## Format all code
 	$(BIN)/ruff check --fix-only .
 	cd proto && ../$(BIN)/buf format --write
 	cargo fmt
+
+servers: .venv/dev.stamp ## Fetch the Kafka and the ClickHouse that the tests start, kept outside the checkout
+	@$(BIN)/python -m tests.fetch_servers
 
 rust-test: ## Run the tests of the Rust core
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust from rustup.rs, then run make again" >&2; exit 3; }

@@ -12,7 +12,6 @@ from typing import Final
 import grpc
 import uvloop
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from core_rs import Engine
 from server import telemetry
@@ -139,9 +138,7 @@ class App:
         return f"{listen.address}:{port}"
 
     def _observe(self) -> None:
-        metrics = self._settings.metrics
-        if metrics.port:
-            start_http_server(metrics.port + self._index, metrics.address)
+        telemetry.serve_metrics(self._settings, self._index)
         telemetry.DECISIONS_DROPPED.set_function(lambda: self._log.dropped_count)
         telemetry.BUNDLE_AGE_SECONDS.set_function(lambda: self._models.age_s(self._clock.now_ms()))
 

@@ -12,7 +12,7 @@ _log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Run the replicas and the sink until a signal; return the exit status.
+    """Run the replicas, the sink and the exchange with Kafka until a signal; return the exit status.
 
     Raises
     ------
@@ -23,8 +23,10 @@ def serve(settings: Settings) -> int:
         listen = settings.listen.model_copy(update={"port": port})
         settings = settings.model_copy(update={"listen": listen})
         children = [Child(f"replica-{i}", "server.app:run_replica", (settings, i)) for i in range(listen.workers)]
-        if importlib.util.find_spec("chdb"):
+        if settings.clickhouse.server or importlib.util.find_spec("chdb"):
             children.append(Child("sink", "server.tables:run_sink", (settings,), vital=False))
         else:
             _log.warning("no table view: chdb is missing", fix="pip install 'shopkeeper[embedded]'")
+        if settings.kafka.servers:
+            children.append(Child("exchange", "server.exchange:run_exchange", (settings,), vital=False))
         return supervise(children)

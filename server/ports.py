@@ -13,12 +13,28 @@ class LogUnavailableError(Exception):
     """The log cannot be read or written now; the text names the file and what to do. UNAVAILABLE."""
 
 
+class StreamUnavailableError(Exception):
+    """Kafka does not answer or does not take records now; the same may work later."""
+
+
+class StreamError(Exception):
+    """Kafka is not set up as it has to be; the text says how and what to do."""
+
+
 class StoreError(Exception):
     """The table view cannot do what was asked; the text says why and what to do."""
 
 
 class StoreBusyError(StoreError):
     """Another process owns the table view."""
+
+
+class StoreUnavailableError(StoreError):
+    """The table view does not answer or takes nothing now; the same may work later."""
+
+
+class StoreRowsError(StoreError):
+    """Some row does not fit its table; without it the others are taken."""
 
 
 class NewRecord(NamedTuple):
@@ -42,6 +58,31 @@ class LogRecord(NamedTuple):
     key: str
     record_id: str
     payload: bytes
+
+
+class Erasure(NamedTuple):
+    """When a visitor was forgotten."""
+
+    offset: int
+    """Of the record; events and profiles before it are forgotten."""
+    time_ms: int
+    """Of the record; decisions of its time or older are forgotten."""
+
+
+class Arrival(NamedTuple):
+    """Record as it came from the stream, with the log that it was written to first."""
+
+    record: LogRecord
+    origin: str
+    origin_offset: int
+
+
+class Batch(NamedTuple):
+    """Records that a `Feed` read, and where it is after them."""
+
+    records: list[LogRecord]
+    positions: dict[str, int]
+    """Offset by name of each part of the log that was read."""
 
 
 class AppendStatus(IntEnum):
@@ -119,6 +160,104 @@ class EventLog(Protocol):
         """Write what is queued and close; may be repeated."""
 
 
+class OutboxSize(NamedTuple):
+    """What waits in an outbox."""
+
+    record_count: int
+    byte_count: int
+    oldest_ms: int
+    """When the oldest was written, Unix milliseconds; 0 if none waits."""
+
+
+class Outbox(Protocol):
+    """The log of this machine as the shipper drains it."""
+
+    @property
+    def origin(self) -> str:
+        """Name of this log among all logs."""
+        ...
+
+    def shipped(self) -> int:
+        """Return the offset up to which own records were shipped; 0 at first."""
+        ...
+
+    def mark_shipped(self, offset: int) -> None:
+        """Keep the offset; to be called after the records up to it are acknowledged."""
+
+    def read(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` records above the offset `after` that were written to this log first, in order."""
+        ...
+
+    def size(self, after: int) -> OutboxSize:
+        """Return how much is above the offset `after`."""
+        ...
+
+    def trim(self, until: int, before_ms: int) -> int:
+        """Delete the records up to the offset `until` that are older than `before_ms`; return how many."""
+        ...
+
+
+class Stream(Protocol):
+    """Where the shipper brings records."""
+
+    def send(self, records: Sequence[LogRecord], origin: str) -> int:
+        """Return how many records, from the first on, are acknowledged now; at least one.
+
+        Raises StreamUnavailableError, and then nothing is known of the records: they are to be sent again.
+        """
+        ...
+
+
+class Feed(Protocol):
+    """The log as the sink follows it: record after record, from where the tables are.
+
+    The offsets of its records are unique, and rise within what belongs to one visitor, item or document.
+    """
+
+    def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
+        """Go on after the positions, which are asked for whenever a part of the log becomes ours to read.
+
+        Raises StoreError when they belong to another log.
+        """
+
+    def read(self, limit: int) -> Batch:
+        """Return up to `limit` records; each comes once, in order within its part."""
+        ...
+
+    def lag(self) -> int:
+        """Return how many records there are still to read, as far as is known."""
+        ...
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Delete from the log what the newest erasure of each visitor is about and came after it."""
+
+    def close(self) -> None:
+        """Let others read; may be repeated."""
+
+
+class ArrivalFeed(Protocol):
+    """The stream as the follower reads it; a `Feed` whose records say where they come from."""
+
+    def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
+        """Go on after the positions."""
+
+    def read_arrivals(self, limit: int) -> tuple[list[Arrival], dict[str, int]]:
+        """Return up to `limit` arrivals, and the places after them; none where there was nothing."""
+        ...
+
+
+class Inbox(Protocol):
+    """The log of this machine as the follower fills it."""
+
+    def places(self) -> dict[str, int]:
+        """Return the place reached in each part of the stream."""
+        ...
+
+    def take(self, arrivals: Sequence[Arrival], places: Mapping[str, int]) -> int:
+        """Append what others wrote and the log has not, and keep the places; return how many were appended."""
+        ...
+
+
 class EventStore(Protocol):
     """The table view: what trainers and reports read."""
 
@@ -132,15 +271,19 @@ class EventStore(Protocol):
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> "pa.Table":
         """Return the result of `sql`, in which `{name:Type}` stands for a parameter."""
 
-    def offset(self) -> int:
-        """Return the offset up to which the log is in the tables; 0 at first."""
+    def positions(self) -> dict[str, int]:
+        """Return the offset, by name, up to which each part of the log is in the tables; empty at first."""
         ...
 
-    def save_offset(self, offset: int) -> None:
-        """Keep the offset; to be called after the rows up to it are inserted."""
+    def save_positions(self, positions: Mapping[str, int]) -> None:
+        """Keep the positions; to be called after the rows up to them are inserted. None goes back."""
 
-    def erase(self, erasures: Mapping[str, int]) -> None:
-        """Delete all rows of each visitor that came from records before the given offset."""
+    def erasures(self) -> dict[str, Erasure]:
+        """Return the newest erasure of each visitor who was forgotten."""
+        ...
+
+    def erase(self, erasures: Mapping[str, Erasure]) -> None:
+        """Delete all rows that the erasures are about, and keep the erasures."""
 
     def export(self, folder: Path) -> None:
         """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder."""

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,9 @@ from pydantic_settings import SettingsError as SourceError
 
 ENV_PREFIX = "SHOPKEEPER__"
 """`SHOPKEEPER__LOG__COMMIT_WAIT_MS` sets `log.commit_wait_ms`."""
+
+SECRETS: Final = ("token_key", "clickhouse.password", "kafka.password")
+"""Keys that only the environment may hold."""
 
 _empty_is_none = BeforeValidator(lambda value: None if value == "" else value)
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -110,6 +113,36 @@ class SinkSettings(Section):
 
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000)
     batch_ms: int = Field(default=1_000, ge=1, le=60_000)
+    retention_days: int = Field(default=0, ge=0, le=36_500)
+
+
+class ClickHouseSettings(Section):
+    """Server of the tables; without one they are in chDB."""
+
+    server: str = Field(default="", pattern=r"^$|^.+:\d{1,5}$")
+    database: str = Field(default="shopkeeper", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+    user: str = "default"
+    password: SecretStr = SecretStr("")
+    tls: bool = False
+    ca: OptionalPath = None
+    connect_s: float = Field(default=5.0, gt=0.0, le=600.0)
+    answer_s: float = Field(default=120.0, gt=0.0, le=3_600.0)
+
+
+class KafkaSettings(Section):
+    """Brokers that carry the log between machines; without them the log stays on this one."""
+
+    servers: str = Field(default="", pattern=r"^$|^[^,\s]+:\d{1,5}(,[^,\s]+:\d{1,5})*$")
+    prefix: str = Field(default="shopkeeper", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    partitions: int = Field(default=12, ge=1, le=1_024)
+    replication: int = Field(default=3, ge=1, le=9)
+    retention_hours: int = Field(default=720, ge=0, le=876_000)
+    keep_hours: int = Field(default=0, ge=0, le=876_000)
+    user: str = ""
+    password: SecretStr = SecretStr("")
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    tls: bool = False
+    ca: OptionalPath = None
 
 
 class SnapshotSettings(Section):
@@ -165,6 +198,8 @@ class Settings(BaseSettings):
     clock: ClockSettings = ClockSettings()
     log: LogSettings = LogSettings()
     sink: SinkSettings = SinkSettings()
+    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    kafka: KafkaSettings = KafkaSettings()
     snapshot: SnapshotSettings = SnapshotSettings()
     limits: LimitSettings = LimitSettings()
     privacy: PrivacySettings = PrivacySettings()
@@ -229,11 +264,8 @@ def load_settings(path: Path | None, overrides: Mapping[str, object]) -> Setting
     faults: list[str] = []
     file = _read_file(path, faults)
     given = _nest(overrides)
-    faults += [
-        f"token_key: a secret does not belong in a {place}; set the environment variable {ENV_PREFIX}TOKEN_KEY"
-        for place, values in (("file", file), ("flag", given))
-        if values.pop("token_key", None) is not None
-    ]
+    for place, values in (("file", file), ("flag", given)):
+        faults += _secrets_in(place, values)
     faults += _unknown_variables()
     try:
         environment = EnvSettingsSource(Settings)()
@@ -259,6 +291,21 @@ def _read_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
     except ValueError as error:
         faults.append(f"{path}: is not TOML ({error}); mend that line")
     return {}
+
+
+def _secrets_in(place: str, values: dict[str, Any]) -> Iterator[str]:
+    """Take out what may come from the environment only, and say so."""
+    for key in SECRETS:
+        *sections, name = key.split(".")
+        branch: Any = values
+        for section in sections:
+            branch = branch.get(section)
+            if not isinstance(branch, dict):
+                break
+        else:
+            if branch.pop(name, None) is not None:
+                variable = ENV_PREFIX + key.replace(".", "__").upper()
+                yield f"{key}: a secret does not belong in a {place}; set the environment variable {variable}"
 
 
 def _nest(overrides: Mapping[str, object]) -> dict[str, Any]:

@@ -3,37 +3,47 @@
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-import structlog
+import stamina
 
 from server.adapters.chdb_store import ChdbStore
+from server.adapters.clickhouse_store import ClickHouseStore
+from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
-from server.ports import StoreBusyError, StoreError
+from server.ports import Feed, StoreBusyError, StoreError, StoreUnavailableError
 from server.settings import Settings
-from server.telemetry import configure_logging
+from server.telemetry import configure_logging, serve_metrics
 from server.workers.exports import answer_to, answer_wants, make_export
+from server.workers.log_feed import LogFeed
 from server.workers.sink import Sink
 
 _POLL_S: Final = 0.1
 _BUSY_S: Final = 30.0
 """Seconds the sink waits for an export that another process is making; a second server's sink gives up after them."""
+_WAIT_S: Final = 5.0
+"""Seconds between two tries to open the tables."""
 
-_logger = structlog.get_logger(__name__)
 
-
-def open_store(settings: Settings) -> ChdbStore:
-    """Return the tables of the deployment, up to date; this process then owns them.
+def open_store(settings: Settings) -> SqlStore:
+    """Return the tables of the deployment, up to date; chDB's have one owner, which then is this process.
 
     Raises
     ------
     StoreBusyError : another process owns them
+    StoreUnavailableError : their server does not answer
     """
-    store = ChdbStore(settings.store_dir, consent_default=settings.privacy.consent_default)
+    consent, days = settings.privacy.consent_default, settings.sink.retention_days
+    store: SqlStore
+    if settings.clickhouse.server:
+        store = ClickHouseStore(settings.clickhouse, consent_default=consent, retention_days=days)
+    else:
+        store = ChdbStore(settings.store_dir, consent_default=consent, retention_days=days)
     try:
         store.migrate()
     except BaseException:
@@ -52,10 +62,22 @@ def run_sink(settings: Settings, ready: Callable[[str], object]) -> None:
     configure_logging(settings.log_level)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    with closing(open_log(settings)) as log, closing(_await_store(settings, stopping)) as store:
-        sink = Sink(log, store, settings.sink)
-        ready("sink")
-        sink.run(stopping, lambda: answer_wants(sink, store, settings.export_dir))
+    serve_metrics(settings, settings.listen.workers)
+    with _awaited_store(settings, stopping) as store, _feed(settings) as feed:
+        if store is not None:
+            sink = Sink(feed, store, settings.sink)
+            ready("sink")
+            sink.run(stopping, lambda: answer_wants(sink.drain, store, settings.export_dir))
+
+
+@contextmanager
+def _feed(settings: Settings) -> Iterator[Feed]:
+    if settings.kafka.servers:
+        with closing(KafkaFeed(settings.kafka, "sink")) as feed:
+            yield feed
+    else:
+        with closing(open_log(settings)) as log:
+            yield LogFeed(log)
 
 
 def request_export(settings: Settings, timeout_s: float) -> Path:
@@ -84,17 +106,36 @@ def request_export(settings: Settings, timeout_s: float) -> Path:
         want.unlink(missing_ok=True)
 
 
-def _await_store(settings: Settings, stopping: threading.Event) -> ChdbStore:
+@contextmanager
+def _awaited_store(settings: Settings, stopping: threading.Event) -> Iterator[SqlStore | None]:
+    """Give the tables once they can be opened: a server is awaited for ever, an owner for a while; None if stopped."""
+    store = None
+    retries = stamina.retry_context(on=_worth_waiting(stopping), attempts=None, timeout=None, wait_max=_WAIT_S)
+    with suppress(StoreUnavailableError):  # left only when we were told to stop
+        for attempt in retries:
+            with attempt:
+                store = open_store(settings)
+    if store is None:
+        yield None
+        return
+    with closing(store):
+        yield store
+
+
+def _worth_waiting(stopping: threading.Event) -> Callable[[Exception], bool]:
     deadline = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            return open_store(settings)
-        except StoreBusyError as busy:
-            _logger.warning("tables_busy", reason=str(busy))
-            if time.monotonic() > deadline or stopping.wait(1.0):
-                raise
+
+    def is_worth_waiting(error: Exception) -> bool:
+        is_busy = isinstance(error, StoreBusyError) and time.monotonic() < deadline
+        return not stopping.is_set() and (is_busy or isinstance(error, StoreUnavailableError))
+
+    return is_worth_waiting
 
 
 def _export(settings: Settings, folder: Path) -> Path:
-    with closing(open_store(settings)) as store, closing(open_log(settings)) as log:
-        return make_export(Sink(log, store, settings.sink), store, folder)
+    """Export here; tables that follow Kafka are filled by their sink alone, and exported as they are."""
+    with closing(open_store(settings)) as store:
+        if settings.kafka.servers:
+            return make_export(lambda: None, store, folder)
+        with closing(open_log(settings)) as log:
+            return make_export(Sink(LogFeed(log), store, settings.sink).drain, store, folder)

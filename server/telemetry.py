@@ -7,7 +7,9 @@ import time
 from typing import Final
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from server.settings import Settings
 
 _SECONDS: Final = (1e-4, 2e-4, 4e-4, 7e-4, 1e-3, 2e-3, 4e-3, 7e-3, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
@@ -35,6 +37,23 @@ SHADOW_SECONDS: Final = Histogram(
     "shopkeeper_shadow_duration_seconds", "Time the bundle on trial took to answer.", buckets=_SECONDS
 )
 LOG_LAG_RECORDS: Final = Gauge("shopkeeper_log_lag_records", "Records of the log not yet applied by this replica.")
+SINK_LAG_RECORDS: Final = Gauge("shopkeeper_sink_lag_records", "Records of the log not yet in the tables.")
+SINK_BATCH_RECORDS: Final = Histogram(
+    "shopkeeper_sink_batch_records", "Records of one batch.", buckets=(1, 10, 100, 1e3, 1e4, 2e4, 5e4, 1e5, 1e6)
+)
+SINK_RETRIES: Final = Counter("shopkeeper_sink_retries", "Times that the tables did not take a batch.")
+BAD_RECORDS: Final = Counter("shopkeeper_bad_records", "Records set aside in `bad_events`.", ["kind", "reason"])
+OUTBOX_RECORDS: Final = Gauge("shopkeeper_outbox_records", "Records of this log that Kafka does not have.")
+OUTBOX_BYTES: Final = Gauge("shopkeeper_outbox_bytes", "Bytes of their payloads.")
+OUTBOX_AGE_SECONDS: Final = Gauge("shopkeeper_outbox_age_seconds", "Age of the oldest of them; 0: there is none.")
+SHIPPED_RECORDS: Final = Counter("shopkeeper_shipped_records", "Records that Kafka acknowledged.")
+SHIP_RETRIES: Final = Counter("shopkeeper_ship_retries", "Times that Kafka did not take a round.")
+PARTITION_LAG_RECORDS: Final = Gauge(
+    "shopkeeper_partition_lag_records", "Records of a partition that were not read.", ["topic", "partition"]
+)
+FOREIGN_RECORDS: Final = Counter("shopkeeper_foreign_records", "Records of other machines that came into this log.")
+REPEATED_RECORDS: Final = Counter("shopkeeper_repeated_records", "Records that came twice from Kafka and count once.")
+LOST_OFFSETS: Final = Counter("shopkeeper_lost_offsets", "Offsets that Kafka dropped before they were read.")
 LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
 BUNDLE_AGE_SECONDS: Final = Gauge(
     "shopkeeper_bundle_age_seconds", "Time since the data of the active bundle end; 0: none."
@@ -43,6 +62,8 @@ BUNDLE_AGE_SECONDS: Final = Gauge(
 
 def configure_logging(level: str = "info") -> None:
     """Write log lines to standard error: coloured on a terminal, else one JSON object a line."""
+    for library in ("aiokafka", "clickhouse_driver"):  # what they would tell by traceback, our own lines say
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -55,6 +76,12 @@ def configure_logging(level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
+
+
+def serve_metrics(settings: Settings, index: int) -> None:
+    """Let Prometheus read the metrics of this process: replicas come first, then the sink, then the exchange."""
+    if settings.metrics.port:
+        start_http_server(settings.metrics.port + index, settings.metrics.address)
 
 
 async def watch_loop(period_s: float = 0.5) -> None:

@@ -1,17 +1,19 @@
 """A log with its tables and their sink, and the records that tests write."""
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from server.adapters.chdb_store import ChdbStore
+from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.memory_log import MemoryLog
+from server.adapters.sql_store import SqlStore
 from server.ports import NewRecord
-from server.settings import SinkSettings
+from server.settings import ClickHouseSettings, SinkSettings
+from server.workers.log_feed import LogFeed
 from server.workers.sink import Sink
 from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose, Context, Money
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
@@ -24,18 +26,30 @@ TRAINING = ConsentPurpose.CONSENT_PURPOSE_TRAINING
 class Shop:
     """Log, tables and sink of one test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, store: SqlStore) -> None:
         self.log = MemoryLog()
-        self.store = ChdbStore(folder / "it's a store")
+        self.store = store
         self.store.migrate()
-        self.sink = Sink(self.log, self.store, SinkSettings())
+        self.sink = self.another_sink()
+
+    def another_sink(self) -> Sink:
+        return Sink(LogFeed(self.log), self.store, SinkSettings())
 
     def add(self, *records: NewRecord) -> None:
         self.log.append_later(records, 1_000)
 
+    def offset(self) -> int:
+        return self.store.positions().get("log", 0)
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         table = self.store.query(sql)
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def clickhouse_store(address: str, **options: Any) -> ClickHouseStore:
+    """Return tables in a database of their own."""
+    database = f"test_{uuid.uuid4().hex}"
+    return ClickHouseStore(ClickHouseSettings(server=address, database=database, **options))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -1,9 +1,7 @@
 """The table view in chDB: ClickHouse inside this process, which then owns the folder."""
 
 import importlib
-import json
-import shutil
-import time
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,35 +9,21 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from server.adapters.migrations import FLOOR, Migration, migrations
+from server.adapters.sql_store import ROW_FAULTS, SqlStore, array_text, escaped
 from server.lockfile import FileLock, LockHeldError
-from server.ports import StoreBusyError, StoreError
+from server.ports import StoreBusyError, StoreError, StoreRowsError
 
-_VISITOR_TABLES: Final = ("events", "profiles", "decisions", "bad_events")
-_EVENT_COLUMNS: Final = (
-    "event_id, line, visitor_id, anonymous_id, session_id, event_type, item_id, time_ms, quantity, price, currency, "
-    "position, store_id, country_code, device, campaign_id, query, attribution_token"
-)
-_ITEM_COLUMNS: Final = (
-    "item_id, title, category_path, brand, price, sale_price, currency, availability, stock_quantity, release_ms"
-)
-_PROFILE_COLUMNS: Final = "visitor_id, trait_names, trait_values, personalization, training, marketing"
-_DENIED: Final = "SELECT visitor_id FROM profiles FINAL WHERE NOT training"
-_GRANTED: Final = "SELECT visitor_id FROM profiles FINAL WHERE training"
-_META: Final = """
-SELECT count() AS line_count, uniqExact(event_id) AS event_count, uniqExact(visitor_id) AS visitor_count,
-    min(time_ms) AS start_ms, max(time_ms) AS end_ms
-FROM file({path:String}, Parquet)
-"""
+_CODE: Final = re.compile(r"Code: (\d+)")
 
 
-class ChdbStore:
+class ChdbStore(SqlStore):
     """`EventStore` in the folder `folder`; one process at a time has it open.
 
     Parameters
     ----------
     folder : folder of the tables, made if need be
     consent_default : whether training is allowed while a visitor has not answered
+    retention_days : days after which events and decisions end; 0 keeps them
 
     Raises
     ------
@@ -47,8 +31,8 @@ class ChdbStore:
     StoreError : chDB is not installed, or cannot open the folder
     """
 
-    def __init__(self, folder: Path, *, consent_default: bool = True) -> None:
-        self._consent_default = consent_default
+    def __init__(self, folder: Path, *, consent_default: bool = True, retention_days: int = 0) -> None:
+        super().__init__(consent_default=consent_default, retention_days=retention_days)
         try:
             self._lock = FileLock(folder.with_suffix(".lock"))
         except LockHeldError as error:
@@ -62,18 +46,6 @@ class ChdbStore:
         except BaseException:
             self._lock.release()
             raise
-
-    def migrate(self) -> list[str]:
-        """Bring the tables up to date; return the names of the migrations applied now."""
-        found = self.version()
-        if found < FLOOR:
-            raise StoreError("ClickHouse {}.{} is too old; take {}.{} or newer".format(*found, *FLOOR))
-        self.query(
-            "CREATE TABLE IF NOT EXISTS migrations (name String, checksum String, apply_ms Int64) "
-            "ENGINE = MergeTree ORDER BY name SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
-        )
-        applied = dict(_rows(self.query("SELECT name, checksum FROM migrations")))
-        return [one.name for one in migrations() if self._apply(one, applied.get(one.name))]
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Add rows; a row with a known key replaces the old one."""
@@ -93,97 +65,18 @@ class ChdbStore:
         try:
             data = self._session.query(sql, "ArrowStream", params=bound).bytes()
         except Exception as error:
-            raise StoreError(f"chDB refused a statement ({error}); look at the disk and at the version") from error
+            code = _CODE.search(str(error))
+            kind = StoreRowsError if code and int(code[1]) in ROW_FAULTS else StoreError
+            raise kind(f"chDB refused a statement ({error}); look at the disk and at the version") from error
         return pa.ipc.open_stream(data).read_all() if data else pa.table({})
-
-    def offset(self) -> int:
-        """Return the offset up to which the log is in the tables; 0 at first."""
-        return self._number("SELECT max(log_offset) FROM sink_offsets WHERE name = 'log'")
-
-    def save_offset(self, offset: int) -> None:
-        """Keep the offset; to be called after the rows up to it are inserted."""
-        self.insert("sink_offsets", pa.table({"name": ["log"], "log_offset": [offset]}))
-
-    def erase(self, erasures: Mapping[str, int]) -> None:
-        """Delete all rows of each visitor that came from records before the given offset; wait until they are gone."""
-        params = {"visitors": list(erasures), "offsets": list(erasures.values())}
-        for table in _VISITOR_TABLES:
-            self.query(
-                f"ALTER TABLE {table} DELETE WHERE visitor_id IN {{visitors:Array(String)}} AND log_offset < "
-                "transform(visitor_id, {visitors:Array(String)}, {offsets:Array(Int64)}, toInt64(0)) "
-                "SETTINGS mutations_sync = 2",
-                params,
-            )
-
-    def export(self, folder: Path) -> None:
-        """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder.
-
-        Visitors who deny training are left out, with what they did before they were known.
-        """
-        beside = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        trainable = self._trainable()
-        self._write(
-            beside / "events.parquet",
-            f"SELECT {_EVENT_COLUMNS} FROM events FINAL WHERE {trainable} AND anonymous_id NOT IN ({_DENIED}) "  # noqa: S608
-            "ORDER BY time_ms, event_id, line",
-        )
-        self._write(
-            beside / "items.parquet",
-            f"SELECT {_ITEM_COLUMNS} FROM items FINAL WHERE NOT deleted ORDER BY item_id",  # noqa: S608
-        )
-        self._write(
-            beside / "profiles.parquet",
-            f"SELECT {_PROFILE_COLUMNS} FROM profiles FINAL WHERE {trainable} ORDER BY visitor_id",  # noqa: S608
-        )
-        self._write(
-            beside / "placements.parquet",
-            "SELECT document_id AS placement_id, base64Encode(payload) AS payload FROM documents FINAL "
-            "WHERE kind = 'placement' AND NOT deleted ORDER BY placement_id",
-        )
-        (beside / "meta.json").write_text(json.dumps(self._meta(beside), indent=2) + "\n", encoding="utf-8")
-        beside.replace(folder)
-
-    def version(self) -> tuple[int, int]:
-        """Return major and minor version of the database."""
-        ((text,),) = _rows(self.query("SELECT version()"))
-        major, minor = text.split(".")[:2]
-        return int(major), int(minor)
 
     def close(self) -> None:
         """Let go of the tables, so that another process may open them."""
         self._session.close()
         self._lock.release()
 
-    def _apply(self, migration: Migration, checksum: str | None) -> bool:
-        if checksum is None:
-            for statement in migration.statements:
-                self.query(statement)
-            row = {"name": migration.name, "checksum": migration.checksum, "apply_ms": time.time_ns() // 1_000_000}
-            self.insert("migrations", pa.Table.from_pylist([row]))
-        elif checksum != migration.checksum:
-            raise StoreError(f"migration {migration.name} was changed after it was applied; undo that, add a new one")
-        return checksum is None
-
-    def _trainable(self) -> str:
-        answered = f"NOT IN ({_DENIED})" if self._consent_default else f"IN ({_GRANTED})"
-        aliases = f"SELECT anonymous_id FROM events WHERE visitor_id IN ({_DENIED})"  # noqa: S608
-        return f"visitor_id {answered} AND visitor_id NOT IN ({aliases})"
-
     def _write(self, path: Path, select: str) -> None:
-        self.query(f"{select} INTO OUTFILE '{_escaped(str(path))}' FORMAT Parquet")
-
-    def _meta(self, folder: Path) -> dict[str, object]:
-        (meta,) = self.query(_META, {"path": str(folder / "events.parquet")}).to_pylist()
-        for name in ("item", "profile"):
-            path = str(folder / f"{name}s.parquet")
-            meta[f"{name}_count"] = self._number("SELECT count() FROM file({path:String}, Parquet)", {"path": path})
-        return {"offset": self.offset(), "consent_default": self._consent_default, **meta}
-
-    def _number(self, sql: str, params: Mapping[str, object] | None = None) -> int:
-        ((number,),) = _rows(self.query(sql, params))
-        return int(number)
+        self.query(f"{select} INTO OUTFILE '{escaped(str(path))}' FORMAT Parquet")
 
 
 def _open_session(folder: Path) -> Any:
@@ -195,16 +88,8 @@ def _open_session(folder: Path) -> Any:
         raise StoreError(f"tables {folder} cannot be opened ({error}); look at the folder's owner and disk") from error
 
 
-def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
-
 def _parameter(value: object) -> str:
     """Return a value as ClickHouse reads a parameter: an array of quoted values, or one escaped value."""
-    if not isinstance(value, list):
-        return _escaped(str(value)).replace("\t", "\\t").replace("\n", "\\n")
-    return "[" + ", ".join(f"'{_escaped(one)}'" if isinstance(one, str) else str(one) for one in value) + "]"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    if isinstance(value, list):
+        return array_text(value)
+    return escaped(str(value)).replace("\t", "\\t").replace("\n", "\\n")

@@ -49,7 +49,8 @@ PRAGMA cache_size = -65536;
 PRAGMA wal_autocheckpoint = 8000;
 PRAGMA journal_size_limit = 67108864;
 """
-_INSERT: Final = "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms) VALUES (?, ?, ?, ?, ?)"
+INSERT: Final = "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms) VALUES (?, ?, ?, ?, ?)"
+"""Of one record, unless its id is there already."""
 _COLUMNS: Final = '"offset", kind, time_ms, key, record_id'
 _ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE)
 _ERASED: Final = f"""
@@ -122,7 +123,7 @@ class SqliteLog:
         self._connection: sqlite3.Connection | None = None
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._reader = _connect(path)
+            self._reader = connect(path)
         self._writer = threading.Thread(target=self._write_groups, name="log-writer", daemon=True)
         self._writer.start()
 
@@ -188,9 +189,9 @@ class SqliteLog:
         A reader that goes on for long keeps old bytes in use; a log line says so then.
         """
         params = {"key": key, "erasure": RECORD_KIND_ERASURE, "decision": RECORD_KIND_DECISION}
-        with self._translated(), closing(_connect(self._path)) as connection:
+        with self._translated(), closing(connect(self._path)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
-            with self._turn():
+            with turn(self._path):
                 count = sum(connection.execute(sql, params).rowcount for sql in (_BLANK_LAST, _ERASE))
             self._overwrite(connection)
         return count
@@ -250,7 +251,7 @@ class SqliteLog:
     def _commit(self, calls: list[_Call], later: list[_Row]) -> None:
         rows = [*later, *(row for call in calls for row in call.rows)]
         try:
-            with self._translated(), self._turn():
+            with self._translated(), turn(self._path):
                 statuses, offset = self._write(rows)
         except Exception as error:
             _logger.exception("log_unavailable", path=str(self._path), record_count=len(rows))
@@ -264,13 +265,6 @@ class SqliteLog:
         for call in calls:
             call.done.set_result(list(islice(taken, len(call.rows))))
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait in line with the other processes: SQLite's own wait is a backoff, which starves some of them."""
-        with self._path.with_suffix(".lock").open("w") as line:
-            fcntl.flock(line, fcntl.LOCK_EX)
-            yield
-
     def _overwrite(self, connection: sqlite3.Connection) -> None:
         """Move what was erased out of the write-ahead file too, which has to wait for readers."""
         connection.execute(f"PRAGMA busy_timeout = {_OVERWRITE_WAIT_MS}")
@@ -282,12 +276,12 @@ class SqliteLog:
 
     def _write(self, rows: list[_Row]) -> tuple[list[AppendStatus], int]:
         if self._connection is None:
-            self._connection = _connect(self._path)
+            self._connection = connect(self._path)
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
             before = _last_offset(connection)
-            stored_count = connection.executemany(_INSERT, rows).rowcount if rows else 0
+            stored_count = connection.executemany(INSERT, rows).rowcount if rows else 0
             statuses = (
                 [AppendStatus.STORED] * len(rows) if stored_count == len(rows) else _statuses(connection, rows, before)
             )
@@ -338,7 +332,16 @@ def open_log(settings: Settings) -> SqliteLog:
     )
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Wait in line with the other processes: SQLite's own wait is a backoff, which starves some of them."""
+    with path.with_suffix(".lock").open("w") as line:
+        fcntl.flock(line, fcntl.LOCK_EX)
+        yield
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection that syncs every commit, to a file that has its tables."""
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL").fetchone()

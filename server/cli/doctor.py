@@ -109,20 +109,21 @@ def _snapshot(settings: Settings) -> Row:
 
 
 def _store(settings: Settings) -> Row:
-    if not settings.store_dir.is_dir():
+    server = settings.clickhouse.server
+    if not (server or settings.store_dir.is_dir()):
         return Row("store", "warn", f"{settings.store_dir} does not exist", "`shopkeeper serve` or `shopkeeper export`")
     from server.ports import StoreBusyError, StoreError  # noqa: PLC0415
     from server.tables import open_store  # noqa: PLC0415 - needs core_rs, which is a check of its own
 
     try:
         with closing(open_store(settings)) as store:
-            return Row(
-                "store", "ok", "ClickHouse {}.{} in process, offset {:,}".format(*store.version(), store.offset())
-            )
+            place, offset = server or "in process", sum(store.positions().values())
+            return Row("store", "ok", "ClickHouse {}.{} {}, offset {:,}".format(*store.version(), place, offset))
     except StoreBusyError as error:
         return Row("store", "ok", str(error))
     except StoreError as error:
-        return Row("store", "fail", str(error), f"stop the server, remove {settings.store_dir}; it is made again")
+        fix = "look at [clickhouse] in the settings" if server else f"stop the server, remove {settings.store_dir}"
+        return Row("store", "fail", str(error), f"{fix}; the tables are made again from the log")
 
 
 def _bundles(settings: Settings) -> Row:

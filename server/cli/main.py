@@ -20,7 +20,7 @@ _PANELS = {
     "Start": (demo.demo, running.serve),
     "Models": (models.train, models.publish, models.activate, models.rollback, retrain),
     "Ask a running server": (ask.recommend, ask.explain),
-    "Look after it": (running.doctor, running.version),
+    "Look after it": (running.migrate, running.doctor, running.version),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

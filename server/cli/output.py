@@ -12,7 +12,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from server.importing.report import ImportFault
-from server.ports import LogUnavailableError, StoreError
+from server.ports import LogUnavailableError, StoreError, StreamError, StreamUnavailableError
 from server.settings import SettingsError
 from shopkeeper.calls import call_error
 
@@ -20,6 +20,7 @@ EXIT_CODES = "Exit codes: 0 ok · 1 failed · 2 usage · 3 settings · 4 depende
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 
 _WIDTH = 140
+_DEPENDENCIES = (LogUnavailableError, StoreError, StreamError, StreamUnavailableError)
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
@@ -92,7 +93,7 @@ def handled(command: _Command) -> _Command:
         except BrokenPipeError:
             sys.stderr.close()
             raise typer.Exit(Exit.OK) from None
-        except (CliError, ImportFault, SettingsError, LogUnavailableError, StoreError, grpc.RpcError) as fault:
+        except (CliError, ImportFault, SettingsError, *_DEPENDENCIES, grpc.RpcError) as fault:
             error = as_cli_error(fault)
             _print_error(error, as_json=bool(options.get("json")))
             raise typer.Exit(error.code) from None
@@ -115,13 +116,11 @@ def as_cli_error(fault: Exception) -> CliError:
                 then="mend them (server/settings.toml documents every key), then `shopkeeper doctor`",
                 code=Exit.CONFIG,
             )
-        case LogUnavailableError():
+        case LogUnavailableError() | StoreError() | StreamError() | StreamUnavailableError():
+            names = {LogUnavailableError: "The log", StoreError: "The table view"}
+            name = next((name for kind, name in names.items() if isinstance(fault, kind)), "Kafka")
             return CliError(
-                "The log is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY
-            )
-        case StoreError():
-            return CliError(
-                "The table view is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY
+                f"{name} is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY
             )
         case grpc.RpcError():
             return _of_call(fault)

@@ -1,9 +1,10 @@
-"""Commands about the installation: `serve`, `doctor`, `bench`, `version`."""
+"""Commands about the installation: `serve`, `migrate`, `doctor`, `bench`, `version`."""
 
 import importlib.metadata
 import platform
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,24 @@ def serve(
             code=Exit.DEPENDENCY,
         )
     result({"status": status}, "stopped", as_json=json)
+
+
+@handled
+def migrate(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonFlag = False) -> None:
+    """Bring the tables up to date, and make or check the topics on Kafka; may be repeated while others serve."""
+    from server.adapters.kafka import make_topics  # noqa: PLC0415 - the other commands need neither
+    from server.tables import open_store  # noqa: PLC0415
+
+    settings = settings_of(config, data_dir)
+    made = make_topics(settings.kafka) if settings.kafka.servers else []
+    with closing(open_store(settings)) as store:
+        facts = {
+            "clickhouse": "{}.{}".format(*store.version()),
+            "migrations": store.applied(),
+            "topics_made": made,
+        }
+    shown = f"tables are up to date (ClickHouse {facts['clickhouse']}); topics made: {', '.join(made) or 'none'}"
+    result(facts, shown, as_json=json)
 
 
 @handled

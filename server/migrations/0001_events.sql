@@ -22,5 +22,5 @@ CREATE TABLE IF NOT EXISTS events
     attribution_token String
 )
 ENGINE = ReplacingMergeTree(log_offset)
-ORDER BY (visitor_id, time_ms, event_id, line)
+ORDER BY (visitor_id, event_id, line)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;

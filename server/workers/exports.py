@@ -5,14 +5,14 @@ The folder appears whole, by a rename; `<name>.failed` holds the reason where it
 
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from server.ports import EventStore, LogUnavailableError, StoreError
-from server.workers.sink import Sink
+from server.ports import EventStore, LogUnavailableError, StoreError, StreamUnavailableError
 
 KEEP_S: Final = 86_400
 """Seconds after which an export is removed, so that what was erased does not live on in it."""
@@ -20,22 +20,22 @@ KEEP_S: Final = 86_400
 _logger = structlog.get_logger(__name__)
 
 
-def make_export(sink: Sink, store: EventStore, folder: Path) -> Path:
-    """Return `folder`, filled with all that the log holds now."""
+def make_export(drain: Callable[[], object], store: EventStore, folder: Path) -> Path:
+    """Return `folder`, filled with all that the tables hold after `drain`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_old(folder.parent)
-    sink.drain()
+    drain()
     store.export(folder)
     return folder
 
 
-def answer_wants(sink: Sink, store: EventStore, folder: Path) -> None:
+def answer_wants(drain: Callable[[], object], store: EventStore, folder: Path) -> None:
     """Make every export that is asked for in `folder`, and remove those that are too old."""
     _remove_old(folder)
     for want in sorted(folder.glob("*.want")):
         try:
-            make_export(sink, store, want.with_suffix(""))
-        except (StoreError, LogUnavailableError, OSError) as error:
+            make_export(drain, store, want.with_suffix(""))
+        except (StoreError, LogUnavailableError, StreamUnavailableError, OSError) as error:
             _logger.exception("export_failed", name=want.stem)
             want.with_suffix(".failed").write_text(str(error), encoding="utf-8")
         want.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""The table view follows the log: at least once by offset, exactly once by the keys of the tables.
+"""The table view follows the log: at least once by position, exactly once by the keys of the tables.
 
-The offset is kept after the rows, so a crash repeats a batch and never loses one.
+Positions are kept after the rows, so a crash repeats a batch and never loses one.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -14,7 +14,18 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from core_rs import EngineError, event_columns
-from server.ports import EventLog, EventStore, LogRecord, LogUnavailableError, StoreError
+from server import telemetry
+from server.ports import (
+    Batch,
+    Erasure,
+    EventStore,
+    Feed,
+    LogRecord,
+    LogUnavailableError,
+    StoreError,
+    StoreRowsError,
+    StreamUnavailableError,
+)
 from server.settings import SinkSettings
 from server.workers import rows
 from server.workers.rows import Row
@@ -34,12 +45,17 @@ from shopkeeper.v1.record_pb2 import (
 
 POLL_S: Final = 0.05
 RETRY_S: Final = 1.0
+SWEEP_S: Final = 3_600.0
+"""Seconds between two sweeps of what was erased lately."""
+SWEPT_MS: Final = 86_400_000
+"""Time before the newest erasure from which on a sweep repeats erasures, in the shop's own time."""
+_KINDS: Final = frozenset(RecordKind.values())
 _LOOKUP_ROWS: Final = 1_000
-_LATE_ROWS: Final = 100_000
-"""Records before the sink's start in which erasures are looked for whose decisions may still come."""
-_OTHER_KINDS: Final = frozenset(RecordKind.values()) - {RECORD_KIND_ERASURE}
+_ERASED_BY_OFFSET: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_PROFILE})
 _UNFIT: Final = (DecodeError, ValueError, OverflowError, pa.ArrowException)
 """What makes a record unfit for a row."""
+_LATER: Final = (StoreError, LogUnavailableError, StreamUnavailableError)
+"""After which the same is tried again."""
 
 MessageType = TypeVar("MessageType", bound=Message)
 
@@ -51,7 +67,7 @@ class Sink:
 
     Parameters
     ----------
-    log : log to follow
+    feed : log to follow
     store : tables to fill, up to date
     settings : size and wait of a batch
 
@@ -60,40 +76,33 @@ class Sink:
     StoreError : the tables belong to another log
     """
 
-    def __init__(self, log: EventLog, store: EventStore, settings: SinkSettings) -> None:
-        self._log = log
+    def __init__(self, feed: Feed, store: EventStore, settings: SinkSettings) -> None:
+        self._feed = feed
         self._store = store
         self._settings = settings
-        self._offset = store.offset()
-        if self._offset > (last := log.last_offset()):
-            raise StoreError(
-                f"the tables hold offset {self._offset} and the log ends at {last}, so they belong to another log; "
-                "move the folder of the tables away, and they are made again"
-            )
+        self._batch: Batch | None = None
         self._bad: list[Row] = []
-        start = max(0, self._offset - _LATE_ROWS)
-        self._erasures = _erasures(log.read(start, _LATE_ROWS, skip_kinds=_OTHER_KINDS))
-
-    @property
-    def offset(self) -> int:
-        """Offset up to which the log is in the tables."""
-        return self._offset
+        self._swept = time.monotonic()
+        self._erasures = store.erasures()
+        feed.begin(store.positions)
 
     def step(self) -> int:
-        """Write the next batch; return its number of records."""
-        records = self._log.read(self._offset, self._settings.batch_rows)
-        if records:
-            self._write(records)
-            self._store.save_offset(records[-1].offset)
-            self._offset = records[-1].offset
-        return len(records)
+        """Write the next batch; return its number of records. One that failed is tried again, as it was."""
+        batch = self._batch or self._feed.read(self._settings.batch_rows)
+        if batch.records:
+            self._batch = batch
+            self._write(batch.records)
+            self._store.save_positions(batch.positions)
+            self._batch = None
+            telemetry.SINK_BATCH_RECORDS.observe(len(batch.records))
+        return len(batch.records)
 
-    def drain(self, until_offset: int | None = None) -> int:
-        """Write all records up to `until_offset`, or all there are now; return the offset reached."""
-        goal = self._log.last_offset() if until_offset is None else until_offset
-        while self._offset < goal and self.step():
-            pass
-        return self._offset
+    def drain(self) -> int:
+        """Write all records there are; return how many."""
+        count = 0
+        while (self._batch or self._feed.lag()) and (written := self.step()):
+            count += written
+        return count
 
     def run(self, stopping: threading.Event, meanwhile: Callable[[], object]) -> None:
         """Write batches as they fill or age, and call `meanwhile` often, until `stopping`; then write the rest.
@@ -104,26 +113,48 @@ class Sink:
         while not stopping.wait(POLL_S):
             try:
                 meanwhile()
-                waiting = self._log.last_offset() - self._offset
+                self._sweep()
+                waiting = self._feed.lag() + (len(self._batch.records) if self._batch else 0)
+                telemetry.SINK_LAG_RECORDS.set(waiting)
                 behind_since = (behind_since or time.monotonic()) if waiting else None
                 if waiting >= self._settings.batch_rows or (behind_since and self._aged(behind_since)):
                     self.drain()
                     behind_since = None
-            except (StoreError, LogUnavailableError):
-                _logger.exception("batch_not_stored", offset=self._offset)
+            except _LATER as error:
+                telemetry.SINK_RETRIES.inc()
+                _logger.warning("batch_not_stored", reason=str(error), fix="none: it is kept and tried again")
                 stopping.wait(RETRY_S)
-        self.drain()
+        self._write_rest()
+
+    def _write_rest(self) -> None:
+        try:
+            self.drain()
+        except _LATER as error:
+            _logger.warning("batch_left", reason=str(error), fix="none: the log has it for the next start")
 
     def _aged(self, since: float) -> bool:
         return time.monotonic() - since >= self._settings.batch_ms / 1000
 
+    def _sweep(self) -> None:
+        """Erase once more what was erased lately: another sink may have written old records since."""
+        if time.monotonic() - self._swept >= SWEEP_S:
+            self._erasures = self._store.erasures()
+            since_ms = max((one.time_ms for one in self._erasures.values()), default=0) - SWEPT_MS
+            self._store.erase({key: one for key, one in self._erasures.items() if one.time_ms >= since_ms})
+            self._swept = time.monotonic()
+
     def _write(self, records: list[LogRecord]) -> None:
         self._bad = []
-        for table in self._event_tables([record for record in records if record.kind == RECORD_KIND_EVENT]):
-            self._store.insert("events", table)
         erasures = _erasures(records)
         self._erasures |= erasures
-        late = [record for record in records if self._is_late(record)]
+        late = {record.key for record in records if self._is_late(record)}
+        records = [record for record in records if not self._is_erased(record)]
+        by_offset = {record.offset: record for record in records}
+        for record in records:
+            if record.kind not in _KINDS:
+                self._set_aside(record, ValueError(f"kind {record.kind} is not known; a newer sink may read it"))
+        for table in self._event_tables([record for record in records if record.kind == RECORD_KIND_EVENT]):
+            self._insert("events", table, by_offset)
         found: tuple[tuple[str, Iterable[Row], pa.Schema], ...] = (
             ("items", self._latest_items(records), rows.ITEM_SCHEMA),
             ("profiles", self._latest_profiles(records), rows.PROFILE_SCHEMA),
@@ -131,24 +162,40 @@ class Sink:
             ("documents", self._documents(records), rows.DOCUMENT_SCHEMA),
         )
         for name, made, schema in found:
-            self._store.insert(name, self._table_of(list(made), schema, records))
+            self._insert(name, self._table_of(list(made), schema, by_offset), by_offset)
         self._store.insert("bad_events", rows.table_of(self._bad, rows.BAD_SCHEMA))
-        if erasures:
-            self._store.erase({key: record.offset for key, record in erasures.items()})
-        for key in {record.key for record in late}:
-            self._log.erase(key)
+        self._store.erase(erasures)
+        self._feed.forget(late)
+
+    def _is_erased(self, record: LogRecord) -> bool:
+        """Return whether the record came before its visitor was forgotten."""
+        erasure = self._erasures.get(record.key) if record.key else None
+        if erasure is None:
+            return False
+        is_before = record.kind in _ERASED_BY_OFFSET and record.offset < erasure.offset
+        return is_before or (record.kind == RECORD_KIND_DECISION and record.time_ms <= erasure.time_ms)
 
     def _is_late(self, record: LogRecord) -> bool:
-        """Return whether a decision was made before its visitor was erased, and came into the log after."""
-        erasure = self._erasures.get(record.key) if record.kind == RECORD_KIND_DECISION else None
-        return erasure is not None and record.time_ms <= erasure.time_ms
+        """Return whether a decision was made before its visitor was forgotten, and came into the log after."""
+        return record.kind == RECORD_KIND_DECISION and self._is_erased(record)
 
-    def _table_of(self, made: list[Row], schema: pa.Schema, records: list[LogRecord]) -> pa.Table:
+    def _insert(self, name: str, table: pa.Table, by_offset: Mapping[int, LogRecord]) -> None:
+        """Insert rows, halving a table that is refused until the rows at fault are alone."""
+        try:
+            self._store.insert(name, table)
+        except StoreRowsError as error:
+            if table.num_rows == 1:
+                self._set_aside(by_offset[table.column("log_offset")[0].as_py()], error)
+                return
+            middle = table.num_rows // 2
+            self._insert(name, table.slice(0, middle), by_offset)
+            self._insert(name, table.slice(middle), by_offset)
+
+    def _table_of(self, made: list[Row], schema: pa.Schema, by_offset: Mapping[int, LogRecord]) -> pa.Table:
         """Return the rows as a table, without those that do not fit the schema."""
         try:
             return rows.table_of(made, schema)
         except _UNFIT:
-            by_offset = {record.offset: record for record in records}
             fit = []
             for row in made:
                 with self._setting_aside(by_offset[row["log_offset"]]):
@@ -204,17 +251,29 @@ class Sink:
     def _slates(self, records: list[LogRecord]) -> list[Row]:
         slates: list[Row] = []
         for record, decision in self._parsed(records, RECORD_KIND_DECISION, Decision):
-            if not self._is_late(record):
-                with self._setting_aside(record):
-                    slates += rows.decision_rows(record, decision)
+            with self._setting_aside(record):
+                slates += rows.decision_rows(record, decision)
         return slates
 
     def _documents(self, records: list[LogRecord]) -> list[Row]:
-        documents = []
+        """Return the rows of documents; one with a record id is a default, and gives way to what is there."""
+        made: list[tuple[bool, Row]] = []
         for record, change in self._parsed(records, RECORD_KIND_DOCUMENT, DocumentChange):
             with self._setting_aside(record):
-                documents.append(rows.document_row(record, change))
+                made.append((bool(record.record_id), rows.document_row(record, change)))
+        known = self._documents_of({row["document_id"] for is_default, row in made if is_default})
+        documents = []
+        for is_default, row in made:
+            name = (row["kind"], row["document_id"])
+            if not (is_default and name in known):
+                documents.append(row)
+                known.add(name)
         return documents
+
+    def _documents_of(self, ids: set[str]) -> set[tuple[str, str]]:
+        sql = "SELECT kind, document_id FROM documents FINAL WHERE document_id IN {ids:Array(String)}"
+        found = self._store.query(sql, {"ids": sorted(ids)}).to_pylist() if ids else []
+        return {(row["kind"], row["document_id"]) for row in found}
 
     def _known(self, table: str, key: str, values: set[str]) -> dict[str, Row]:
         sql = f"SELECT * FROM {table} FINAL WHERE {key} IN {{keys:Array(String)}}"  # noqa: S608
@@ -247,9 +306,13 @@ class Sink:
         _logger.warning(
             "record_set_aside", offset=record.offset, kind=record.kind, reason=str(error), table="bad_events"
         )
+        reason = getattr(error, "reason", type(error).__name__)
+        telemetry.BAD_RECORDS.labels(str(record.kind), reason).inc()
         self._bad.append(rows.bad_row(record, str(error)))
 
 
-def _erasures(records: Iterable[LogRecord]) -> dict[str, LogRecord]:
+def _erasures(records: Iterable[LogRecord]) -> dict[str, Erasure]:
     """Return the newest erasure of each visitor."""
-    return {record.key: record for record in records if record.kind == RECORD_KIND_ERASURE}
+    return {
+        record.key: Erasure(record.offset, record.time_ms) for record in records if record.kind == RECORD_KIND_ERASURE
+    }

@@ -12,6 +12,7 @@ import pytest
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.sqlite_log import SqliteLog
 from server.settings import Settings
+from server.workers.log_feed import LogFeed
 from server.workers.sink import Sink
 from shopkeeper.v1 import catalog_service_pb2, event_service_pb2, recommendation_service_pb2
 from shopkeeper.v1.common_pb2 import Context
@@ -86,7 +87,7 @@ def stored_events(data_dir: Path) -> tuple[Counter[str], Counter[str]]:
     settings = Settings(data_dir=data_dir)
     log, store = SqliteLog(data_dir / "log.sqlite"), ChdbStore(settings.store_dir)
     store.migrate()
-    Sink(log, store, settings.sink).drain()
+    Sink(LogFeed(log), store, settings.sink).drain()
     rows = store.query("SELECT event_id, line FROM events FINAL").to_pydict()
     in_table = Counter(f"{name}#{line}" for name, line in zip(rows["event_id"], rows["line"], strict=True))
     in_log = Counter(record.record_id for record in log.read(0, 10**9) if record.kind == RECORD_KIND_EVENT)

@@ -3,23 +3,29 @@
 import multiprocessing
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
 
 from server.adapters.sqlite_log import open_log
 from server.ports import StoreBusyError, StoreError
-from server.settings import Settings, load_settings
+from server.settings import ClickHouseSettings, Settings, load_settings
 from server.tables import open_store, request_export, run_sink
+from tests.servers import ClickHouseServer
 from tests.table_shop import event, wait_until
-
-pytest.importorskip("chdb")
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return load_settings(None, {"data_dir": tmp_path / "data", "sink.batch_ms": 10})
+
+
+def with_server(settings: Settings, address: str) -> Settings:
+    clickhouse = ClickHouseSettings(server=address, database=f"test_{uuid4().hex}")
+    return settings.model_copy(update={"clickhouse": clickhouse})
 
 
 def fill(settings: Settings, event_id: str) -> None:
@@ -54,6 +60,46 @@ def test_export_of_owned_tables_times_out_with_the_owner(settings: Settings) -> 
     assert list(settings.export_dir.iterdir()) == []
 
 
+def test_export_comes_from_a_server_while_its_sink_runs(settings: Settings, clickhouse_address: str) -> None:
+    settings = with_server(settings, clickhouse_address)
+    fill(settings, "e1")
+    stores = open_store(settings), open_store(settings)
+    assert exported(request_export(settings, 60)) == ["e1"]
+    for store in stores:
+        assert store.positions() == {"log": 1}
+        store.close()
+
+
+def test_sink_waits_for_an_absent_server_and_loses_nothing(settings: Settings, tmp_path: Path) -> None:
+    server = ClickHouseServer(tmp_path / "clickhouse")
+    settings = with_server(settings, server.address)
+    fill(settings, "e1")
+    process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings, str))
+    process.start()
+    process.join(3)
+    assert process.exitcode is None
+    with server:
+        wait_until(lambda: stored(settings) == {"log": 1})
+        server.kill()
+        fill(settings, "e2")
+        process.join(1)
+        server.start()
+        wait_until(lambda: stored(settings) == {"log": 2})
+        server.stop()
+        os.kill(process.pid or 0, signal.SIGTERM)
+        process.join(30)
+    assert process.exitcode == 0
+
+
+def stored(settings: Settings) -> dict[str, int]:
+    try:
+        store = open_store(settings)
+    except StoreError:
+        return {}
+    with closing(store):
+        return store.positions()
+
+
 def test_sink_process_answers_exports_and_ends_by_sigterm(settings: Settings) -> None:
     process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings, str))
     process.start()
@@ -67,5 +113,5 @@ def test_sink_process_answers_exports_and_ends_by_sigterm(settings: Settings) ->
     process.join(30)
     assert process.exitcode == 0
     store = open_store(settings)
-    assert store.offset() == 2
+    assert store.positions() == {"log": 2}
     store.close()

@@ -239,6 +239,13 @@ def test_events_tail_shows_the_latest_oldest_first(run, tmp_path):
     assert [row["items"] for row in data["events"]] == [["i7"], ["i8"]]
 
 
+def test_migrate_brings_the_tables_up_to_date(run, tmp_path):
+    for _ in range(2):
+        outcome = run("migrate", "--data-dir", tmp_path / "data", "--json")
+        assert outcome.exit_code == 0
+        assert json.loads(outcome.stdout)["migrations"][0] == "0001_events"
+
+
 def test_doctor_names_every_check_and_what_comes_next(run, tmp_path):
     outcome = run("doctor", "--data-dir", tmp_path / "none", "--json")
     rows = {row["check"]: row for row in json.loads(outcome.stdout)["checks"]}

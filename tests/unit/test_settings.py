@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from server import settings as module
-from server.settings import Settings, SettingsError, load_settings
+from server.settings import SECRETS, Settings, SettingsError, load_settings
 
 DOCUMENT = Path(module.__file__).with_suffix(".toml")
 
@@ -27,7 +27,7 @@ def keys(values: dict[str, object], prefix: str = "") -> set[str]:
 
 def test_document_holds_every_default() -> None:
     assert load_settings(DOCUMENT, {}) == Settings()
-    assert keys(tomllib.loads(DOCUMENT.read_text())) == keys(Settings().model_dump()) - {"token_key"}
+    assert keys(tomllib.loads(DOCUMENT.read_text())) == keys(Settings().model_dump()) - set(SECRETS)
 
 
 def test_document_explains_every_key() -> None:
@@ -83,11 +83,22 @@ def test_other_machines_need_tls(overrides: dict[str, object], accepted: bool) -
             load_settings(None, overrides)
 
 
-def test_secret_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHOPKEEPER__TOKEN_KEY", "hush")
+def test_secrets_come_from_the_environment_and_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in SECRETS:
+        monkeypatch.setenv(f"SHOPKEEPER__{key.replace('.', '__').upper()}", "hush")
     settings = load_settings(None, {})
-    assert settings.token_key.get_secret_value() == "hush"
+    assert settings.token_key.get_secret_value() == settings.clickhouse.password.get_secret_value() == "hush"
     assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_secrets_are_refused_in_a_file_or_flag(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(f'{key} = "x"\n')
+    with pytest.raises(SettingsError, match=f"{key}: a secret does not belong in a file"):
+        load_settings(file, {})
+    with pytest.raises(SettingsError, match=f"{key}: a secret does not belong in a flag"):
+        load_settings(None, {key: "x"})
 
 
 @pytest.mark.parametrize("text", ["not toml", None])

@@ -1,0 +1,186 @@
+"""The table view on a ClickHouse server, over its native protocol."""
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from clickhouse_driver import Client
+from clickhouse_driver import errors as faults
+
+from server.adapters.sql_store import ROW_FAULTS, SqlStore
+from server.ports import StoreError, StoreRowsError, StoreUnavailableError
+from server.settings import ClickHouseSettings
+
+_Columns = list[tuple[str, str]]
+
+_TYPES: Final = {
+    "String": pa.string(),
+    "Bool": pa.bool_(),
+    "Float32": pa.float32(),
+    "Float64": pa.float64(),
+    **{f"{sign}Int{bits}": getattr(pa, f"{sign.lower()}int{bits}")() for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}
+_WRAPPER: Final = re.compile(r"(?:LowCardinality|Nullable)\((.*)\)")
+_SETTINGS: Final = {"server_side_params": True, "async_insert": 0}
+_BYTES: Final = {"strings_as_bytes": True}
+_EXPORT_ROWS: Final = 65_536
+_AWAY: Final = (
+    faults.NetworkError,
+    faults.SocketTimeoutError,
+    faults.UnexpectedPacketFromServerError,
+    OSError,
+    EOFError,
+)
+_LATER: Final = frozenset(
+    {
+        faults.ErrorCodes.TOO_MANY_PARTS,
+        faults.ErrorCodes.TABLE_IS_READ_ONLY,
+        faults.ErrorCodes.READONLY,
+        faults.ErrorCodes.NOT_ENOUGH_SPACE,
+        faults.ErrorCodes.MEMORY_LIMIT_EXCEEDED,
+        faults.ErrorCodes.TIMEOUT_EXCEEDED,
+        faults.ErrorCodes.TOO_MANY_SIMULTANEOUS_QUERIES,
+    }
+)
+"""Codes of a server that may take the same statement later."""
+
+
+class ClickHouseStore(SqlStore):
+    """`EventStore` in one database of a server; threads take turns on its connection.
+
+    Parameters
+    ----------
+    settings : where the server is, who we are, how long an answer may take
+    consent_default : whether training is allowed while a visitor has not answered
+    retention_days : days after which events and decisions end; 0 keeps them
+
+    Raises
+    ------
+    StoreUnavailableError : the server is not reached
+    StoreError : it refuses us, or is too old; the text has its version and ours
+    """
+
+    def __init__(self, settings: ClickHouseSettings, *, consent_default: bool = True, retention_days: int = 0) -> None:
+        super().__init__(consent_default=consent_default, retention_days=retention_days)
+        self._settings = settings
+        self._turn = threading.Lock()
+        self._client = self._connect("default")
+        try:
+            self.check_version()
+            self.query(f"CREATE DATABASE IF NOT EXISTS {settings.database}")
+        finally:
+            self._client.disconnect()
+        self._client = self._connect(settings.database)
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Add rows in one block; a row with a known key replaces the old one."""
+        if not rows.num_rows:
+            return
+        sql = f"INSERT INTO {table} ({', '.join(rows.column_names)}) VALUES"
+        columns = [column.to_pylist() for column in rows.columns]
+        self._run(lambda: self._client.execute(sql, columns, columnar=True))
+
+    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+        """Return the result of `sql`, in which `{name:Type}` stands for a parameter; empty where it has none."""
+        options = {"with_column_types": True, "columnar": True, "settings": _BYTES}
+        found = self._run(lambda: self._client.execute(sql, dict(params or {}), **options))
+        if not isinstance(found, tuple):
+            return pa.table({})
+        values, columns = found
+        return _table(values or [[] for _ in columns], columns)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.disconnect()
+
+    def _write(self, path: Path, select: str) -> None:
+        self._run(lambda: self._stream(path, select))
+
+    def _stream(self, path: Path, select: str) -> None:
+        options = {"with_column_types": True, "chunk_size": _EXPORT_ROWS, "settings": _BYTES}
+        rows = iter(self._client.execute_iter(select, **options))
+        columns, *first = next(rows)
+        schema = pa.schema([(name, _arrow_type(kind)) for name, kind in columns])
+        with pq.ParquetWriter(path, schema) as writer:
+            for chunk in chain([first], rows):
+                values = list(zip(*chunk, strict=True)) or [()] * len(columns)
+                writer.write_table(_table(values, columns))
+
+    def _connect(self, database: str) -> Client:
+        settings = self._settings
+        host, _, port = settings.server.rpartition(":")
+        return Client(
+            host.strip("[]"),
+            port=int(port),
+            database=database,
+            user=settings.user,
+            password=settings.password.get_secret_value(),
+            client_name="shopkeeper",
+            compression="lz4",
+            secure=settings.tls,
+            ca_certs=str(settings.ca) if settings.ca else None,
+            connect_timeout=settings.connect_s,
+            send_receive_timeout=settings.answer_s,
+            tcp_keepalive=True,
+            settings=_SETTINGS,
+        )
+
+    def _run(self, statement: Callable[[], Any]) -> Any:
+        with self._turn, self._translated():
+            return statement()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        server = self._settings.server
+        try:
+            yield
+        except _AWAY as error:
+            self._client.disconnect()
+            raise StoreUnavailableError(
+                f"ClickHouse {server} does not answer ({error}); start it, or look at [clickhouse]"
+            ) from error
+        except faults.ServerException as error:
+            kind = StoreRowsError if error.code in ROW_FAULTS else StoreError
+            raise (StoreUnavailableError if error.code in _LATER else kind)(
+                f"ClickHouse {server} refused a statement ({_text(error)})"
+            ) from error
+        except faults.TypeMismatchError as error:
+            self._client.disconnect()
+            raise StoreRowsError(f"a value does not fit its column ({error})") from error
+        except faults.Error as error:
+            self._client.disconnect()
+            raise StoreError(f"ClickHouse {server} was not understood ({error}); look at its version") from error
+
+
+def _table(values: Sequence[Sequence[Any]], columns: _Columns) -> pa.Table:
+    pairs = zip(values, columns, strict=True)
+    return pa.table({name: _array(column, _arrow_type(kind)) for column, (name, kind) in pairs})
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return values as Arrow; text is not checked to be UTF-8, for payloads are none."""
+    if kind == pa.string():
+        return pa.array(values, pa.binary()).view(kind)
+    if kind == pa.bool_():
+        return pa.array([None if value is None else bool(value) for value in values], kind)
+    return pa.array(values, kind)
+
+
+def _arrow_type(kind: str) -> pa.DataType:
+    while wrapped := _WRAPPER.fullmatch(kind):
+        kind = wrapped[1]
+    if kind.startswith("Array("):
+        return pa.list_(_arrow_type(kind[6:-1]))
+    if kind not in _TYPES:
+        raise StoreError(f"ClickHouse answered with the type {kind}, which no query of ours needs")
+    return _TYPES[kind]
+
+
+def _text(error: faults.ServerException) -> str:
+    return f"code {error.code}: {error.message.partition(chr(10))[0].removeprefix('DB::Exception: ')}"

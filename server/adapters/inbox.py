@@ -1,0 +1,112 @@
+"""The log's file as an inbox: what other machines wrote, taken over from Kafka, each record once.
+
+Records and places are kept in one transaction. Every machine sees the changes of an item, a document or a profile end
+in the order of Kafka, whatever it saw first: a change of its own that Kafka has after one of another machine is made
+again when it comes back.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from server.adapters.outbox import SqliteOutbox
+from server.adapters.sqlite_log import INSERT, SqliteLog, connect, turn
+from server.ports import Arrival, LogUnavailableError
+from server.streams import key_of
+from shopkeeper.v1.record_pb2 import (
+    RECORD_KIND_ACTIVATION,
+    RECORD_KIND_DOCUMENT,
+    RECORD_KIND_ERASURE,
+    RECORD_KIND_ITEM,
+    RECORD_KIND_PROFILE,
+)
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS inbox_places (name TEXT PRIMARY KEY, "offset" INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS foreign_changes (key TEXT PRIMARY KEY, "offset" INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS foreign_erasures (key TEXT PRIMARY KEY) STRICT;
+"""
+_CHANGES: Final = frozenset({RECORD_KIND_ITEM, RECORD_KIND_PROFILE, RECORD_KIND_DOCUMENT, RECORD_KIND_ACTIVATION})
+
+
+class SqliteInbox:
+    """`Inbox` in the file of a `SqliteLog`; one thread uses it.
+
+    Raises
+    ------
+    LogUnavailableError : the file cannot be used
+    """
+
+    def __init__(self, path: Path) -> None:
+        outbox = SqliteOutbox(path)
+        self._origin = outbox.origin
+        outbox.close()
+        self._path = path
+        self._log = SqliteLog(path)
+        with self._translated():
+            self._connection = connect(path)
+            with turn(path):
+                self._connection.executescript(_SCHEMA)
+        self._erase()
+
+    def places(self) -> dict[str, int]:
+        """Return the place reached in each part of the stream."""
+        with self._translated():
+            return dict(self._connection.execute('SELECT name, "offset" FROM inbox_places'))
+
+    def take(self, arrivals: Sequence[Arrival], places: Mapping[str, int]) -> int:
+        """Append what others wrote and the log has not, and keep the places; return how many were appended."""
+        with self._translated(), turn(self._path), self._connection as transaction:
+            transaction.execute("BEGIN IMMEDIATE")
+            (before,) = transaction.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()
+            count = sum(self._append(transaction, arrival) for arrival in arrivals)
+            transaction.execute(
+                'INSERT INTO foreign_records SELECT "offset" FROM records WHERE "offset" > ?', (before,)
+            )
+            transaction.executemany("INSERT OR REPLACE INTO inbox_places VALUES (?, ?)", places.items())
+        self._erase()
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+        self._log.close()
+
+    def _append(self, transaction: sqlite3.Connection, arrival: Arrival) -> int:
+        record, is_change = arrival.record, arrival.record.kind in _CHANGES
+        key = key_of(record) if is_change else ""
+        if arrival.origin == self._origin and not (is_change and _is_outdone(transaction, key, arrival.origin_offset)):
+            return 0
+        row = (record.kind, record.key, record.record_id, record.payload, record.time_ms)
+        cursor = transaction.execute(INSERT, row)
+        if not cursor.rowcount:
+            return 0
+        if is_change:
+            transaction.execute("INSERT OR REPLACE INTO foreign_changes VALUES (?, ?)", (key, cursor.lastrowid))
+        if record.kind == RECORD_KIND_ERASURE:
+            transaction.execute("INSERT OR IGNORE INTO foreign_erasures VALUES (?)", (record.key,))
+        return 1
+
+    def _erase(self) -> None:
+        """Delete from the log what the erasures are about that came in."""
+        with self._translated():
+            keys = [key for (key,) in self._connection.execute("SELECT key FROM foreign_erasures")]
+            for key in keys:
+                self._log.erase(key)
+                with turn(self._path):
+                    self._connection.execute("DELETE FROM foreign_erasures WHERE key = ?", (key,))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise LogUnavailableError(f"log {self._path} cannot be used ({error}); look at the disk") from error
+
+
+def _is_outdone(transaction: sqlite3.Connection, key: str, offset: int) -> bool:
+    """Return whether another machine changed the same after our change at `offset` was made here."""
+    found = transaction.execute('SELECT "offset" FROM foreign_changes WHERE key = ?', (key,)).fetchone()
+    return found is not None and found[0] > offset

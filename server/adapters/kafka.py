@@ -1,0 +1,138 @@
+"""What all talk with Kafka shares: how to connect, the thread it runs in, the topics."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+
+from server.ports import StreamError, StreamUnavailableError
+from server.settings import KafkaSettings
+from server.streams import TOPICS
+
+MAX_MESSAGE_BYTES: Final = 16_777_216
+"""Of a batch on the wire; the largest record of an import fits."""
+
+_FOR_EVER: Final = "-1"
+_HOUR_MS: Final = 3_600_000
+_EXISTS: Final = 36
+_ADMIN_S: Final = 30.0
+
+_Result = TypeVar("_Result")
+
+
+class LoopThread:
+    """Event loop in a thread of its own, for callers that have none."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, _Result], timeout_s: float) -> _Result:
+        """Return what `work` returns; it is cancelled after `timeout_s`.
+
+        Raises
+        ------
+        StreamUnavailableError : it took too long, or Kafka could not be reached
+        """
+        future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, timeout_s), self._loop)
+        try:
+            return future.result()
+        except TimeoutError as error:
+            raise StreamUnavailableError(f"Kafka did not answer within {timeout_s:g} s; start it") from error
+        except (KafkaError, OSError) as error:
+            raise StreamUnavailableError(f"Kafka cannot be used now ({error}); look at [kafka]") from error
+
+    def close(self) -> None:
+        """End what still runs, the loop and its thread; may be repeated."""
+        if not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def connection_of(settings: KafkaSettings) -> dict[str, Any]:
+    """Return the arguments that say where Kafka is and who we are."""
+    security = ("SASL_" if settings.user else "") + ("SSL" if settings.tls else "PLAINTEXT")
+    login = {
+        "sasl_mechanism": settings.mechanism,
+        "sasl_plain_username": settings.user,
+        "sasl_plain_password": settings.password.get_secret_value(),
+    }
+    return {
+        "bootstrap_servers": settings.servers.split(","),
+        "client_id": "shopkeeper",
+        "security_protocol": security,
+        "ssl_context": ssl.create_default_context(cafile=settings.ca) if settings.tls else None,
+        **(login if settings.user else {}),
+    }
+
+
+def topic_name(settings: KafkaSettings, topic: str) -> str:
+    """Return the name of a topic on the brokers."""
+    return f"{settings.prefix}.{topic}"
+
+
+def make_topics(settings: KafkaSettings) -> list[str]:
+    """Make the topics that are missing and return their names; check those that are there.
+
+    Raises
+    ------
+    StreamUnavailableError : Kafka does not answer
+    StreamError : a topic has another number of partitions, so records would lose their order
+    """
+    thread = LoopThread("kafka-admin")
+    try:
+        return thread.run(_make_topics(settings), _ADMIN_S)
+    finally:
+        thread.close()
+
+
+async def _make_topics(settings: KafkaSettings) -> list[str]:
+    admin = AIOKafkaAdminClient(**connection_of(settings))
+    try:
+        await admin.start()
+        names = [topic_name(settings, topic) for topic in TOPICS]
+        there = {
+            one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(names) if one["partitions"]
+        }
+        for name, count in there.items():
+            if count != settings.partitions:
+                raise StreamError(f"topic {name} has {count} partitions; set kafka.partitions={count}")
+        missing = [_new_topic(settings, topic) for topic in TOPICS if topic_name(settings, topic) not in there]
+        answer = await admin.create_topics(missing) if missing else None
+    finally:
+        await admin.close()
+    for name, code, *text in answer.topic_errors if answer else ():
+        if code not in {0, _EXISTS}:
+            raise StreamError(f"topic {name} cannot be made (code {code}: {text}); look at [kafka]")
+    return [topic.name for topic in missing]
+
+
+def _new_topic(settings: KafkaSettings, topic: str) -> NewTopic:
+    retention_ms = str(settings.retention_hours * _HOUR_MS) if settings.retention_hours else _FOR_EVER
+    kept: Mapping[str, dict[str, str]] = {
+        "documents": {"cleanup.policy": "compact"},
+        "items": {"retention.ms": _FOR_EVER},  # changes of single fields cannot be compacted
+    }
+    configs = {
+        "message.timestamp.type": "LogAppendTime",
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "retention.bytes": _FOR_EVER,
+        **kept.get(topic, {"retention.ms": retention_ms}),
+    }
+    if settings.replication > 2:  # noqa: PLR2004 - of three copies, two are enough to go on
+        configs["min.insync.replicas"] = "2"
+    return NewTopic(topic_name(settings, topic), settings.partitions, settings.replication, topic_configs=configs)

@@ -1,0 +1,205 @@
+"""`Feed` from Kafka: the partitions that are ours, each from where the tables are.
+
+The places are kept with the tables, never in Kafka, so rows and places cannot differ. Besides the offset of a partition
+they hold, for each log that ships into it, the offset reached there: what a log ships again is not above that.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+
+from server import telemetry
+from server.adapters.kafka import LoopThread, connection_of, topic_name
+from server.ports import Arrival, Batch, LogRecord, StoreError
+from server.settings import KafkaSettings
+from server.streams import TOPICS, arrival_of, offset_of
+
+FETCH_S: Final = 0.5
+"""Seconds that a read waits for records."""
+_WAIT_MS: Final = 100
+_CALL_S: Final = 30.0
+_CLOSE_S: Final = 5.0
+_BAD_KIND: Final = -1
+"""Of a message that is no record of ours; the sink sets it aside."""
+
+_logger = structlog.get_logger(__name__)
+
+
+class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
+    """`Feed` and `ArrivalFeed`; readers of one `group` share the partitions, one without a group reads all.
+
+    Parameters
+    ----------
+    settings : brokers and topics
+    group : name of the readers that share the work; empty reads alone
+    topics : those to read
+    """
+
+    def __init__(self, settings: KafkaSettings, group: str = "", topics: Collection[str] = tuple(TOPICS)) -> None:
+        self._settings = settings
+        self._group = f"{settings.prefix}.{group}" if group else None
+        self._thread = LoopThread("kafka-consumer")
+        self._consumer: AIOKafkaConsumer | None = None
+        self._positions: Callable[[], Mapping[str, int]] = dict
+        self._names = {topic_name(settings, topic): topic for topic in topics}
+        self._unplaced: set[TopicPartition] = set()
+        self._reached: dict[TopicPartition, dict[str, int]] = {}
+
+    def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
+        """Go on after the positions, which are asked for whenever a partition becomes ours."""
+        self._positions = positions
+        if self._group is None:
+            self._reached = {}
+            self._unplaced = {
+                TopicPartition(name, part) for name in self._names for part in range(self._settings.partitions)
+            }
+        if strange := sorted(name for name in positions() if not name.startswith(f"{self._settings.prefix}.")):
+            raise StoreError(f"the tables follow the part {strange[0]}, which is not on Kafka; take an empty database")
+
+    def read(self, limit: int) -> Batch:
+        """Return up to `limit` records; each comes once, in order within its partition."""
+        arrivals, positions = self.read_arrivals(limit)
+        return Batch([arrival.record for arrival in arrivals], positions)
+
+    def read_arrivals(self, limit: int) -> tuple[list[Arrival], dict[str, int]]:
+        """Return what `read` does, with the origins, and the places after it."""
+        self._thread.run(self._start(), _CALL_S)
+        self._place()
+        return self._thread.run(self._fetch(limit), _CALL_S)
+
+    def lag(self) -> int:
+        """Return how many records there are to read in our partitions; where that is not known yet, one."""
+        if self._consumer is None or self._unplaced:
+            return 1
+        return self._thread.run(self._measure(), _CALL_S)
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Do nothing: what Kafka keeps ends with its retention."""
+
+    def close(self) -> None:
+        """Let others read; may be repeated."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            self._thread.run(consumer.stop(), _CLOSE_S)
+        self._thread.close()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Remember to place them: until then nothing is read from them."""
+        self._reached.clear()
+        self._unplaced = set(assigned)
+
+    def on_partitions_revoked(self, _: Iterable[TopicPartition]) -> None:
+        """Forget them; what was read and not stored is still stored, which does no harm."""
+        self._reached.clear()
+        telemetry.PARTITION_LAG_RECORDS.clear()
+
+    async def _start(self) -> None:
+        if self._consumer is not None:
+            return
+        consumer = AIOKafkaConsumer(
+            **connection_of(self._settings),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_poll_interval_ms=600_000,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=3_000,
+            metadata_max_age_ms=30_000,
+        )
+        if self._group:
+            consumer.subscribe(list(self._names), listener=self)
+        else:
+            consumer.assign(list(self._unplaced))
+        try:
+            await consumer.start()
+        except BaseException:
+            await consumer.stop()
+            raise
+        self._consumer = consumer
+
+    def _place(self) -> None:
+        """Go to where the tables are in every partition that became ours."""
+        parts = self._unplaced
+        if parts:
+            positions = self._positions()
+            begins = self._thread.run(self._begins(parts), _CALL_S)
+            self._thread.run(self._seek(parts, positions, begins), _CALL_S)
+
+    async def _begins(self, parts: set[TopicPartition]) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = await self._running.beginning_offsets(list(parts))
+        return found
+
+    async def _seek(
+        self, parts: set[TopicPartition], positions: Mapping[str, int], begins: Mapping[TopicPartition, int]
+    ) -> None:
+        if self._unplaced is not parts:  # they were dealt anew
+            return
+        for part in parts:
+            name = _name(part)
+            after = positions.get(name, begins[part] - 1)
+            if gone := max(0, begins[part] - after - 1):
+                telemetry.LOST_OFFSETS.inc(gone)
+                _logger.error("records_gone", part=name, offsets=gone, fix="lengthen kafka.retention_hours")
+            self._running.seek(part, after + 1 + gone)
+            marks = {key: at for key, at in positions.items() if key.startswith(f"{name}/")}
+            self._reached[part] = {key.removeprefix(f"{name}/"): at for key, at in marks.items()}
+        self._unplaced = set()
+
+    async def _fetch(self, limit: int) -> tuple[list[Arrival], dict[str, int]]:
+        """Read until there is enough, or nothing more, or for `FETCH_S`."""
+        arrivals: list[Arrival] = []
+        places: dict[str, int] = {}
+        deadline = time.monotonic() + FETCH_S
+        while len(arrivals) < limit and self._reached and time.monotonic() < deadline:
+            wanted = limit - len(arrivals)
+            found = await self._running.getmany(*self._reached, timeout_ms=_WAIT_MS, max_records=wanted)
+            for part, messages in found.items():
+                if part in self._reached:  # else it was taken from us meanwhile
+                    arrivals += self._news(part, messages)
+                    name = _name(part)
+                    places[name] = messages[-1].offset
+                    places |= {f"{name}/{origin}": at for origin, at in self._reached[part].items()}
+            if not found:
+                break
+        return arrivals, places
+
+    async def _measure(self) -> int:
+        total = 0
+        for part in self._running.assignment():
+            end = self._running.highwater(part)
+            lag = 1 if end is None else max(0, end - await self._running.position(part))
+            telemetry.PARTITION_LAG_RECORDS.labels(self._names[part.topic], str(part.partition)).set(lag)
+            total += lag
+        return total
+
+    @property
+    def _running(self) -> Any:
+        if self._consumer is None:
+            raise StoreError("the feed is closed")
+        return self._consumer
+
+    def _news(self, part: TopicPartition, messages: list[ConsumerRecord]) -> Iterable[Arrival]:
+        """Yield the arrivals that were not there before."""
+        reached = self._reached[part]
+        for message in messages:
+            arrival = self._arrival(part, message)
+            if arrival.origin_offset > reached.get(arrival.origin, -1) or not arrival.origin:
+                reached[arrival.origin] = arrival.origin_offset
+                yield arrival
+            else:
+                telemetry.REPEATED_RECORDS.inc()
+
+    def _arrival(self, part: TopicPartition, message: ConsumerRecord) -> Arrival:
+        offset = offset_of(self._names[part.topic], part.partition, message.offset)
+        try:
+            return arrival_of(message.headers, message.value or b"", offset)
+        except ValueError:
+            return Arrival(LogRecord(offset, _BAD_KIND, message.timestamp, "", "", message.value or b""), "", 0)
+
+
+def _name(part: TopicPartition) -> str:
+    return f"{part.topic}/{part.partition}"

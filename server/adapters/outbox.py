@@ -1,0 +1,99 @@
+"""The log's file as an outbox: what of it was written here, and how far that is on its way."""
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from server.adapters.sqlite_log import SqliteLog, connect, turn
+from server.ports import LogRecord, LogUnavailableError, OutboxSize
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS outbox (name TEXT PRIMARY KEY, value ANY) STRICT;
+CREATE TABLE IF NOT EXISTS foreign_records ("offset" INTEGER PRIMARY KEY) STRICT;
+"""
+_OWN: Final = """
+SELECT "offset", kind, time_ms, key, record_id, payload FROM records
+WHERE "offset" > ? AND kind != 0 AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
+ORDER BY "offset" LIMIT ?
+"""
+_SIZE: Final = """
+SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(time_ms), 0) FROM records WHERE "offset" > ?
+"""
+_OLD: Final = """
+SELECT max("offset") FROM (SELECT "offset", time_ms FROM records ORDER BY "offset" LIMIT ?)
+WHERE time_ms < ? AND "offset" <= ? AND "offset" < (SELECT max("offset") FROM records)
+"""
+_TRIM_ROWS: Final = 20_000
+"""Records that are removed at once, so that the log is not kept busy for long."""
+
+
+class SqliteOutbox:
+    """`Outbox` in the file of a `SqliteLog`; one thread uses it.
+
+    Raises
+    ------
+    LogUnavailableError : the file cannot be used
+    """
+
+    def __init__(self, path: Path) -> None:
+        SqliteLog(path).close()  # makes the file, or says what is wrong with it
+        self._path = path
+        with self._translated():
+            self._connection = connect(path)
+            with turn(path):
+                self._connection.executescript(_SCHEMA)
+                self._connection.execute("INSERT OR IGNORE INTO outbox VALUES ('origin', ?)", (uuid.uuid4().hex,))
+
+    @property
+    def origin(self) -> str:
+        """Name of this log among all logs."""
+        return str(self._fact("origin", ""))
+
+    def shipped(self) -> int:
+        """Return the offset up to which own records are on their way; 0 at first."""
+        return int(self._fact("shipped", 0))
+
+    def mark_shipped(self, offset: int) -> None:
+        """Keep the offset; to be called after the records up to it are where they shall be."""
+        with self._translated(), turn(self._path):
+            self._connection.execute("INSERT OR REPLACE INTO outbox VALUES ('shipped', ?)", (offset,))
+
+    def read(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` own records above the offset `after`, in order."""
+        with self._translated():
+            return list(map(LogRecord._make, self._connection.execute(_OWN, (after, limit))))
+
+    def size(self, after: int) -> OutboxSize:
+        """Return how much is above the offset `after`."""
+        with self._translated():
+            return OutboxSize(*self._connection.execute(_SIZE, (after,)).fetchone())
+
+    def trim(self, until: int, before_ms: int) -> int:
+        """Delete the records up to the offset `until` that are older than `before_ms`; return how many."""
+        count = 0
+        with self._translated():
+            while (end := self._connection.execute(_OLD, (_TRIM_ROWS, before_ms, until)).fetchone()[0]) is not None:
+                with turn(self._path), self._connection as transaction:
+                    transaction.execute("BEGIN IMMEDIATE")
+                    transaction.execute('DELETE FROM foreign_records WHERE "offset" <= ?', (end,))
+                    count += transaction.execute('DELETE FROM records WHERE "offset" <= ?', (end,)).rowcount
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _fact(self, name: str, default: str | int) -> str | int:
+        with self._translated():
+            found = self._connection.execute("SELECT value FROM outbox WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else default
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise LogUnavailableError(f"log {self._path} cannot be used ({error}); look at the disk") from error

@@ -1,0 +1,210 @@
+"""The table view in SQL: one dialect, whichever connection carries it."""
+
+import json
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+
+from server.adapters.migrations import FLOOR, Migration, migrations
+from server.ports import Erasure, StoreError
+from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION
+
+ROW_FAULTS: Final = frozenset({6, 26, 27, 38, 41, 53, 69, 70, 72, 117, 407, 469})
+"""Codes of ClickHouse for a row that does not fit: what cannot be parsed or converted, is out of bounds, or violates a
+constraint."""
+
+OFFSET_TABLES: Final = ("events", "profiles")
+"""Tables whose rows an erasure covers by their offset; of the others it covers what is as old as itself."""
+
+RETAINED_TABLES: Final = ("events", "decisions", "bad_events")
+"""Tables whose rows may end by age; the others hold what is true now."""
+
+_EVENT_COLUMNS: Final = (
+    "event_id, line, visitor_id, anonymous_id, session_id, event_type, item_id, time_ms, quantity, price, currency, "
+    "position, store_id, country_code, device, campaign_id, query, attribution_token"
+)
+_ITEM_COLUMNS: Final = (
+    "item_id, title, category_path, brand, price, sale_price, currency, availability, stock_quantity, release_ms"
+)
+_PROFILE_COLUMNS: Final = "visitor_id, trait_names, trait_values, personalization, training, marketing"
+_DENIED: Final = "SELECT visitor_id FROM profiles FINAL WHERE NOT training"
+_GRANTED: Final = "SELECT visitor_id FROM profiles FINAL WHERE training"
+_MIGRATIONS_TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS migrations (name String, checksum String, apply_ms Int64) "
+    "ENGINE = MergeTree ORDER BY name SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
+)
+_BEFORE: Final = "transform(visitor_id, {visitors:Array(String)}, {limits:Array(Int64)}, toInt64(-1))"
+
+
+class SqlStore(ABC):
+    """`EventStore` over something that runs SQL.
+
+    Parameters
+    ----------
+    consent_default : whether training is allowed while a visitor has not answered
+    retention_days : days after which events and decisions end; 0 keeps them
+    """
+
+    def __init__(self, *, consent_default: bool = True, retention_days: int = 0) -> None:
+        self._consent_default = consent_default
+        self._retention_days = retention_days
+
+    @abstractmethod
+    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+        """Return the result of `sql`, in which `{name:Type}` stands for a parameter; empty where it has none."""
+
+    @abstractmethod
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Add rows; a row with a known key replaces the old one."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the tables."""
+
+    @abstractmethod
+    def _write(self, path: Path, select: str) -> None:
+        """Write the result of `select` as a Parquet file, without keeping it in memory."""
+
+    def migrate(self) -> list[str]:
+        """Bring the tables up to date; return the names of the migrations applied now."""
+        self.check_version()
+        self.query(_MIGRATIONS_TABLE)
+        applied = dict(rows_of(self.query("SELECT name, checksum FROM migrations ORDER BY name")))
+        names = [one.name for one in migrations() if self._apply(one, applied.get(one.name))]
+        self._retain()
+        return names
+
+    def applied(self) -> list[str]:
+        """Return the names of the migrations that the tables have."""
+        return [name for (name,) in rows_of(self.query("SELECT DISTINCT name FROM migrations ORDER BY name"))]
+
+    def check_version(self) -> None:
+        """Raise StoreError if the database is too old."""
+        found = self.version()
+        if found < FLOOR:
+            raise StoreError("ClickHouse {}.{} is too old; take {}.{} or newer".format(*found, *FLOOR))
+
+    def positions(self) -> dict[str, int]:
+        """Return the offset up to which each part of the log is in the tables."""
+        return dict(rows_of(self.query("SELECT name, max(log_offset) FROM sink_offsets GROUP BY name ORDER BY name")))
+
+    def save_positions(self, positions: Mapping[str, int]) -> None:
+        """Keep the positions; to be called after the rows up to them are inserted."""
+        self.insert("sink_offsets", pa.table({"name": list(positions), "log_offset": list(positions.values())}))
+
+    def erasures(self) -> dict[str, Erasure]:
+        """Return the newest erasure of each visitor who was forgotten."""
+        found = rows_of(self.query("SELECT visitor_id, log_offset, time_ms FROM erasures FINAL"))
+        return {visitor_id: Erasure(offset, time_ms) for visitor_id, offset, time_ms in found}
+
+    def erase(self, erasures: Mapping[str, Erasure]) -> None:
+        """Delete all rows that the erasures are about, and keep the erasures; wait until the rows are gone."""
+        if not erasures:
+            return
+        visitors = list(erasures)
+        offsets, times = map(list, zip(*erasures.values(), strict=True))
+        self.insert("erasures", pa.table({"visitor_id": visitors, "log_offset": offsets, "time_ms": times}))
+        by_offset = {"visitors": visitors, "limits": offsets}
+        by_time = {"visitors": visitors, "limits": [time_ms + 1 for time_ms in times]}
+        for table in OFFSET_TABLES:
+            self._delete(table, f"log_offset < {_BEFORE}", by_offset)
+        self._delete("decisions", f"time_ms < {_BEFORE}", by_time)
+        self._delete("bad_events", f"kind != {RECORD_KIND_DECISION} AND log_offset < {_BEFORE}", by_offset)
+        self._delete("bad_events", f"kind = {RECORD_KIND_DECISION} AND time_ms < {_BEFORE}", by_time)
+
+    def export(self, folder: Path) -> None:
+        """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder.
+
+        Visitors who deny training are left out, with what they did before they were known.
+        """
+        beside = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        positions = self.positions()
+        for name, select in self.exports().items():
+            self._write(beside / f"{name}.parquet", select)
+        meta = {**_meta(beside), "positions": positions, "consent_default": self._consent_default}
+        (beside / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        beside.replace(folder)
+
+    def exports(self) -> dict[str, str]:
+        """Return the query of each file of an export."""
+        trainable = self._trainable()
+        return {
+            "events": f"SELECT {_EVENT_COLUMNS} FROM events FINAL "  # noqa: S608
+            f"WHERE {trainable} AND anonymous_id NOT IN ({_DENIED}) ORDER BY time_ms, event_id, line",
+            "items": f"SELECT {_ITEM_COLUMNS} FROM items FINAL WHERE NOT deleted ORDER BY item_id",  # noqa: S608
+            "profiles": f"SELECT {_PROFILE_COLUMNS} FROM profiles FINAL WHERE {trainable} ORDER BY visitor_id",  # noqa: S608
+            "placements": "SELECT document_id AS placement_id, base64Encode(payload) AS payload FROM documents FINAL "
+            "WHERE kind = 'placement' AND NOT deleted ORDER BY placement_id",
+        }
+
+    def version(self) -> tuple[int, int]:
+        """Return major and minor version of the database."""
+        ((text,),) = rows_of(self.query("SELECT version()"))
+        major, minor = text.split(".")[:2]
+        return int(major), int(minor)
+
+    def _apply(self, migration: Migration, checksum: str | None) -> bool:
+        if checksum is None:
+            for statement in migration.statements:
+                self.query(statement)
+            row = {"name": migration.name, "checksum": migration.checksum, "apply_ms": time.time_ns() // 1_000_000}
+            self.insert("migrations", pa.Table.from_pylist([row]))
+        elif checksum != migration.checksum:
+            raise StoreError(f"migration {migration.name} was changed after it was applied; undo that, add a new one")
+        return checksum is None
+
+    def _retain(self) -> None:
+        """Let rows end by age, as the settings say; a table that says so already is left alone."""
+        for table in RETAINED_TABLES:
+            ((definition,),) = rows_of(self.query(f"SHOW CREATE TABLE {table}"))
+            wanted = f"fromUnixTimestamp64Milli(time_ms) + toIntervalDay({self._retention_days})"
+            if self._retention_days and wanted not in definition:
+                self.query(f"ALTER TABLE {table} MODIFY TTL toDateTime({wanted})")
+            elif not self._retention_days and "\nTTL " in definition:
+                self.query(f"ALTER TABLE {table} REMOVE TTL")
+
+    def _delete(self, table: str, condition: str, params: Mapping[str, object]) -> None:
+        where = f"visitor_id IN {{visitors:Array(String)}} AND {condition}"
+        self.query(f"ALTER TABLE {table} DELETE WHERE {where} SETTINGS mutations_sync = 2", params)
+
+    def _trainable(self) -> str:
+        answered = f"NOT IN ({_DENIED})" if self._consent_default else f"IN ({_GRANTED})"
+        aliases = f"SELECT anonymous_id FROM events WHERE visitor_id IN ({_DENIED})"  # noqa: S608
+        return f"visitor_id {answered} AND visitor_id NOT IN ({aliases})"
+
+
+def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
+    """Return a result row by row."""
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def array_text(values: Iterable[object]) -> str:
+    """Return an array as ClickHouse reads a parameter."""
+    return "[" + ", ".join(f"'{escaped(one)}'" if isinstance(one, str) else str(one) for one in values) + "]"
+
+
+def escaped(text: str) -> str:
+    """Return text as it stands between quotes."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _meta(folder: Path) -> dict[str, object]:
+    lines = pl.scan_parquet(folder / "events.parquet").select(
+        line_count=pl.len(),
+        event_count=pl.col("event_id").n_unique(),
+        visitor_count=pl.col("visitor_id").n_unique(),
+        start_ms=pl.col("time_ms").min().fill_null(0),
+        end_ms=pl.col("time_ms").max().fill_null(0),
+    )
+    meta: dict[str, object] = lines.collect().row(0, named=True)
+    for name in ("item", "profile"):
+        meta[f"{name}_count"] = pl.scan_parquet(folder / f"{name}s.parquet").select(pl.len()).collect().item()
+    return meta

@@ -1,0 +1,113 @@
+"""The log on Kafka: which topic, key and partition a record has, and what travels beside its payload.
+
+Records of one visitor stay in order, and so do those of one item or document, for each has one partition.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from server.ports import Arrival, LogRecord, NewRecord
+from shopkeeper.v1.record_pb2 import (
+    RECORD_KIND_ACTIVATION,
+    RECORD_KIND_DECISION,
+    RECORD_KIND_DOCUMENT,
+    RECORD_KIND_ERASURE,
+    RECORD_KIND_EVENT,
+    RECORD_KIND_ITEM,
+    RECORD_KIND_PROFILE,
+    DocumentChange,
+    ItemChange,
+)
+
+TOPICS: Final[Mapping[str, tuple[int, ...]]] = {
+    "events": (RECORD_KIND_EVENT, RECORD_KIND_PROFILE, RECORD_KIND_ERASURE),
+    "decisions": (RECORD_KIND_DECISION,),
+    "items": (RECORD_KIND_ITEM,),
+    "documents": (RECORD_KIND_DOCUMENT, RECORD_KIND_ACTIVATION),
+}
+"""Kinds of each topic. Profiles and erasures are among the events, so that a visitor is forgotten in order."""
+
+FOLLOWED: Final = ("events", "items", "documents")
+"""Topics that change what a replica answers."""
+
+MAX_PARTITIONS: Final = 1_024
+"""Of one topic."""
+
+_TOPIC_OF: Final = {kind: name for name, kinds in TOPICS.items() for kind in kinds}
+_SLOTS: Final = MAX_PARTITIONS * len(TOPICS)
+_Headers = Sequence[tuple[str, bytes]]
+
+
+def topic_of(kind: int) -> str:
+    """Return the topic of a record; records of kinds that are newer than this program are with the documents."""
+    return _TOPIC_OF.get(kind, "documents")
+
+
+def key_of(record: NewRecord | LogRecord) -> str:
+    """Return what keeps records in order: the visitor, the item or the document; empty where it cannot be read."""
+    if record.key:
+        return record.key
+    try:
+        if record.kind == RECORD_KIND_ITEM:
+            return ItemChange.FromString(record.payload).item.item_id
+        if record.kind == RECORD_KIND_DOCUMENT:
+            change = DocumentChange.FromString(record.payload)
+            kind = change.WhichOneof("document") or "document"
+            return f"{kind}/{change.placement.placement_id or change.control.control_id}"
+    except DecodeError:
+        return ""
+    return "activation" if record.kind == RECORD_KIND_ACTIVATION else ""
+
+
+def partition_of(key: str, count: int) -> int:
+    """Return the partition of a key: CRC-32 (IEEE 802.3) of its UTF-8 bytes, modulo the number of partitions.
+
+    It is the partitioner `consistent` of librdkafka. Clients and balancers that send a visitor to a machine use it too.
+
+    >>> partition_of("visitor-7", 12)
+    1
+    """
+    return zlib.crc32(key.encode()) % count
+
+
+def compaction_key(record: LogRecord) -> str:
+    """Return the key under which Kafka keeps the latest record alone.
+
+    What a log takes but once, a default, never takes the place of what was set since.
+    """
+    return f"{key_of(record)}#{record.record_id}" if record.record_id and not record.key else key_of(record)
+
+
+def headers_of(record: LogRecord, origin: str) -> list[tuple[str, bytes]]:
+    """Return what travels beside key and payload. Kafka's own time is that of arrival: retention goes by it."""
+    numbers = (("kind", record.kind), ("time_ms", record.time_ms), ("offset", record.offset))
+    texts = (("origin", origin), ("key", record.key), ("id", record.record_id))
+    return [(name, str(number).encode()) for name, number in numbers] + [(name, text.encode()) for name, text in texts]
+
+
+def arrival_of(headers: _Headers, payload: bytes, offset: int) -> Arrival:
+    """Return the record that `headers_of` describes, under an offset of ours.
+
+    Raises
+    ------
+    ValueError : the headers are not ours
+    """
+    found = dict(headers)
+    try:
+        kind, time_ms, origin_offset = (int(found[name]) for name in ("kind", "time_ms", "offset"))
+        origin, key, record_id = (found[name].decode() for name in ("origin", "key", "id"))
+    except KeyError as error:
+        raise ValueError(f"the header {error} is missing") from error
+    return Arrival(LogRecord(offset, kind, time_ms, key, record_id, payload), origin, origin_offset)
+
+
+def offset_of(topic: str, partition: int, offset: int) -> int:
+    """Return a number that no other record of any partition has and that rises within a partition.
+
+    >>> offset_of("events", 3, 0) < offset_of("events", 3, 1)
+    True
+    """
+    return offset * _SLOTS + list(TOPICS).index(topic) * MAX_PARTITIONS + partition + 1

@@ -1,0 +1,50 @@
+"""The log of this machine as the sink follows it."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from server.ports import Batch, EventLog, StoreError
+
+NAME: Final = "log"
+"""Of the one part that this log has."""
+
+
+class LogFeed:
+    """`Feed` of an `EventLog`, which stays its owner's to close."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._offset = 0
+
+    def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
+        """Go on after the position; StoreError where the log ends before it, or the tables were fed by Kafka."""
+        found = positions()
+        if strange := found.keys() - {NAME}:
+            raise StoreError(
+                f"the tables follow {min(strange)}, not a local log; set kafka.servers, or empty the tables"
+            )
+        self._offset = found.get(NAME, 0)
+        if self._offset > (last := self._log.last_offset()):
+            raise StoreError(
+                f"the tables hold offset {self._offset} and the log ends at {last}, so they belong to another log; "
+                "move the folder of the tables away, and they are made again"
+            )
+
+    def read(self, limit: int) -> Batch:
+        """Return up to `limit` records after those that were read."""
+        records = self._log.read(self._offset, limit)
+        if records:
+            self._offset = records[-1].offset
+        return Batch(records, {NAME: self._offset})
+
+    def lag(self) -> int:
+        """Return how many offsets there are still to read."""
+        return max(0, self._log.last_offset() - self._offset)
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Delete what the newest erasure of each visitor is about and came after it."""
+        for key in keys:
+            self._log.erase(key)
+
+    def close(self) -> None:
+        """Do nothing."""

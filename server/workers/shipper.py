@@ -1,0 +1,85 @@
+"""From the outbox to Kafka: in order, at least once, behind the answers; consumers drop what comes twice.
+
+The place in the outbox is kept after the acknowledgement, so a crash repeats a round and never loses one.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from server import telemetry
+from server.ports import LogUnavailableError, Outbox, Stream, StreamUnavailableError
+
+POLL_S: Final = 0.02
+WAIT_S: Final = (0.5, 15.0)
+"""Seconds before the first new try, and at most."""
+ROUND_RECORDS: Final = 20_000
+SIZE_S: Final = 5.0
+TRIM_S: Final = 60.0
+
+_logger = structlog.get_logger(__name__)
+
+
+class Shipper:
+    """Drains an outbox.
+
+    Parameters
+    ----------
+    outbox : log to drain
+    stream : where its records go
+    kept_until : returns the offset that a replica needs the log from, and the time from which on all is kept
+    """
+
+    def __init__(self, outbox: Outbox, stream: Stream, kept_until: Callable[[], tuple[int, int]]) -> None:
+        self._outbox = outbox
+        self._stream = stream
+        self._kept_until = kept_until
+        self._shipped = outbox.shipped()
+        self._measured = self._trimmed = -SIZE_S
+        self._wait_s = WAIT_S[0]
+
+    def step(self) -> int:
+        """Ship the next round; return its number of records."""
+        records = self._outbox.read(self._shipped, ROUND_RECORDS)
+        if records:
+            count = self._stream.send(records, self._outbox.origin)
+            self._outbox.mark_shipped(records[count - 1].offset)
+            self._shipped = records[count - 1].offset
+            telemetry.SHIPPED_RECORDS.inc(count)
+            return count
+        return 0
+
+    def run(self, stopping: threading.Event) -> None:
+        """Ship what comes, until `stopping`. Nothing is lost then: the next start goes on."""
+        while not stopping.wait(POLL_S):
+            try:
+                self._measure()
+                while not stopping.is_set() and self.step():
+                    self._measure()
+                self._trim()
+                self._wait_s = WAIT_S[0]
+            except (StreamUnavailableError, LogUnavailableError) as error:
+                telemetry.SHIP_RETRIES.inc()
+                _logger.warning("not_shipped", reason=str(error), offset=self._shipped, retry_s=self._wait_s)
+                stopping.wait(self._wait_s)
+                self._wait_s = min(2 * self._wait_s, WAIT_S[1])
+
+    def _measure(self) -> None:
+        if time.monotonic() - self._measured < SIZE_S:
+            return
+        self._measured = time.monotonic()
+        size = self._outbox.size(self._shipped)
+        telemetry.OUTBOX_RECORDS.set(size.record_count)
+        telemetry.OUTBOX_BYTES.set(size.byte_count)
+        telemetry.OUTBOX_AGE_SECONDS.set(max(0.0, time.time() - size.oldest_ms / 1000) if size.record_count else 0.0)
+
+    def _trim(self) -> None:
+        if time.monotonic() - self._trimmed < TRIM_S:
+            return
+        self._trimmed = time.monotonic()
+        needed_from, keep_from_ms = self._kept_until()
+        if count := self._outbox.trim(min(self._shipped, needed_from), keep_from_ms):
+            _logger.info("outbox_trimmed", record_count=count)

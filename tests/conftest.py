@@ -1,0 +1,28 @@
+"""Real servers that tests share; each is started by the first test that asks for it."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import ClickHouseServer, KafkaServer, Server
+
+
+def _running(kind: type[Server], variable: str, factory: pytest.TempPathFactory) -> Iterator[str]:
+    if address := os.environ.get(variable):
+        yield address
+        return
+    with kind(factory.mktemp(kind.__name__)) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def kafka_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return `host:port` of a Kafka broker; names of topics are the test's own."""
+    yield from _running(KafkaServer, "SHOPKEEPER_TEST_KAFKA", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def clickhouse_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return `host:port` of a ClickHouse; names of databases are the test's own."""
+    yield from _running(ClickHouseServer, "SHOPKEEPER_TEST_CLICKHOUSE", tmp_path_factory)

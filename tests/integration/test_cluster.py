@@ -1,0 +1,113 @@
+"""Two machines, Kafka and ClickHouse, as a deployment runs them."""
+
+import random
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from server.adapters.kafka import make_topics
+from server.settings import ClickHouseSettings, Settings
+from server.tables import open_store
+from shopkeeper.v1 import catalog_service_pb2, placement_service_pb2, recommendation_service_pb2
+from shopkeeper.v1.common_pb2 import Context
+from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
+from shopkeeper.v1.event_service_pb2 import EventResult, RecordEventsRequest, RecordEventsResponse
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.placement_pb2 import Placement
+from tests.kafka_shop import kafka_settings
+from tests.shop_process import ShopProcess
+from tests.table_shop import wait_until
+
+
+@pytest.fixture
+def settings(kafka_address: str, clickhouse_address: str, tmp_path: Path) -> Settings:
+    kafka = kafka_settings(kafka_address)
+    make_topics(kafka)
+    clickhouse = ClickHouseSettings(server=clickhouse_address, database=f"test_{uuid.uuid4().hex}")
+    return Settings(data_dir=tmp_path / "a" / "data", kafka=kafka, clickhouse=clickhouse)
+
+
+def start(settings: Settings, folder: Path) -> ShopProcess:
+    folder.mkdir(exist_ok=True)
+    kafka, clickhouse = settings.kafka, settings.clickhouse
+    environment = {
+        "KAFKA__SERVERS": kafka.servers,
+        "KAFKA__PREFIX": kafka.prefix,
+        "KAFKA__PARTITIONS": str(kafka.partitions),
+        "CLICKHOUSE__SERVER": clickhouse.server,
+        "CLICKHOUSE__DATABASE": clickhouse.database,
+        "SINK__BATCH_MS": "50",
+    }
+    return ShopProcess(folder / "data", **{f"SHOPKEEPER__{name}": value for name, value in environment.items()})
+
+
+def view(event_id: str, visitor_id: str, item_id: str) -> Event:
+    return Event(
+        event_id=event_id,
+        event_type=EventType.EVENT_TYPE_VIEW,
+        context=Context(visitor_id=visitor_id),
+        items=[EventItem(item_id=item_id)],
+    )
+
+
+def record(machine: ShopProcess, events: list[Event]) -> Counter[int]:
+    reply = machine.call("EventService/RecordEvents", RecordEventsRequest(events=events).SerializeToString())
+    return Counter(result.status for result in RecordEventsResponse.FromString(reply).results)
+
+
+def seen(machine: ShopProcess, visitor_id: str) -> list[str]:
+    request = recommendation_service_pb2.RecommendRequest(
+        context=Context(visitor_id=visitor_id),
+        placements=[recommendation_service_pb2.PlacementRequest(placement_id="recently_viewed", page_size=5)],
+    )
+    reply = machine.call("RecommendationService/Recommend", request.SerializeToString())
+    slates = recommendation_service_pb2.RecommendResponse.FromString(reply).slates
+    return [item.item_id for item in slates[0].items]
+
+
+def description(machine: ShopProcess) -> str:
+    request = placement_service_pb2.GetPlacementRequest(placement_id="recently_viewed").SerializeToString()
+    reply = machine.call("PlacementService/GetPlacement", request)
+    return placement_service_pb2.GetPlacementResponse.FromString(reply).placement.description
+
+
+def stored(settings: Settings) -> Counter[str]:
+    store = open_store(settings)
+    rows = store.query("SELECT event_id FROM events FINAL").column("event_id").to_pylist()
+    store.close()
+    return Counter(rows)
+
+
+def test_machines_share_events_and_documents_and_survive_a_kill(settings: Settings, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    with start(settings, tmp_path / "a") as here, start(settings, tmp_path / "b") as there:
+        items = catalog_service_pb2.UpsertItemsRequest(items=[Item(item_id="brie", title="Brie")])
+        here.call("CatalogService/UpsertItems", items.SerializeToString())
+        assert record(here, [view("first", "v", "brie")]) == {EventResult.STATUS_ACCEPTED: 1}
+        assert seen(here, "v") == ["brie"], "an answer knows what was acknowledged before it"
+        wait_until(lambda: seen(there, "v") == ["brie"])
+        placement = Placement(placement_id="recently_viewed", description="ours", sources=[{"name": "recently_viewed"}])
+        request = placement_service_pb2.UpsertPlacementRequest(placement=placement).SerializeToString()
+        there.call("PlacementService/UpsertPlacement", request)
+        wait_until(lambda: description(here) == "ours")
+
+        sent = {"first"}
+        rejected = 0
+        for batch in range(20):
+            ids = [f"{batch}-{number}" for number in range(200)]
+            events = [view(event_id, f"v{chance.randrange(50)}", "brie") for event_id in ids]
+            events.append(view("", "v", "no id"))
+            counts = record((here, there)[batch % 2], events)
+            assert counts == {EventResult.STATUS_ACCEPTED: 200, EventResult.STATUS_REJECTED: 1}
+            rejected += counts[EventResult.STATUS_REJECTED]
+            sent |= set(ids)
+        assert record(there, [view("first", "v", "brie")]) == {EventResult.STATUS_DUPLICATE: 1}
+        here.kill()
+        with start(settings, tmp_path / "a") as again:
+            assert seen(again, "v") == ["brie"]
+            wait_until(lambda: len(stored(settings)) == len(sent))
+            assert description(again) == "ours"
+    assert stored(settings) == Counter(sent)
+    assert (len(sent), rejected) == (4_001, 20)

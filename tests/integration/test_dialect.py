@@ -1,0 +1,112 @@
+"""One dialect: whatever the project asks of the tables, chDB and a ClickHouse server answer alike."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from server.adapters.chdb_store import ChdbStore
+from server.adapters.clickhouse_store import ClickHouseStore
+from server.adapters.migrations import migrations
+from server.adapters.sql_store import SqlStore
+from server.ports import NewRecord, StoreError, StoreUnavailableError
+from server.workers.rows import rows_of
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.placement_pb2 import Placement
+from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
+from tests.servers import ClickHouseServer, free_ports
+from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile
+
+Statement = tuple[str, Mapping[str, object], list[dict[str, Any]]]
+
+RECORDS = [
+    event("e1", "a", "b", user_id="u", price=2.5),
+    event("e2", visitor_id="o'Neil\\\t]\n"),
+    profile("v", {"size": "M\x00ü"}, training=True),
+    profile("denied", training=False),
+    item(ItemChange(item=Item(item_id="a", title="Brie", category_path=["FOOD", "CHEESE"]))),
+    item(ItemChange(item=Item(item_id="b"), deleted=True)),
+    NewRecord(RecordKind.RECORD_KIND_EVENT, "v", "bad", b"\xff\x00'"),
+    NewRecord(
+        RecordKind.RECORD_KIND_DECISION,
+        "v",
+        "",
+        Decision(
+            now_ms=7, slates=[DecidedSlate(placement_id="home", item_ids="ab", scores=[0.1, 2], reasons=[1, 2])]
+        ).SerializeToString(),
+    ),
+    NewRecord(
+        RecordKind.RECORD_KIND_DOCUMENT,
+        "",
+        "",
+        DocumentChange(placement=Placement(placement_id="home", description="ü")).SerializeToString(),
+    ),
+]
+
+
+def heard(store: SqlStore, folder: Path) -> Iterator[Statement]:
+    """Yield every statement that the whole life of the tables needs, with its answer."""
+    statements: list[Statement] = []
+    query = store.query
+
+    def recorded(sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+        answer = query(sql, params)
+        statements.append((sql, params or {}, rows_of(answer)))
+        return answer
+
+    store.query = recorded  # type: ignore[method-assign]
+    shop = Shop(store)
+    shop.add(*RECORDS)
+    shop.sink.drain()
+    shop.add(profile("v", {"city": "Ulm"}), item(ItemChange(item=Item(item_id="a", brand="X"), update_paths=["brand"])))
+    shop.sink.drain()
+    for table in ("events", "items", "profiles", "decisions", "documents", "bad_events", "sink_offsets"):
+        store.query(f"SELECT * FROM {table} ORDER BY ALL")  # noqa: S608
+    for name, select in store.exports().items():
+        store.query(select)
+        store._write(folder / name, select)
+        statements.append((f"export {name}", {}, pl.read_parquet(folder / name).to_dicts()))
+    shop.add(erasure("u"), erasure("o'Neil\\\t]\n"))
+    shop.sink.drain()
+    shop.another_sink()
+    store.query("SELECT event_id FROM events ORDER BY 1")
+    store._retention_days = 9
+    store.migrate()
+    store.version()
+    store.close()
+    own = ("CREATE DATABASE", "USE", "INSERT INTO", "SELECT version")
+    yield from (one for one in statements if not one[0].startswith(own) and " INTO OUTFILE " not in one[0])
+
+
+def test_every_statement_is_answered_alike(tmp_path: Path, clickhouse_address: str) -> None:
+    folders = [tmp_path / name for name in ("embedded", "server")]
+    for folder in folders:
+        folder.mkdir()
+    embedded = list(heard(ChdbStore(tmp_path / "store"), folders[0]))
+    server = list(heard(clickhouse_store(clickhouse_address), folders[1]))
+    assert len(embedded) > len(migrations()) + 20
+    assert [sql for sql, *_ in server] == [sql for sql, *_ in embedded]
+    for ours, theirs in zip(embedded, server, strict=True):
+        if not ours[0].startswith("SHOW CREATE"):  # its text differs by spaces and by the name of the database
+            assert theirs == ours
+
+
+def test_too_old_server_is_refused_with_both_versions(clickhouse_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ClickHouseStore, "version", lambda _: (24, 7))
+    with pytest.raises(StoreError, match=r"ClickHouse 24\.7 is too old; take 24\.8 or newer"):
+        clickhouse_store(clickhouse_address)
+
+
+def test_absent_server_is_named() -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    with pytest.raises(StoreUnavailableError, match=rf"ClickHouse {address} does not answer \(.*\); start it"):
+        clickhouse_store(address)
+
+
+def test_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
+    with ClickHouseServer(tmp_path) as server, pytest.raises(StoreError, match="refused a statement") as caught:
+        clickhouse_store(server.address, user="nobody", password="hush")  # noqa: S106
+    assert "hush" not in str(caught.value)

@@ -1,0 +1,196 @@
+"""The log on a real Kafka: shipped in order, read once, made into tables again."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from server.adapters.kafka import make_topics
+from server.adapters.kafka_feed import KafkaFeed
+from server.ports import NewRecord, StoreError, StreamError
+from server.settings import KafkaSettings
+from server.streams import TOPICS, partition_of
+from server.workers.sink import Sink
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.placement_pb2 import Placement
+from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
+from tests.kafka_shop import Machine, drain, drained, ids, kafka_settings, sink_of, topics
+from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile
+
+
+@pytest.fixture
+def settings(kafka_address: str) -> KafkaSettings:
+    return topics(kafka_settings(kafka_address))
+
+
+@pytest.fixture
+def machine(settings: KafkaSettings, tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path / "a", settings) as machine:
+        yield machine
+
+
+@pytest.fixture
+def feed(settings: KafkaSettings) -> Iterator[KafkaFeed]:
+    feed = KafkaFeed(settings, "test")
+    feed.begin(dict)
+    yield feed
+    feed.close()
+
+
+@pytest.fixture
+def tables(clickhouse_address: str) -> Iterator[Shop]:
+    shop = Shop(clickhouse_store(clickhouse_address))
+    yield shop
+    shop.store.close()
+
+
+def test_topics_are_made_once_and_checked(kafka_address: str) -> None:
+    settings = kafka_settings(kafka_address)
+    assert make_topics(settings) == [f"{settings.prefix}.{topic}" for topic in TOPICS]
+    assert make_topics(settings) == []
+    with pytest.raises(StreamError, match=r"events has 3 partitions; set kafka\.partitions=3"):
+        make_topics(settings.model_copy(update={"partitions": 4}))
+
+
+def test_records_arrive_once_and_in_order_of_their_visitor(machine: Machine, feed: KafkaFeed) -> None:
+    sent = [event(f"e{number}", "a", visitor_id=f"v{number % 7}") for number in range(500)]
+    machine.add(*sent, item(ItemChange(item=Item(item_id="a"))))
+    assert machine.ship() == 501
+    assert machine.another_shipper().step() == 0
+    records = drained(feed, 501)
+    assert Counter(ids(records)) == Counter([record.record_id for record in sent] + [""])
+    for key in {record.key for record in sent}:
+        mine = [record for record in records if record.key == key]
+        assert ids(mine) == [record.record_id for record in sent if record.key == key]
+        assert [record.offset for record in mine] == sorted(record.offset for record in mine)
+        payloads = {record.record_id: record.payload for record in sent}
+        assert all(payloads[record.record_id] == record.payload and record.time_ms == 1_000 for record in mine)
+    assert feed.lag() == 0
+
+
+def test_large_record_is_shipped_alone(machine: Machine, feed: KafkaFeed) -> None:
+    sizes = [10, 3_000_000, 600_000, 10]
+    machine.add(*(NewRecord(1, "v", f"e{size}-{number}", bytes(size)) for number, size in enumerate(sizes)))
+    assert machine.ship() == 4
+    assert [len(record.payload) for record in drained(feed, 4)] == sizes
+
+
+def test_what_is_shipped_again_counts_once(machine: Machine, feed: KafkaFeed) -> None:
+    machine.add(*(event(f"e{number}", "a", visitor_id=f"v{number}") for number in range(50)))
+    machine.ship()
+    machine.outbox.mark_shipped(20)  # as if the acknowledgement of the rest was lost
+    machine.add(event("e50", "a"))
+    assert machine.another_shipper().step() == 31
+    assert Counter(ids(drained(feed, 51))) == Counter(f"e{number}" for number in range(51))
+    assert feed.read(10).records == []
+
+
+def test_reader_goes_on_where_it_was_and_drops_what_is_shipped_again(
+    machine: Machine, feed: KafkaFeed, settings: KafkaSettings
+) -> None:
+    machine.add(*(event(f"e{number}", "a", visitor_id=f"v{number}") for number in range(30)))
+    machine.ship()
+    positions: dict[str, int] = {}
+    count = 0
+    while count < 30:
+        batch = feed.read(7)
+        positions |= batch.positions
+        count += len(batch.records)
+    feed.close()
+    machine.outbox.mark_shipped(0)
+    machine.add(event("e30", "a"))
+    machine.another_shipper().step()
+    again = KafkaFeed(settings, "test")
+    again.begin(lambda: positions)
+    assert ids(drained(again, 1)) == ["e30"]
+    again.close()
+
+
+def test_tables_follow_kafka_and_are_made_again_from_it(
+    machine: Machine, settings: KafkaSettings, tables: Shop, clickhouse_address: str
+) -> None:
+    slate = DecidedSlate(placement_id="home", item_ids="a", scores=[1.0], reasons=[1])
+    home = DocumentChange(placement=Placement(placement_id="home", description="ours"))
+    machine.add(
+        *(event(f"e{number}", "a", visitor_id=f"v{number % 5}") for number in range(100)),
+        NewRecord(RecordKind.RECORD_KIND_DECISION, "v1", "", Decision(now_ms=7, slates=[slate]).SerializeToString()),
+        NewRecord(RecordKind.RECORD_KIND_EVENT, "v2", "broken", b"\xff"),
+        item(ItemChange(item=Item(item_id="a", title="Brie"))),
+        item(ItemChange(item=Item(item_id="a", brand="X"), update_paths=["brand"])),
+        profile("v1", {"size": "M"}),
+        erasure("v3"),
+        NewRecord(RecordKind.RECORD_KIND_DOCUMENT, "", "", home.SerializeToString()),
+    )
+    count = machine.ship()
+    with sink_of(settings, tables.store) as sink:
+        assert drain(sink, count) == count
+    with sink_of(settings, tables.store) as sink:
+        assert [sink.step() for _ in range(10)] == [0] * 10, "the places are kept with the rows"
+    rebuilt = Shop(clickhouse_store(clickhouse_address))
+    with sink_of(settings, rebuilt.store) as sink:
+        assert drain(sink, count) == count
+    for shop in (tables, rebuilt):
+        assert shop.rows("SELECT count(), uniqExact(event_id), countIf(visitor_id = 'v3') FROM events FINAL") == [
+            (80, 80, 0)
+        ]
+        assert shop.rows("SELECT title, brand FROM items FINAL") == [("Brie", "X")]
+        assert shop.rows("SELECT record_id, hex(payload) FROM bad_events FINAL") == [("broken", "FF")]
+        assert shop.rows("SELECT count() FROM decisions FINAL") == [(1,)]
+        assert shop.rows("SELECT visitor_id, trait_values FROM profiles FINAL") == [("v1", ["M"])]
+    rebuilt.store.close()
+
+
+def test_default_document_gives_way_to_what_was_set(machine: Machine, settings: KafkaSettings, tables: Shop) -> None:
+    def document(text: str, record_id: str = "") -> NewRecord:
+        change = DocumentChange(placement=Placement(placement_id="home", description=text))
+        return NewRecord(RecordKind.RECORD_KIND_DOCUMENT, "", record_id, change.SerializeToString())
+
+    machine.add(document("default", "placement/home"), document("ours"), document("of a new machine", "other"))
+    machine.ship()
+    with sink_of(settings, tables.store) as sink:
+        drain(sink, 3)
+    assert tables.rows("SELECT payload LIKE '%ours%' FROM documents FINAL") == [(True,)]
+
+
+async def test_foreign_message_is_set_aside(settings: KafkaSettings, tables: Shop) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=settings.servers) as producer:
+        await producer.send_and_wait(f"{settings.prefix}.events", b"who am I", partition=partition_of("", 3))
+    with sink_of(settings, tables.store) as sink:
+        assert drain(sink, 1) == 1
+    assert tables.rows("SELECT kind, payload FROM bad_events FINAL") == [(-1, "who am I")]
+
+
+def test_two_sinks_share_the_partitions(machine: Machine, settings: KafkaSettings, tables: Shop) -> None:
+    def stored() -> int:
+        return int(tables.rows("SELECT uniqExact(event_id) FROM events")[0][0])
+
+    machine.add(*(event(f"e{number}", "a", visitor_id=f"v{number}") for number in range(300)))
+    machine.ship()
+    with sink_of(settings, tables.store) as first:
+        drain(first, 300)
+        with sink_of(settings, tables.store) as second:
+            step_until((first, second), lambda: bool(second._feed._reached))
+            machine.add(*(event(f"e{number}", "a", visitor_id=f"v{number}") for number in range(300, 600)))
+            machine.ship()
+            counts = step_until((first, second), lambda: stored() == 600)
+    assert all(counts), "both had work"
+    assert tables.rows("SELECT count(), uniqExact(event_id) FROM events FINAL") == [(600, 600)]
+
+
+def step_until(sinks: Sequence[Sink], condition: Callable[[], bool]) -> list[int]:
+    """Return how many records each sink wrote until the condition held."""
+    counts = [0] * len(sinks)
+    for _ in range(300):
+        if condition():
+            return counts
+        counts = [count + sink.step() for count, sink in zip(counts, sinks, strict=True)]
+    pytest.fail("nothing happened in 300 turns")
+
+
+def test_tables_of_a_local_log_do_not_follow_kafka(settings: KafkaSettings, tables: Shop) -> None:
+    tables.add(event("e1", "a"))
+    tables.sink.drain()
+    with pytest.raises(StoreError, match="the tables follow the part log"), sink_of(settings, tables.store):
+        pass

@@ -1,0 +1,92 @@
+"""A log that is shipped to topics of its own, and the tables that follow them."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from server.adapters.kafka import make_topics
+from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.kafka_stream import KafkaStream
+from server.adapters.outbox import SqliteOutbox
+from server.adapters.sqlite_log import SqliteLog
+from server.ports import EventStore, LogRecord, NewRecord
+from server.settings import KafkaSettings, SinkSettings
+from server.workers.shipper import Shipper
+from server.workers.sink import Sink
+
+
+def kafka_settings(address: str, **options: Any) -> KafkaSettings:
+    """Return settings with topics of their own, which are not made yet."""
+    return KafkaSettings(
+        **{"servers": address, "prefix": f"test-{uuid.uuid4().hex}", "partitions": 3, "replication": 1} | options
+    )
+
+
+class Machine:
+    """Log of one machine and its shipper."""
+
+    def __init__(self, folder: Path, settings: KafkaSettings) -> None:
+        self.log = SqliteLog(folder / "log.sqlite")
+        self.outbox = SqliteOutbox(folder / "log.sqlite")
+        self.stream = KafkaStream(settings)
+        self.shipper = self.another_shipper()
+
+    def another_shipper(self) -> Shipper:
+        return Shipper(self.outbox, self.stream, lambda: (0, 0))
+
+    def add(self, *records: NewRecord, time_ms: int = 1_000) -> None:
+        list(self.log.import_records([records], time_ms))
+
+    def ship(self) -> int:
+        count = 0
+        while shipped := self.shipper.step():
+            count += shipped
+        return count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+        self.outbox.close()
+        self.log.close()
+
+
+def drained(feed: KafkaFeed, count: int) -> list[LogRecord]:
+    """Return what the feed gives until there are `count` records, and what comes with them."""
+    records: list[LogRecord] = []
+    for _ in range(200):
+        records += feed.read(1_000).records
+        if len(records) >= count:
+            break
+    return records
+
+
+@contextmanager
+def sink_of(settings: KafkaSettings, store: EventStore) -> Iterable[Sink]:  # type: ignore[misc]
+    feed = KafkaFeed(settings, "sink")
+    try:
+        yield Sink(feed, store, SinkSettings())
+    finally:
+        feed.close()
+
+
+def drain(sink: Sink, count: int) -> int:
+    """Return how many records the sink wrote, once there are `count`."""
+    written = 0
+    for _ in range(200):
+        written += sink.step()
+        if written >= count:
+            break
+    return written
+
+
+def topics(settings: KafkaSettings) -> KafkaSettings:
+    make_topics(settings)
+    return settings
+
+
+def ids(records: Sequence[LogRecord]) -> list[str]:
+    return [record.record_id for record in records]

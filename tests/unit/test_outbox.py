@@ -1,0 +1,93 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.adapters.inbox import SqliteInbox
+from server.adapters.outbox import SqliteOutbox
+from server.adapters.sqlite_log import SqliteLog
+from server.ports import Arrival, LogRecord, NewRecord, OutboxSize
+
+EVENT, PROFILE, ERASURE = 1, 4, 6
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.sqlite"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[SqliteLog]:
+    log = SqliteLog(path)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def outbox(path: Path) -> Iterator[SqliteOutbox]:
+    outbox = SqliteOutbox(path)
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
+def inbox(path: Path) -> Iterator[SqliteInbox]:
+    inbox = SqliteInbox(path)
+    yield inbox
+    inbox.close()
+
+
+def write(log: SqliteLog, count: int, *, time_ms: int = 0, start: int = 0) -> None:
+    list(log.import_records([[NewRecord(EVENT, "v", f"e{start + index}", b"pp") for index in range(count)]], time_ms))
+
+
+def arrival(kind: int, record_id: str = "", key: str = "v", origin: str = "elsewhere", offset: int = 1) -> Arrival:
+    return Arrival(LogRecord(999, kind, 5, key, record_id, b"p"), origin, offset)
+
+
+def test_place_and_name_outlive_the_process(log: SqliteLog, outbox: SqliteOutbox, path: Path) -> None:
+    write(log, 5)
+    assert [record.offset for record in outbox.read(outbox.shipped(), 3)] == [1, 2, 3]
+    outbox.mark_shipped(3)
+    again = SqliteOutbox(path)
+    assert (again.origin, again.shipped()) == (outbox.origin, 3)
+    assert again.size(3) == OutboxSize(2, 4, 0)
+    again.close()
+
+
+def test_only_what_is_old_and_shipped_is_trimmed(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    write(log, 10, time_ms=1)
+    write(log, 10, time_ms=9, start=10)
+    assert outbox.trim(5, 5) == 5
+    assert outbox.trim(100, 5) == 5
+    assert outbox.trim(100, 5) == 0
+    assert outbox.trim(100, 100) == 9
+    assert [record.offset for record in log.read(0, 99)] == [20], "the last stays, so that no offset is used twice"
+
+
+def test_records_of_others_are_taken_once_and_not_shipped(
+    log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox
+) -> None:
+    write(log, 1)
+    arrivals = [arrival(EVENT, "e0"), arrival(EVENT, "e1"), arrival(EVENT, "e1"), arrival(PROFILE)]
+    assert inbox.take(arrivals, {"events/0": 4}) == 2
+    assert [(one.offset, one.record_id, one.time_ms) for one in log.read(0, 9)] == [
+        (1, "e0", 0),
+        (2, "e1", 5),
+        (3, "", 5),
+    ]
+    assert [record.record_id for record in outbox.read(0, 9)] == ["e0"]
+    assert inbox.places() == {"events/0": 4}
+
+
+def test_own_records_that_come_back_are_left(log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox) -> None:
+    write(log, 2)
+    assert inbox.take([arrival(EVENT, "e0", origin=outbox.origin), arrival(PROFILE, origin=outbox.origin)], {}) == 0
+    assert log.last_offset() == 2
+
+
+def test_erasure_of_another_machine_deletes_here(log: SqliteLog, inbox: SqliteInbox) -> None:
+    write(log, 3)
+    assert inbox.take([arrival(EVENT, "e9"), arrival(ERASURE)], {}) == 2
+    assert [record.kind for record in log.read(0, 9)] == [ERASURE]
+    assert inbox._connection.execute("SELECT count(*) FROM foreign_erasures").fetchone() == (0,)
