@@ -87,6 +87,9 @@ class Plan:
     def model_version(self) -> str:
         """Bundle whose ONNX must score `features`; empty where rules score and `finish` gets None."""
     @property
+    def bundle_version(self) -> str:
+        """Bundle whose lists were read, whoever scores; empty if none."""
+    @property
     def visitor_key(self) -> str:
         """Whose decision it is: `user_id` if set, else `visitor_id`."""
     @property

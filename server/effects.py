@@ -13,10 +13,11 @@ Model = Callable[[NDArray[np.float32]], NDArray[np.float32] | None]
 """From features (n, d) to actions (n, h); None where it cannot answer."""
 
 _NAMED: Final = 2
+_MOST_ITEMS: Final = 20
 
 
 def tell(traces: Sequence[Sequence[ItemTrace]], plan: Plan, model: Model) -> None:
-    """Add to every item the two features that moved its score most.
+    """Add to the first twenty items of each placement the two features that moved their scores most.
 
     An effect is the score less what it would be if the candidate were average in that feature. Nothing is added where
     rules rank.
@@ -29,7 +30,7 @@ def tell(traces: Sequence[Sequence[ItemTrace]], plan: Plan, model: Model) -> Non
     offsets = plan.slot_offsets
     for number, (items, weights) in enumerate(zip(traces, plan.action_weights, strict=True)):
         candidates = plan.features[offsets[number] : offsets[number + 1]]
-        shown = [item for item in items if item.features]
+        shown = [item for item in items[:_MOST_ITEMS] if item.features]
         if not len(candidates) or not shown:
             continue
         features = np.array([[feature.value for feature in item.features] for item in shown], np.float32)

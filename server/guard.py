@@ -22,9 +22,11 @@ from server.settings import LimitSettings
 
 _log = structlog.get_logger()
 
-_SLOW_METHODS: Final = frozenset({"ImportEvents", "ImportItems", "PublishModel", "ActivateModel", "EraseUser"})
+_SLOW_METHODS: Final = frozenset(
+    {"ImportEvents", "ImportItems", "PublishModel", "ActivateModel", "StartTrial", "EraseUser"}
+)
 _INSTANT_METHODS: Final = frozenset({"Recommend"})
-"""Methods that never wait, so that no deadline could stop them and a timer would only cost."""
+"""Methods that wait for the decisions before them and nothing else; a timer would cost more than it could save."""
 _PUSHBACK_MS: Final = (100, 400)
 _PASS_THROUGH: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit, grpc.aio.AbortError)
 

@@ -73,6 +73,11 @@ class Models:
         ranker = self._rankers.get(version)
         return ranker.score(features) if ranker else (None, "model_missing")
 
+    def ask(self, version: str, features: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return the actions of every row, or None; questions of this kind never pause a model."""
+        ranker = self._rankers.get(version)
+        return ranker.ask(features)[0] if ranker else None
+
     def age_s(self, now_ms: int) -> float:
         """Return the seconds since the data of the active bundle ended; 0 without a bundle."""
         version = self._engine.active_model

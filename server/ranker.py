@@ -52,19 +52,21 @@ class Ranker:
         started = time.monotonic()
         if started < self._paused_until:
             return None, "model_paused"
-        reason = ""
-        actions: NDArray[np.float32] | None = None
+        actions, reason = self.ask(features)
+        self._count(late=time.monotonic() - started > _BUDGET_S, failed=bool(reason))
+        return actions, reason
+
+    def ask(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
+        """Return the same, however late and whatever was before; it counts for nothing."""
         try:
             actions = self._bundle.score(features) if self._bundle else None
             if actions is None:
                 (actions,) = self._session.run(["actions"], {"features": features})
         except Exception:  # noqa: BLE001 - onnxruntime raises classes of its own making
-            reason = "model_failed"
-        else:
-            if not math.isfinite(np.vdot(actions, actions)):  # one pass; what is not finite stays so in the sum
-                actions, reason = None, "model_not_finite"
-        self._count(late=time.monotonic() - started > _BUDGET_S, failed=bool(reason))
-        return actions, reason
+            return None, "model_failed"
+        if not math.isfinite(np.vdot(actions, actions)):  # one pass; what is not finite stays so in the sum
+            return None, "model_not_finite"
+        return actions, ""
 
     def _count(self, *, late: bool, failed: bool) -> None:
         self._faults = self._faults + 1 if late or failed else 0

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -14,6 +15,7 @@ from shopkeeper.v1.model_service_pb2 import Trial, TrialReport
 from shopkeeper.v1.recommendation_service_pb2 import RecommendResponse, Slate
 
 _MOST_WAITING: Final = 64
+_BEHIND_S: Final = 0.002
 
 _log = structlog.get_logger()
 
@@ -32,10 +34,20 @@ class _Tally:
     served_seconds: float = 0.0
 
 
+class _Waiting(NamedTuple):
+    """Request that was answered, and how."""
+
+    request: bytes
+    now_ms: int
+    response: bytes
+    served_s: float
+
+
 class Shadow:
     """Comparison of the bundle on trial with the one that serves, in one replica.
 
-    It works on the event loop behind the answers at hand; where it falls behind, it passes requests over.
+    It works on the event loop, one request a turn and a little behind the answers shown, so that none of these waits
+    for more than one of its own. Where it falls behind, it passes requests over.
 
     Parameters
     ----------
@@ -46,18 +58,19 @@ class Shadow:
     def __init__(self, engine: Engine, models: Models) -> None:
         self._engine = engine
         self._models = models
-        self._waiting = 0
+        self._waiting: deque[_Waiting] = deque()
         self._trial = b""
         self._tally = _Tally()
 
     def follow(self, request: bytes, now_ms: int, response: bytes, served_s: float) -> None:
         """Answer `request` once more when the loop has time, and compare with `response`, which took `served_s`."""
-        if self._waiting >= _MOST_WAITING:
+        if len(self._waiting) >= _MOST_WAITING:
             self._current().dropped += 1
             telemetry.SHADOW_REQUESTS.labels("dropped").inc()
             return
-        self._waiting += 1
-        asyncio.get_running_loop().call_soon(self._answer, request, now_ms, response, served_s)
+        self._waiting.append(_Waiting(request, now_ms, response, served_s))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_later(_BEHIND_S, self._work)
 
     def report(self) -> TrialReport:
         """Return what was seen of the present trial."""
@@ -79,30 +92,36 @@ class Shadow:
             self._trial, self._tally = trial, _Tally()
         return self._tally
 
-    def _answer(self, request: bytes, now_ms: int, response: bytes, served_s: float) -> None:
-        self._waiting -= 1
+    def _work(self) -> None:
+        waiting = self._waiting.popleft()
+        if self._waiting:
+            asyncio.get_running_loop().call_later(0, self._work)
         tally = self._current()
-        if not self._trial:
-            return
+        if self._trial:
+            outcome = "answered" if self._answer(waiting, tally) else "failed"
+            tally.failed += outcome == "failed"
+            telemetry.SHADOW_REQUESTS.labels(outcome).inc()
+
+    def _answer(self, waiting: _Waiting, tally: _Tally) -> bool:
+        """Return whether the bundle on trial answered; then its answer is compared."""
         started = time.perf_counter()
         try:
-            plan = self._engine.begin(request, now_ms, on_trial=True)
+            plan = self._engine.begin(waiting.request, waiting.now_ms, on_trial=True)
             actions, degraded = self._models.score(plan.model_version, plan.features)
             answer = self._engine.finish(plan, actions, degraded)
         except EngineError:
             _log.exception("shadow_failed", trial=Trial.FromString(self._trial).version)
-            tally.failed += 1
-            telemetry.SHADOW_REQUESTS.labels("failed").inc()
-            return
-        taken = time.perf_counter() - started
-        failed = bool(degraded) or "bundle_not_loaded" in answer.degraded
+            return False
+        taken_s = time.perf_counter() - started
+        if degraded or not plan.bundle_version:
+            return False
         tally.requests += 1
-        tally.failed += failed
-        tally.seconds += taken
-        tally.served_seconds += served_s
-        telemetry.SHADOW_REQUESTS.labels("failed" if failed else "answered").inc()
-        telemetry.SHADOW_SECONDS.observe(taken)
-        self._compare(tally, RecommendResponse.FromString(response), RecommendResponse.FromString(answer.response))
+        tally.seconds += taken_s
+        tally.served_seconds += waiting.served_s
+        telemetry.SHADOW_SECONDS.observe(taken_s)
+        shown, other = map(RecommendResponse.FromString, (waiting.response, answer.response))
+        self._compare(tally, shown, other)
+        return True
 
     def _compare(self, tally: _Tally, shown: RecommendResponse, other: RecommendResponse) -> None:
         for ours, theirs in zip(shown.slates, other.slates, strict=True):

@@ -95,9 +95,7 @@ def served(
     _answer({}, rows, f"served by {address}", json=json)
 
 
-def _pipeline(
-    folder: Path, split: dt.datetime | None, seed: int, tell: Tell, against: Path | None = None
-) -> Pipeline:
+def _pipeline(folder: Path, split: dt.datetime | None, seed: int, tell: Tell, against: Path | None = None) -> Pipeline:
     tell("read the export", 0.0)
     export = read_export(folder)
     moment = _moment(export, split)

@@ -1,6 +1,7 @@
 """Whether a new bundle may take the place of the one that serves: asked on one window, visitor by visitor."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from core_rs import EngineError
-from trainers.evaluate import Measured
+from trainers.evaluate import Measured, interval
 from trainers.pipeline import Fitted, Pipeline
+from trainers.protocols import NextBasket
 
 MEASURE = "ndcg_at_10"
 """What decides, on the set `all`."""
 LEAST_VISITORS = 100
 """Visitors without whom nothing is decided."""
 
-_RESAMPLES = 2_000
+_QUESTION = partial(
+    NextBasket, dropped_departments=(), dropped_categories=(), min_buyers=1, min_baskets=1, min_target=1
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,10 @@ class _Served:
 def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) -> Verdict:
     """Return whether the new bundle is not worse than the one in `folder` on what followed the split.
 
-    It passes if the interval's lower end is above `-tolerance` times the old mean. A bundle that does not fit this
-    engine cannot serve, so rules are compared instead. The window should begin after the old bundle's events end, for
-    lists that have seen the answers look better than they are.
+    Every visitor with an order before the split and one after it is asked about. It passes if the interval's lower end
+    is not below `-tolerance` times the old mean. A bundle that does not fit this engine cannot serve, so rules are
+    compared instead. What is judged is the new bundle as of the split; its lists are then fitted to the whole log. The
+    window must begin after the old bundle's events end, for lists that have seen the answers look better than they are.
 
     Parameters
     ----------
@@ -78,14 +83,14 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     tolerance : float
         Share of the old mean that may be lost, 0 to 1.
     """
-    new = fitted.measured["all", fitted.ranked_by]
+    task = _QUESTION(pipeline.schedule.split_ms).task(pipeline.export.dataset)
+    new = pipeline.measured(task, "all", None if fitted.tried is None else fitted.tried.ranker)
+    ranker: Path | None = folder / "ranker.onnx"
     try:
         pipeline.shop.install(folder)
     except EngineError:
-        old = fitted.measured["all", "rules"]
-    else:
-        ranker = folder / "ranker.onnx"
-        old = pipeline.measured(fitted.task, "all", _Served(ranker) if ranker.exists() else None)
+        ranker = None
+    old = pipeline.measured(task, "all", _Served(ranker) if ranker and ranker.exists() else None)
     return compare(new, old, tolerance, pipeline.seed)
 
 
@@ -103,11 +108,10 @@ def compare(new: Measured, old: Measured, tolerance: float, seed: int) -> Verdic
             low=float("-inf"),
             high=float("inf"),
         )
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count
-    low, high = map(float, np.quantile(weights @ (ours - theirs), [0.025, 0.975]))
+    low, high = interval(ours - theirs, seed)
     floor = -tolerance * float(theirs.mean())
     passed = low >= floor
-    why = f"the difference lies in {low:+.4f} to {high:+.4f}, {'not ' if passed else ''}below {floor:+.4f}"
+    why = f"the difference lies in {low:+.4f} to {high:+.4f}; its lower end may not be below {floor:+.4f}"
     return Verdict(passed, why, count, float(ours.mean()), float(theirs.mean()), low, high)
 
 

@@ -51,8 +51,22 @@ pub const LATELY_HALF_LIFE_DAYS: f64 = 15.0;
 pub const BASKET_DECAY: f32 = 0.95;
 /// Half-life of the recovery of an item bought before under `BOUGHT_RULE_DECAY`, days.
 pub const BOUGHT_RECOVERY_DAYS: f64 = 30.0;
-/// Items of one category that are compared with an anchor.
+/// Anchors whose categories `same_category` searches.
+pub const ALIKE_ANCHORS: usize = 8;
+/// Items of one category that are compared with an anchor, the newest of the catalogue.
 pub const MAX_ALIKE: usize = 4_096;
+/// Items of a category below which the wider one is searched.
+pub const FEW_ALIKE: usize = 64;
+/// Likeness of an item of the wider category, where one of the same category has 1.
+pub const ALIKE_PARENT: f32 = 0.5;
+/// What the same brand adds to a likeness.
+pub const ALIKE_BRAND: f32 = 0.3;
+/// What the same price adds to a likeness; less by the ratio of prices.
+pub const ALIKE_PRICE: f32 = 0.3;
+/// What popularity adds to a likeness at most.
+pub const ALIKE_POPULARITY: f32 = 0.3;
+/// Decayed count at which popularity adds half of its most.
+pub const ALIKE_HALF_POPULAR: f32 = 10.0;
 /// Days that an item counts as a new arrival.
 pub const NEW_ARRIVAL_DAYS: i64 = 60;
 /// Share of its usual interval after which an item is due again.

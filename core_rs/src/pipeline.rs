@@ -102,6 +102,7 @@ fn decide<'a>(
         slates: Vec::with_capacity(plan.slots.len()),
         model_version: actions.map_or_else(String::new, |_| plan.model_version.clone()),
         degraded: plan.degraded.clone(),
+        bundle_version: plan.bundle_version.clone(),
     };
     note(&mut response.degraded, degraded);
     let (mut shown, mut slots) = (HashSet::new(), Vec::with_capacity(plan.slots.len()));
@@ -306,6 +307,7 @@ fn decision(state: &State, plan: &Plan, response: RecommendResponse, options: &O
         slates: slates.collect(),
         degraded: response.degraded,
         consents: plan.consents.clone(),
+        bundle_version: response.bundle_version,
     })
 }
 

@@ -32,6 +32,8 @@ pub struct Plan {
     pub state_offset: i64,
     /// Rows of [`feature::WIDTH`] columns of all slots that the model ranks.
     pub features: Vec<f32>,
+    /// Bundle whose lists were read; empty if none.
+    pub bundle_version: String,
     /// Bundle whose ranker must score; empty where rules rank.
     pub model_version: String,
     /// Columns that the ranker answers.
@@ -117,6 +119,7 @@ pub fn make(state: &State, mut request: RecommendRequest, now_ms: i64, options: 
         now_ms,
         state_offset: state.offset,
         features: Vec::new(),
+        bundle_version: bundle.map_or_else(String::new, |bundle| bundle.bundle.version.clone()),
         model_version: String::new(),
         actions: Vec::new(),
         slot_rows: vec![0],
@@ -150,6 +153,11 @@ fn note_degradation(moment: Moment, plan: &mut Plan) {
     let uses_model = plan.slots.iter().any(|slot| slot.placement.use_model);
     if moment.state.catalog.is_empty() {
         plan.degraded.push("catalog_empty".to_owned());
+    }
+    let key = plan.request.context.as_ref().map_or("", State::visitor_key);
+    let canary = moment.state.trial.as_ref().is_some_and(|it| trial::serves(it, key));
+    if canary && moment.state.on_trial.is_none() {
+        plan.degraded.push("trial_not_loaded".to_owned());
     }
     if uses_model && moment.bundle.is_none() {
         let why = if moment.state.active_version.is_empty() { "model_missing" } else { "bundle_not_loaded" };

@@ -119,10 +119,11 @@ impl State {
     }
 
     fn activate(&mut self, activation: Activation) {
-        let Activation { version, trial } = activation;
+        let Activation { version, trial, is_trial_only } = activation;
+        let trial = trial.filter(|trial| !is_trial_only || trial.version != self.active_version);
         self.on_trial = trial.as_ref().and_then(|trial| self.joined(&trial.version));
         self.trial = trial;
-        if version == self.active_version && self.active.is_some() {
+        if is_trial_only || (version == self.active_version && self.active.is_some()) {
             return;
         }
         self.active = self.joined(&version);

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     fn trial(mode: Mode, share: f64) -> Trial {
-        Trial { version: "b".into(), mode: mode as i32, share }
+        Trial { version: "b".into(), mode: mode as i32, share, start_time: None }
     }
 
     #[test]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from server.cli.deployment import ConfigOption, DataDirOption, existing_log, run_trainers, settings_of
 from server.cli.output import JsonFlag, handled, note, result
-from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, connected
+from server.cli.remote import DEFAULT_ADDRESS, LOAD_S, AddressOption, connected
 from server.settings import Settings
 from server.tables import request_export
 from shopkeeper.v1 import model_service_pb2 as pb
@@ -54,7 +54,7 @@ def publish(version: VersionArgument, address: AddressOption = DEFAULT_ADDRESS, 
 def activate(version: VersionArgument, address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
     """Make a published bundle serve."""
     with connected(address) as remote:
-        model = remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=CALL_S).model
+        model = remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=LOAD_S).model
     _show_model(model, as_json=json)
 
 
@@ -62,7 +62,7 @@ def activate(version: VersionArgument, address: AddressOption = DEFAULT_ADDRESS,
 def rollback(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
     """Make the bundle before serve again."""
     with connected(address) as remote:
-        model = remote.models.RollbackModel(pb.RollbackModelRequest(), timeout=CALL_S).model
+        model = remote.models.RollbackModel(pb.RollbackModelRequest(), timeout=LOAD_S).model
     _show_model(model, as_json=json)
 
 

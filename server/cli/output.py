@@ -81,6 +81,10 @@ def result(data: Mapping[str, Any], shown: RenderableType, *, as_json: bool) -> 
         console().print(shown)
 
 
+EXPECTED = (CliError, ImportFault, SettingsError, *_DEPENDENCIES, grpc.RpcError)
+"""Faults that are told in a text with the next command; any other is a bug."""
+
+
 def handled(command: _Command) -> _Command:
     """Return the command with every expected fault turned into an error text and an exit code."""
 
@@ -93,7 +97,7 @@ def handled(command: _Command) -> _Command:
         except BrokenPipeError:
             sys.stderr.close()
             raise typer.Exit(Exit.OK) from None
-        except (CliError, ImportFault, SettingsError, *_DEPENDENCIES, grpc.RpcError) as fault:
+        except EXPECTED as fault:
             error = as_cli_error(fault)
             _print_error(error, as_json=bool(options.get("json")))
             raise typer.Exit(error.code) from None
@@ -130,6 +134,7 @@ def as_cli_error(fault: Exception) -> CliError:
 _CALLS: Mapping[str, tuple[str, str, Exit]] = {
     "BUNDLE_REJECTED": ("The bundle did not pass.", "mend what it names, then `shopkeeper train` again", Exit.GATE),
     "MODEL_NOT_FOUND": ("The server has no such bundle.", "`shopkeeper publish VERSION`", Exit.FAILED),
+    "TRIAL_REFUSED": ("The trial makes no sense.", "`shopkeeper trial show`", Exit.FAILED),
     "NO_PREVIOUS_MODEL": ("There is no bundle to go back to.", "`shopkeeper activate VERSION`", Exit.FAILED),
     "LOG_UNAVAILABLE": ("The server cannot write its log.", "`shopkeeper doctor`", Exit.DEPENDENCY),
 }

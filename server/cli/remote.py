@@ -22,6 +22,8 @@ AddressOption = Annotated[
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 CALL_S = 10.0
 """Deadline of an ordinary call, seconds."""
+LOAD_S = 120.0
+"""Deadline of a call that loads a bundle, seconds."""
 
 
 class Remote:

@@ -3,15 +3,14 @@
 import time
 from typing import Annotated, Any
 
-import grpc
 import typer
 from rich.console import Group
 from rich.text import Text
 
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
 from server.cli.models import PUBLISH_S, SeedOption, fresh_export, quality_table
-from server.cli.output import CliError, Exit, JsonFlag, as_cli_error, handled, note, result
-from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, Remote, connected
+from server.cli.output import EXPECTED, CliError, Exit, JsonFlag, as_cli_error, handled, note, result
+from server.cli.remote import CALL_S, DEFAULT_ADDRESS, LOAD_S, AddressOption, Remote, connected
 from server.settings import Settings
 from shopkeeper.v1 import model_service_pb2 as pb
 
@@ -42,7 +41,7 @@ def retrain(
         started = time.monotonic()
         try:
             _once(settings, address, seed, tolerance, as_json=json)
-        except (CliError, grpc.RpcError) as fault:
+        except EXPECTED as fault:
             if not every:
                 raise
             error = as_cli_error(fault)
@@ -70,12 +69,27 @@ def _once(settings: Settings, address: str, seed: int, tolerance: float, *, as_j
         )
     with connected(address) as remote:
         remote.models.PublishModel(pb.PublishModelRequest(version=version), timeout=PUBLISH_S)
-        remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=CALL_S)
+        if _active(remote) != active:
+            raise CliError(
+                f"Bundle {version} was compared with {active or 'nothing'}, which does not serve any more.",
+                why="another bundle was activated meanwhile",
+                then="`shopkeeper retrain` again",
+                code=Exit.GATE,
+            )
+        remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=LOAD_S)
     _show({**trained, "replaced": active}, as_json=as_json)
 
 
 def _active(remote: Remote) -> str:
-    """Return the version that serves; empty if none does."""
+    """Return the version that serves; empty if none does, CliError while a trial is in force."""
+    trial = remote.models.GetTrial(pb.GetTrialRequest(), timeout=CALL_S).trial
+    if trial.version:
+        raise CliError(
+            f"A trial of {trial.version} is in force.",
+            why="a new bundle would end it",
+            then="`shopkeeper trial stop`, or `shopkeeper activate` what it tries",
+            code=Exit.GATE,
+        )
     request = pb.ListModelsRequest(page_size=1_000)
     models = remote.models.ListModels(request, timeout=CALL_S).models
     return next((model.version for model in models if model.state == pb.Model.STATE_ACTIVE), "")

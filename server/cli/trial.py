@@ -9,10 +9,8 @@ from rich.table import Table
 
 from server.cli.models import VersionArgument
 from server.cli.output import EXIT_CODES, JsonFlag, handled, note, result
-from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, connected
+from server.cli.remote import CALL_S, DEFAULT_ADDRESS, LOAD_S, AddressOption, connected
 from shopkeeper.v1 import model_service_pb2 as pb
-
-_LOAD_S = 120.0
 
 
 class Mode(StrEnum):
@@ -39,7 +37,7 @@ def start(
     """Begin a trial; the one before ends."""
     wanted = pb.Trial(version=version, mode=pb.Trial.Mode.Value(f"MODE_{mode.name}"), share=share)
     with connected(address) as remote:
-        begun = remote.models.StartTrial(pb.StartTrialRequest(trial=wanted), timeout=_LOAD_S).trial
+        begun = remote.models.StartTrial(pb.StartTrialRequest(trial=wanted), timeout=LOAD_S).trial
     _show(pb.GetTrialResponse(trial=begun), as_json=json)
     note("next: shopkeeper trial show, then shopkeeper activate or shopkeeper trial stop")
 

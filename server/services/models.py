@@ -74,14 +74,15 @@ class ModelService:
     async def start_trial(self, request: pb.StartTrialRequest) -> pb.StartTrialResponse:
         """Return the trial that is in force now; the one before, if any, ended."""
         trial = _checked(request.trial)
+        trial.start_time.FromMilliseconds(self._clock.now_ms())
         async with self._lock:
-            active = self._engine.active_model
             self._store.manifest(trial.version)
+            await asyncio.to_thread(self._models.load, trial.version)
+            active = self._engine.active_model
             if active in {"", trial.version}:
                 why = "no bundle serves" if not active else f"`{active}` serves already"
                 raise ServiceError("TRIAL_REFUSED", f"{why}; a trial needs one that serves and another one to try")
-            await asyncio.to_thread(self._models.load, trial.version)
-            await self._append(Activation(version=active, trial=trial))
+            await self._append(Activation(trial=trial, is_trial_only=True))
         return pb.StartTrialResponse(trial=trial)
 
     async def get_trial(self, _request: pb.GetTrialRequest) -> pb.GetTrialResponse:
@@ -96,13 +97,13 @@ class ModelService:
         """End the trial, if there is one."""
         async with self._lock:
             if self._engine.trial:
-                await self._append(Activation(version=self._engine.active_model))
+                await self._append(Activation(is_trial_only=True))
         return pb.StopTrialResponse()
 
     async def _activate(self, version: str) -> pb.Model:
         manifest = self._store.manifest(version)
         await asyncio.to_thread(self._models.load, version)
-        if version != self._engine.active_model:
+        if version != self._engine.active_model or self._engine.trial:
             await self._append(Activation(version=version))
         return self._card(manifest)
 

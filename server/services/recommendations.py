@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from functools import partial
 from itertools import count
 from time import perf_counter
 from typing import Final
@@ -84,7 +85,7 @@ class RecommendationService:
         explained = pb.ExplainResponse.FromString(self._engine.explain(plan, actions, degraded))
         if actions is not None:
             traces = [trace.items for trace in explained.traces]
-            effects.tell(traces, plan, lambda features: self._models.score(plan.model_version, features)[0])
+            effects.tell(traces, plan, partial(self._models.ask, plan.model_version))
         return explained
 
     def _decide_waiting(self) -> None:

@@ -115,6 +115,11 @@ impl Plan {
     }
 
     #[getter]
+    fn bundle_version(&self) -> &str {
+        &self.plan.bundle_version
+    }
+
+    #[getter]
     fn visitor_key(&self) -> &str {
         self.plan.request.context.as_ref().map_or("", State::visitor_key)
     }

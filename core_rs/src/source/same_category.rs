@@ -5,22 +5,13 @@ use super::{Source, Taker, summed};
 use crate::{
     catalog::{Catalog, Row},
     ids::NONE,
-    params::MAX_ALIKE,
+    params::{
+        ALIKE_ANCHORS, ALIKE_BRAND, ALIKE_HALF_POPULAR, ALIKE_PARENT, ALIKE_POPULARITY, ALIKE_PRICE, FEW_ALIKE, MAX_ALIKE,
+    },
     proto::Reason,
     query::Query,
     scratch,
 };
-
-/// Anchors whose categories are searched.
-const MOST_ANCHORS: usize = 8;
-/// Likeness of an item of the parent category, where one of the category itself has 1.
-const PARENT: f32 = 0.5;
-/// What the same brand, the same price and popularity add at most.
-const BRAND: f32 = 0.3;
-const PRICE: f32 = 0.3;
-const POPULARITY: f32 = 0.3;
-/// Decayed count at which popularity adds half of its most.
-const HALF_POPULAR: f32 = 10.0;
 
 pub(super) struct SameCategory;
 
@@ -40,7 +31,7 @@ impl Source for SameCategory {
     fn propose(&self, query: &Query, taker: &mut dyn Taker) {
         let catalog = &query.state.catalog;
         scratch::with_sums(|sums| {
-            for &anchor in given(query).iter().take(MOST_ANCHORS) {
+            for &anchor in given(query).iter().take(ALIKE_ANCHORS) {
                 let row = catalog.row(anchor);
                 for item in peers(catalog, row) {
                     sums.add(item, likeness(query, row, item), anchor);
@@ -56,20 +47,20 @@ fn given<'a>(query: &'a Query) -> &'a [u32] {
     if query.anchors.is_empty() { &query.cart } else { &query.anchors }
 }
 
-/// Items of the row's category; of the wider one where that is so small that few would be left.
+/// Items of the row's category, the newest first; of the wider one where that holds few.
 fn peers<'a>(catalog: &'a Catalog, row: &Row) -> impl Iterator<Item = u32> + 'a {
     let of = |category: u32| if category == NONE { &[][..] } else { catalog.in_category(category) };
     let (own, wider) = (of(row.category), of(row.parent));
-    let list = if own.len() < MAX_ALIKE / 64 && !wider.is_empty() { wider } else { own };
-    list.iter().copied().take(MAX_ALIKE)
+    let list = if own.len() < FEW_ALIKE && !wider.is_empty() { wider } else { own };
+    list.iter().rev().copied().take(MAX_ALIKE)
 }
 
 fn likeness(query: &Query, anchor: &Row, item: u32) -> f32 {
     let row = query.state.catalog.row(item);
-    let category = if row.category == anchor.category { 1.0 } else { PARENT };
-    let brand = if row.brand != NONE && row.brand == anchor.brand { BRAND } else { 0.0 };
+    let category = if row.category == anchor.category { 1.0 } else { ALIKE_PARENT };
+    let brand = if row.brand != NONE && row.brand == anchor.brand { ALIKE_BRAND } else { 0.0 };
     let distance = (row.price / anchor.price).ln().abs();
-    let price = if distance.is_finite() { PRICE * (-distance).exp() } else { 0.0 };
+    let price = if distance.is_finite() { ALIKE_PRICE * (-distance).exp() } else { 0.0 };
     let bought = query.state.popularity.popular(item, query.now_ms);
-    category + brand + price + POPULARITY * bought / (bought + HALF_POPULAR)
+    category + brand + price + ALIKE_POPULARITY * bought / (bought + ALIKE_HALF_POPULAR)
 }
