@@ -33,7 +33,9 @@ def open_store(settings: Settings) -> ChdbStore:
     ------
     StoreBusyError : another process owns them
     """
-    store = ChdbStore(settings.store_dir, consent_default=settings.privacy.consent_default)
+    store = ChdbStore(
+        settings.store_dir, consent_default=settings.privacy.consent_default, time_zone=settings.time_zone
+    )
     try:
         store.migrate()
     except BaseException:

@@ -17,8 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from trainers import report
+from trainers.ablation import variants
 from trainers.dataset import Export, read_export
 from trainers.pipeline import Fitted, Pipeline, Schedule, split_of, write
+from trainers.plot import draw_recall
 from trainers.protocols import NextBasket
 from trainers.served import measure_served
 
@@ -29,7 +31,10 @@ SplitOption = Annotated[
         help="Moment (UTC) to measure from. Default: where held-out events begin, else 28 days before the end."
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+SeedOption = Annotated[
+    list[int] | None,
+    typer.Option(min=0, help="Seed of everything random, 0 where none is named; several give a ranker each."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 Tell = Callable[[str, float], None]
 
@@ -44,25 +49,50 @@ def train(
     export: ExportOption,
     out: Annotated[Path, typer.Option(help="Folder to write the bundle into.")],
     split: SplitOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train a bundle and measure it beside rules and baselines."""
     with _errors_told(json=json), _progress() as tell:
         pipeline = _pipeline(export, split, seed, tell)
         fitted = pipeline.run()
-        rows = _rows(fitted, pipeline.schedule.split_ms, tell)
+        rows = report.rows_of(_measured(fitted, pipeline, tell))
         version = write(fitted, pipeline, out)
     _answer({"version": version, "ranked_by": fitted.ranked_by}, rows, f"bundle {version}", json=json)
 
 
 @app.command()
-def evaluate(export: ExportOption, split: SplitOption = None, seed: SeedOption = 0, json: JsonOption = False) -> None:
-    """Measure rules and ranker beside the baselines; write nothing."""
+def evaluate(
+    export: ExportOption,
+    split: SplitOption = None,
+    seed: SeedOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="PNG file to draw the recall at 1 to 50 of every model into.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure rules and ranker beside the baselines; write no bundle."""
     with _errors_told(json=json), _progress() as tell:
         pipeline = _pipeline(export, split, seed, tell)
-        rows = _rows(pipeline.run(), pipeline.schedule.split_ms, tell)
-    _answer({}, rows, "next basket", json=json)
+        found = _measured(pipeline.run(), pipeline, tell)
+        if plot is not None:
+            draw_recall(found, plot)
+    _answer({}, report.rows_of(found), "next basket", json=json)
+
+
+@app.command()
+def ablate(
+    export: ExportOption,
+    split: SplitOption = None,
+    seed: SeedOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure what time, promotion, price, device and place are worth: rankers that must do without them."""
+    with _errors_told(json=json), _progress() as tell:
+        pipeline = _pipeline(export, split, seed, tell)
+        found = pipeline.compare(variants())
+    facts = {"protocol": "next basket", "seeds": ",".join(map(str, pipeline.seeds))}
+    _answer(facts, report.rows_of(found), "what context is worth", json=json)
 
 
 @app.command()
@@ -77,15 +107,15 @@ def served(
         found = read_export(export)
         task = NextBasket(_moment(found, split)).task(found.dataset)
         measured = measure_served(address, task, tell)
-        rows = [report.row(name, "served", value) for name, value in measured.items()]
+        rows = report.rows_of({(name, "served"): [value] for name, value in measured.items()})
     _answer({}, rows, f"served by {address}", json=json)
 
 
-def _pipeline(folder: Path, split: dt.datetime | None, seed: int, tell: Tell) -> Pipeline:
+def _pipeline(folder: Path, split: dt.datetime | None, seeds: list[int] | None, tell: Tell) -> Pipeline:
     tell("read the export", 0.0)
     export = read_export(folder)
     schedule = Schedule.weekly(export.dataset, _moment(export, split))
-    return Pipeline(export, schedule, seed=seed, progress=tell)
+    return Pipeline(export, schedule, seeds=tuple(seeds or (0,)), progress=tell)
 
 
 def _moment(export: Export, split: dt.datetime | None) -> int:
@@ -94,9 +124,8 @@ def _moment(export: Export, split: dt.datetime | None) -> int:
     return round((split if split.tzinfo else split.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
-def _rows(fitted: Fitted, split_ms: int, tell: Tell) -> list[report.Row]:
-    ours = [report.row(name, model, measured) for (name, model), measured in fitted.measured.items()]
-    return sorted([*report.baseline_rows(fitted.task, split_ms, tell), *ours], key=lambda row: str(row["set"]))
+def _measured(fitted: Fitted, pipeline: Pipeline, tell: Tell) -> report.Found:
+    return {**report.baselines(fitted.task, pipeline.schedule.split_ms, tell), **fitted.measured}
 
 
 def _answer(facts: dict[str, str], rows: Sequence[report.Row], title: str, *, json: bool) -> None:

@@ -16,6 +16,7 @@ use crate::{
     rerank::Traits,
     stage::Stage,
     state::State,
+    time::wall_millis,
     visitor::{Visitor, seconds},
 };
 use std::{sync::Arc, time::Instant};
@@ -176,6 +177,7 @@ fn hydrate<'a>(
     let mut query = Query {
         state,
         now_ms,
+        wall_ms: wall_millis(now_ms, options.time_zone),
         context,
         key,
         visitor,

@@ -21,7 +21,8 @@ _EVENT_COLUMNS: Final = (
     "position, store_id, country_code, device, campaign_id, query, attribution_token"
 )
 _ITEM_COLUMNS: Final = (
-    "item_id, title, category_path, brand, price, sale_price, currency, availability, stock_quantity, release_ms"
+    "item_id, title, category_path, brand, price, sale_price, currency, availability, stock_quantity, release_ms, "
+    "promotion_kinds, promotion_start_ms, promotion_end_ms, promotion_shares"
 )
 _PROFILE_COLUMNS: Final = "visitor_id, trait_names, trait_values, personalization, training, marketing"
 _DENIED: Final = "SELECT visitor_id FROM profiles FINAL WHERE NOT training"
@@ -40,6 +41,7 @@ class ChdbStore:
     ----------
     folder : folder of the tables, made if need be
     consent_default : whether training is allowed while a visitor has not answered
+    time_zone : of the shop; exports tell trainers
 
     Raises
     ------
@@ -47,8 +49,9 @@ class ChdbStore:
     StoreError : chDB is not installed, or cannot open the folder
     """
 
-    def __init__(self, folder: Path, *, consent_default: bool = True) -> None:
+    def __init__(self, folder: Path, *, consent_default: bool = True, time_zone: str = "UTC") -> None:
         self._consent_default = consent_default
+        self._time_zone = time_zone
         try:
             self._lock = FileLock(folder.with_suffix(".lock"))
         except LockHeldError as error:
@@ -179,7 +182,8 @@ class ChdbStore:
         for name in ("item", "profile"):
             path = str(folder / f"{name}s.parquet")
             meta[f"{name}_count"] = self._number("SELECT count() FROM file({path:String}, Parquet)", {"path": path})
-        return {"offset": self.offset(), "consent_default": self._consent_default, **meta}
+        facts = {"consent_default": self._consent_default, "time_zone": self._time_zone}
+        return {"offset": self.offset(), **facts, **meta}
 
     def _number(self, sql: str, params: Mapping[str, object] | None = None) -> int:
         ((number,),) = _rows(self.query(sql, params))

@@ -21,13 +21,16 @@ _EXPORT_S = 600.0
 
 VersionArgument = Annotated[str, typer.Argument(help="Name of the bundle's folder.")]
 ExportOption = Annotated[Path | None, typer.Option("--export", help="Export to read; without it a fresh one is made.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+SeedOption = Annotated[
+    list[int] | None,
+    typer.Option(min=0, help="Seed of everything random, 0 where none is named; several measure a ranker each."),
+]
 
 
 @handled
 def train(
     export: ExportOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
@@ -36,7 +39,7 @@ def train(
     settings = settings_of(config, data_dir)
     incoming = settings.bundle_dir / "incoming"
     folder = export or _fresh_export(settings)
-    trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), "--seed", str(seed), "--json"])
+    trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), *_seeds(seed), "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
 
@@ -44,14 +47,18 @@ def train(
 @handled
 def evaluate(
     export: ExportOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="PNG file to draw the recall at 1 to 50 of every model into.")
+    ] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Measure every model and baseline on the end of the log."""
     folder = export or _fresh_export(settings_of(config, data_dir))
-    measured = run_trainers(["evaluate", "--export", str(folder), "--seed", str(seed), "--json"])
+    drawn = [] if plot is None else ["--plot", str(plot)]
+    measured = run_trainers(["evaluate", "--export", str(folder), *_seeds(seed), *drawn, "--json"])
     result(measured, quality_table(measured.get("rows", ())), as_json=json)
 
 
@@ -90,6 +97,10 @@ def quality_table(rows: Sequence[Mapping[str, Any]], title: str = "quality") -> 
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
     return table
+
+
+def _seeds(seeds: Sequence[int] | None) -> list[str]:
+    return [text for seed in seeds or () for text in ("--seed", str(seed))]
 
 
 def _cell(value: object) -> str:

@@ -90,6 +90,13 @@ def test_secret_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest.
     assert "hush" not in repr(settings)
 
 
+def test_a_time_zone_is_one_of_the_world() -> None:
+    assert load_settings(None, {"time_zone": "America/New_York"}).time_zone == "America/New_York"
+    for name in ("Mars/Olympus", "../etc", ""):
+        with pytest.raises(SettingsError, match=r"time_zone: .*Europe/Berlin"):
+            load_settings(None, {"time_zone": name})
+
+
 @pytest.mark.parametrize("text", ["not toml", None])
 def test_unreadable_file_is_named(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "shop.toml"
