@@ -180,7 +180,14 @@ class Bundle:
 class Engine:
     """Live state of one replica. Every method may be called from any thread."""
 
-    def __new__(cls, *, token_key: bytes = ..., consent_default: bool = True, decision_share: float = 1.0) -> Self: ...
+    def __new__(
+        cls,
+        *,
+        token_key: bytes = ...,
+        consent_default: bool = True,
+        decision_share: float = 1.0,
+        time_zone: str = "UTC",
+    ) -> Self: ...
 
     # -- the log ------------------------------------------------------------------------------------------------------
     def prepare_events(self, request: bytes, now_ms: int, *, history: bool = False) -> EventBatch:
@@ -245,7 +252,7 @@ class Engine:
     def load_bundle(self, folder: str) -> Bundle:
         """Read manifest, neighbour lists and visitor lists of a bundle and keep them under its version.
 
-        An activation record switches to it. BundleError names what does not fit (schema hash, checksum, shape).
+        An activation record switches to it. BundleError names what does not fit (schema hash, time zone, shape).
         """
     def unload_bundle(self, version: str) -> None:
         """Let go of a bundle that does not serve; BundleError for the one that does. Not loaded: nothing happens."""

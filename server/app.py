@@ -57,6 +57,7 @@ class App:
             token_key=token_key_of(settings),
             consent_default=settings.privacy.consent_default,
             decision_share=settings.decisions.share,
+            time_zone=settings.time_zone,
         )
         store = BundleStore(settings.bundle_dir)
         self._models = Models(self.engine, store)

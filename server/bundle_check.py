@@ -55,7 +55,7 @@ def check(folder: Path) -> None:
         raise CheckError(str(error)) from error
     if manifest.features != core_rs.feature_names():
         raise CheckError("the manifest's `features` are not those of this engine; train it again")
-    bundle = core_rs.Engine().load_bundle(str(folder))
+    bundle = core_rs.Engine(time_zone=manifest.time_zone).load_bundle(str(folder))
     if RANKER_FILE in manifest.files:
         _check_graph(folder / RANKER_FILE)
         _check_answers(folder, manifest, bundle)

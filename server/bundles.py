@@ -44,6 +44,7 @@ class Manifest(BaseModel):
     train_start_ms: int
     train_end_ms: int
     event_count: int
+    time_zone: str = "UTC"
     files: dict[FileName, Sha256]
     metrics: dict[str, Metric] = {}
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -39,6 +40,16 @@ OptionalTime = Annotated[
     _empty_is_none,
     AfterValidator(lambda time: time.replace(tzinfo=UTC) if time and time.tzinfo is None else time),
 ]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{name} names no time zone; take a name of the IANA, e.g. Europe/Berlin") from error
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
 
 
 def is_loopback(address: str) -> bool:
@@ -193,6 +204,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    time_zone: TimeZone = "UTC"
     token_key: SecretStr = SecretStr("")
     listen: ListenSettings = ListenSettings()
     clock: ClockSettings = ClockSettings()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import stamina
@@ -39,11 +39,12 @@ def open_store(settings: Settings) -> SqlStore:
     StoreUnavailableError : their server does not answer
     """
     consent, days = settings.privacy.consent_default, settings.sink.retention_days
+    facts: dict[str, Any] = {"consent_default": consent, "retention_days": days, "time_zone": settings.time_zone}
     store: SqlStore
     if settings.clickhouse.server:
-        store = ClickHouseStore(settings.clickhouse, consent_default=consent, retention_days=days)
+        store = ClickHouseStore(settings.clickhouse, **facts)
     else:
-        store = ChdbStore(settings.store_dir, consent_default=consent, retention_days=days)
+        store = ChdbStore(settings.store_dir, **facts)
     try:
         store.migrate()
     except BaseException:

@@ -11,12 +11,14 @@ from typing import Annotated
 import typer
 
 from trainers import report
+from trainers.ablation import variants
 from trainers.bundle import learnt_until
 from trainers.console import JsonOption, Tell, answer, errors_told, progress_told
 from trainers.dataset import Export, read_export
-from trainers.gate import facts, judge
+from trainers.gate import facts, judge, unseen_half
 from trainers.offline.commands import COMMANDS
 from trainers.pipeline import Fitted, Pipeline, Schedule, split_of, write
+from trainers.plot import draw_recall
 from trainers.protocols import NextBasket
 from trainers.served import measure_served
 
@@ -27,7 +29,10 @@ SplitOption = Annotated[
         help="Moment (UTC) to measure from. Default: where held-out events begin, else 28 days before the end."
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+SeedOption = Annotated[
+    list[int] | None,
+    typer.Option(min=0, help="Seed of everything random, 0 where none is named; several give a ranker each."),
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Learns from exports of the table view.")
 evaluations = typer.Typer(invoke_without_command=True)
@@ -41,7 +46,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     export: ExportOption,
     out: Annotated[Path, typer.Option(help="Folder to write the bundle into.")],
     split: SplitOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     against: Annotated[
         Path | None, typer.Option(help="Bundle that serves: say whether the new one is not worse on what it never saw.")
     ] = None,
@@ -52,7 +57,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     with errors_told(json=json), progress_told() as tell:
         pipeline = _pipeline(export, split, seed, tell, against)
         fitted = pipeline.run()
-        rows = _rows(fitted, pipeline.schedule.split_ms, tell)
+        rows = report.rows_of(_measured(fitted, pipeline, tell))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by}
         if against is not None:
             found["gate"] = facts(judge(pipeline, fitted, against, tolerance))
@@ -61,22 +66,42 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 
 
 @evaluations.callback()
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     context: typer.Context,
     export: Annotated[Path | None, typer.Option("--export", help="Folder of the export to read.")] = None,
     split: SplitOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="PNG file to draw the recall at 1 to 50 of every model into.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure rules and ranker of an export beside the baselines, or every model on anyone's data; write nothing."""
+    """Measure rules and ranker of an export beside the baselines, or every model on anyone's data; write no bundle."""
     if context.invoked_subcommand is not None:
         return
     if export is None:
         raise typer.BadParameter("name the folder of an export, or a protocol", param_hint="--export")
     with errors_told(json=json), progress_told() as tell:
         pipeline = _pipeline(export, split, seed, tell)
-        rows = _rows(pipeline.run(), pipeline.schedule.split_ms, tell)
-    _answer({}, rows, "next basket", json=json)
+        found = _measured(pipeline.run(), pipeline, tell)
+        if plot is not None:
+            draw_recall(found, plot)
+    _answer({}, report.rows_of(found), "next basket", json=json)
+
+
+@app.command()
+def ablate(
+    export: ExportOption,
+    split: SplitOption = None,
+    seed: SeedOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure what time, promotion, price, device and place are worth: rankers that must do without them."""
+    with errors_told(json=json), progress_told() as tell:
+        pipeline = _pipeline(export, split, seed, tell)
+        found = pipeline.compare(variants())
+    said = {"protocol": "next basket", "seeds": ",".join(map(str, pipeline.seeds))}
+    _answer(said, report.rows_of(found), "what context is worth", json=json)
 
 
 @app.command()
@@ -91,18 +116,20 @@ def served(
         found = read_export(export)
         task = NextBasket(_moment(found, split)).task(found.dataset)
         measured = measure_served(address, task, tell)
-        rows = [report.row(name, "served", value) for name, value in measured.items()]
+        rows = report.rows_of({(name, "served"): [value] for name, value in measured.items()})
     _answer({}, rows, f"served by {address}", json=json)
 
 
-def _pipeline(folder: Path, split: dt.datetime | None, seed: int, tell: Tell, against: Path | None = None) -> Pipeline:
+def _pipeline(
+    folder: Path, split: dt.datetime | None, seeds: list[int] | None, tell: Tell, against: Path | None = None
+) -> Pipeline:
     tell("read the export", 0.0)
     export = read_export(folder)
     moment = _moment(export, split)
     if against is not None:
-        moment = max(moment, learnt_until(against))
+        moment = max(moment, unseen_half(export, learnt_until(against)))
     schedule = Schedule.weekly(export.dataset, moment)
-    return Pipeline(export, schedule, seed=seed, progress=tell)
+    return Pipeline(export, schedule, seeds=tuple(seeds or (0,)), progress=tell)
 
 
 def _moment(export: Export, split: dt.datetime | None) -> int:
@@ -111,9 +138,8 @@ def _moment(export: Export, split: dt.datetime | None) -> int:
     return round((split if split.tzinfo else split.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
-def _rows(fitted: Fitted, split_ms: int, tell: Tell) -> list[report.Row]:
-    ours = [report.row(name, model, measured) for (name, model), measured in fitted.measured.items()]
-    return sorted([*report.baseline_rows(fitted.task, split_ms, tell), *ours], key=lambda row: str(row["set"]))
+def _measured(fitted: Fitted, pipeline: Pipeline, tell: Tell) -> report.Found:
+    return {**report.baselines(fitted.task, pipeline.schedule.split_ms, tell), **fitted.measured}
 
 
 def _answer(said: Mapping[str, object], rows: Sequence[report.Row], title: str, *, json: bool) -> None:

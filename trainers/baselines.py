@@ -33,8 +33,11 @@ def personal_then_popular(train: Dataset) -> Scorer:
 
 
 def item_knn(train: Dataset) -> Scorer:
-    """Return a scorer by the summed cosine of an item's buyers with those of all the visitor's items."""
-    bought = _counts(train).sign()
+    """Return a scorer by the summed cosine of an item's buyers with those of all the visitor's items.
+
+    Both sides weigh a purchase by the logarithm of its count of baskets.
+    """
+    bought = _counts(train).log1p()
     columns = _unit_rows(bought.T).T.tocsr()
 
     def score(visitors: NDArray[np.uint32]) -> NDArray[np.float32]:
@@ -45,8 +48,8 @@ def item_knn(train: Dataset) -> Scorer:
 
 
 def user_knn(train: Dataset, neighbours: int = 50) -> Scorer:
-    """Return a scorer by the summed cosine of the nearest visitors that bought the item."""
-    bought = _counts(train).sign()
+    """Return a scorer by the summed cosine of the nearest visitors that bought the item, by logarithms of counts."""
+    bought = _counts(train).log1p()
     rows = _unit_rows(bought)
 
     def score(visitors: NDArray[np.uint32]) -> NDArray[np.float32]:

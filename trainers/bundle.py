@@ -33,6 +33,8 @@ class Card:
     actions : tuple[str, ...]
         Columns of the ranker.
     seed : int
+    time_zone : str
+        Of the shop that the ranker learnt from.
     metrics : Mapping[str, Metric]
     """
 
@@ -40,6 +42,7 @@ class Card:
     create_ms: int
     actions: tuple[str, ...] = ()
     seed: int = 0
+    time_zone: str = "UTC"
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
 
@@ -113,6 +116,7 @@ def _manifest(card: Card, dataset: Dataset, folder: Path) -> dict[str, object]:
         "visitor_count": len(np.unique(dataset.visitor)),
         "item_count": len(np.unique(dataset.item)),
         "seed": card.seed,
+        "time_zone": card.time_zone,
         "consent_basis": CONSENT_BASIS,
         "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
         "metrics": {name: metric._asdict() for name, metric in card.metrics.items()},

@@ -1,6 +1,7 @@
 """What every trainer learns from: one row an event line, with the item table beside it."""
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,6 +179,8 @@ class Export:
         First full hour after the log's own events, where the folder has held-out events.
     export_ms : int
         When the export was written, Unix milliseconds.
+    time_zone : str
+        Of the shop.
     """
 
     dataset: Dataset
@@ -186,6 +189,7 @@ class Export:
     placements: list[placement_pb2.Placement]
     held_out_ms: int | None
     export_ms: int
+    time_zone: str
 
 
 def read_export(folder: Path) -> Export:
@@ -214,6 +218,7 @@ def read_export(folder: Path) -> Export:
         [placement_pb2.Placement.FromString(base64.b64decode(payload)) for payload in payloads],
         held_out_ms,
         int((folder / "meta.json").stat().st_mtime * 1000),
+        json.loads((folder / "meta.json").read_text(encoding="utf-8")).get("time_zone", "UTC"),
     )
 
 

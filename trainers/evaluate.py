@@ -15,7 +15,7 @@ Scorer = Callable[[NDArray[np.uint32]], NDArray[np.float32]]
 MEASURES = ("recall_at_10", "ndcg_at_10", "phr_at_10", "recall_at_20")
 """Names of what `measure` gives."""
 
-_TOP, _MORE = 10, 20
+_TOP, _MORE, _CURVE = 10, 20, 50
 _BATCH = 256
 _RESAMPLES = 1000
 
@@ -38,10 +38,13 @@ class Measured:
         Value of every visitor that has a target, by measure.
     left_out : int
         Visitors without a target.
+    recall : NDArray[np.float64] of shape (50,)
+        Mean recall at 1 to 50.
     """
 
     values: dict[str, NDArray[np.float64]]
     left_out: int
+    recall: NDArray[np.float64]
 
     @property
     def visitor_count(self) -> int:
@@ -57,10 +60,17 @@ class Measured:
         count = self.visitor_count
         if count == 0:
             return {name: Metric(0.0, 0.0, 0.0) for name in self.values}
-        rng = np.random.default_rng(seed)
-        weights = rng.multinomial(count, np.full(count, 1.0 / count), size=_RESAMPLES) / count
-        intervals = {name: np.quantile(weights @ values, [0.025, 0.975]) for name, values in self.values.items()}
-        return {name: Metric(mean, *map(float, intervals[name])) for name, mean in self.means().items()}
+        intervals = {name: interval(values, seed) for name, values in self.values.items()}
+        return {name: Metric(mean, *intervals[name]) for name, mean in self.means().items()}
+
+
+def interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean of at least one value, drawn from `seed`. O(values) memory."""
+    rng, count = np.random.default_rng(seed), len(values)
+    even = np.full(count, 1.0 / count)
+    means = [rng.multinomial(count, even) @ values / count for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def ranks_of_scores(task: Task, score: Scorer) -> NDArray[np.float64]:
@@ -126,4 +136,5 @@ def measure(task: Task, ranks: NDArray[np.float64]) -> Measured:
         "phr_at_10": (hits(_TOP) > 0).astype(np.float64),
         "recall_at_20": hits(_MORE) / size[asked],
     }
-    return Measured(values, int((~asked).sum()))
+    recall = np.array([(hits(k) / size[asked]).mean() if asked.any() else 0.0 for k in range(1, _CURVE + 1)])
+    return Measured(values, int((~asked).sum()), recall)

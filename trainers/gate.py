@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from core_rs import EngineError
+from trainers.dataset import Export
 from trainers.evaluate import Measured, interval
 from trainers.pipeline import Fitted, Pipeline
 from trainers.protocols import NextBasket
@@ -64,6 +65,12 @@ class _Served:
         return np.asarray(actions, np.float32)
 
 
+def unseen_half(export: Export, learnt_until_ms: int) -> int:
+    """Return the middle of what came after the serving bundle's training: a new one learns the first half of it."""
+    end_ms = int(export.dataset.time_ms.max(initial=0)) + 1
+    return max(learnt_until_ms, (learnt_until_ms + end_ms) // 2)
+
+
 def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) -> Verdict:
     """Return whether the new bundle is not worse than the one in `folder` on what followed the split.
 
@@ -84,14 +91,14 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
         Share of the old mean that may be lost, 0 to 1.
     """
     task = _QUESTION(pipeline.schedule.split_ms).task(pipeline.export.dataset)
-    new = pipeline.measured(task, "all", None if fitted.tried is None else fitted.tried.ranker)
+    (new,) = pipeline.measured(task, "all", [None if fitted.tried is None else fitted.tried.ranker])
     ranker: Path | None = folder / "ranker.onnx"
     try:
         pipeline.shop.install(folder)
     except EngineError:
         ranker = None
-    old = pipeline.measured(task, "all", _Served(ranker) if ranker and ranker.exists() else None)
-    return compare(new, old, tolerance, pipeline.seed)
+    (old,) = pipeline.measured(task, "all", [_Served(ranker) if ranker and ranker.exists() else None])
+    return compare(new, old, tolerance, pipeline.seeds[0])
 
 
 def compare(new: Measured, old: Measured, tolerance: float, seed: int) -> Verdict:

@@ -1,7 +1,6 @@
 """A small network and its fit: ReLU between the layers, a sigmoid at the end, weighted cross-entropy, Adam.
 
-The learning rate falls to nothing. scikit-learn's network keeps its rate to the end and, on the ranker's rows, took
-three times as long to a 1 to 2 % worse NDCG.
+The learning rate falls to nothing: a rate kept to the end took three times as long to a 1 to 2 % worse NDCG.
 
 References
 ----------

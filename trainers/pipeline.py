@@ -1,11 +1,11 @@
 """From an export to a bundle: fit, learn to rank from past moments, decide on a validation period, measure, write."""
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class Scorer(Protocol):
 _GOLDEN_VISITORS = 8
 _GOLDEN_ROWS = 32
 _LEAST_EXAMPLES = 200
+_TRIAL_CUTS = 5
+"""Latest cuts that are enough to tell whether a ranker beats the rules."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +114,14 @@ class Fitted:
         As of the split.
     tried : Tried | None
         The ranker with candidates of the split; None where rules rank better.
-    measured : dict[tuple[str, str], Measured]
-        Quality by set and by `ranker` or `rules`.
+    measured : dict[tuple[str, str], list[Measured]]
+        Quality by set and by `ranker` or `rules`; a ranker has one for each seed.
     """
 
     task: Task
     models: list[Trainer]
     tried: Tried | None
-    measured: dict[tuple[str, str], Measured]
+    measured: dict[tuple[str, str], list[Measured]]
 
     @property
     def ranked_by(self) -> str:
@@ -134,66 +136,105 @@ class Pipeline:
     ----------
     export : Export
     schedule : Schedule
-    seed : int
+    seeds : tuple[int, ...]
+        A ranker is taught and measured for each; the first one's is for serving, and draws the candidates of all.
     progress : Progress
     """
 
-    def __init__(self, export: Export, schedule: Schedule, *, seed: int, progress: Progress) -> None:
+    def __init__(self, export: Export, schedule: Schedule, *, seeds: tuple[int, ...], progress: Progress) -> None:
         self.export = export
         self.schedule = schedule
-        self.seed = seed
+        self.seeds = seeds
         self.progress = progress
         self.known = export.dataset.before(schedule.split_ms)
         self.actions = learnable_actions(self.known)
-        self.shop = Shop(export.events, export.items, export.placements)
+        self.shop = Shop(export.events, export.items, export.placements, export.time_zone)
 
     def run(self) -> Fitted:
         """Learn from what is before the split, measure on what follows."""
         with TemporaryDirectory() as folder:
-            ranker = self._learn(Path(folder))
+            past, beats_rules = self._learn(Path(folder))
             models = self._enter(self.schedule.split_ms, Path(folder))
-            task = Question(self.schedule.split_ms).task(self.export.dataset)
-            measured = {}
-            for number, (name, asked) in enumerate(tasks_of(task).items()):
-                self.progress("measure rules and ranker", number / 2)
-                measured[name, "rules"] = self.measured(asked, name, None)
-                if ranker is not None:
-                    measured[name, "ranker"] = self.measured(asked, name, ranker)
-            return Fitted(task, models, self._tried(ranker, task), measured)
+        rankers = [self._fit(past, seed=seed) for seed in self.seeds] if beats_rules else []
+        found = [ranker for ranker in rankers if ranker is not None]
+        task = Question(self.schedule.split_ms).task(self.export.dataset)
+        measured = {}
+        for name, asked in tasks_of(task).items():
+            rules, *of_seeds = self.measured(asked, name, [None, *found])
+            measured[name, "rules"] = [rules]
+            if of_seeds:
+                measured[name, "ranker"] = of_seeds
+        return Fitted(task, models, self._tried(found[0], task) if found else None, measured)
 
-    def _learn(self, folder: Path) -> Ranker | None:
-        """Return a ranker taught by all cuts, or None where rules rank better on the validation period."""
-        collector = Collector(self.known, self.actions, tuple(SETS.values()), seed=self.seed)
-        past: list[tuple[int, Rows]] = []
+    def compare(self, without: Mapping[str, tuple[int, ...]]) -> dict[tuple[str, str], list[Measured]]:
+        """Return the quality of rankers that must not read some columns, by set and by the name of what they lack.
+
+        Each has one measure for each seed.
+
+        Raises
+        ------
+        ValueError
+            When the data are too few for a ranker.
+        """
+        with TemporaryDirectory() as folder:
+            past, _ = self._learn(Path(folder))
+            self._enter(self.schedule.split_ms, Path(folder))
+        fits = {
+            (name, seed): self._fit(past, seed=seed, without=lost)
+            for name, lost in without.items()
+            for seed in self.seeds
+        }
+        if not past or None in fits.values():
+            raise ValueError("the data are too few for a ranker; take a longer history")
+        task = Question(self.schedule.split_ms).task(self.export.dataset)
+        measured: dict[tuple[str, str], list[Measured]] = {}
+        for name, asked in tasks_of(task).items():
+            for (lost, _), found in zip(fits, self.measured(asked, name, list(fits.values())), strict=True):
+                measured.setdefault((name, lost), []).append(found)
+        return measured
+
+    def measured(self, task: Task, name: str, rankers: Sequence[Scorer | None]) -> list[Measured]:
+        """Return the quality of what the shop shows now to the visitors of `task` by each ranker; None is the rules."""
+        lists: list[list[list[str]]] = [[] for _ in rankers]
+        for number, visitor in enumerate(task.visitor.tolist()):
+            self.progress(f"measure {name}", number / len(task.visitor))
+            plan = self.shop.plan(task.train.visitors[visitor], SETS[name])
+            for shown, ranker in zip(lists, rankers, strict=True):
+                shown.append(self.shop.slate(plan, None if ranker is None else ranker.predict(plan.features)))
+        return [measure(task, ranks_of_lists(task, shown)) for shown in lists]
+
+    def _learn(self, folder: Path) -> tuple[list[Rows], bool]:
+        """Return candidates of all cuts, and whether a ranker beats the rules on the validation period."""
+        collector = Collector(self.known, self.actions, tuple(SETS.values()), seed=self.seeds[0])
+        past: list[Rows] = []
         beats_rules = False
         for number, cut in enumerate(self.schedule.cuts):
             self.progress("learn from the past", number / len(self.schedule.cuts))
             self._enter(cut, folder)
             if cut == self.schedule.validation_ms:
-                before = [rows for when, rows in past if when + self.schedule.horizon_ms <= cut]
-                beats_rules = self._beats_rules(self._fit(before))
-            end_ms = min(cut + self.schedule.horizon_ms, self.schedule.split_ms)
-            past.append((cut, collector.collect(self.shop, end_ms)))
-        return self._fit([rows for _, rows in past]) if beats_rules else None
+                over = sum(when + self.schedule.horizon_ms <= cut for when in self.schedule.cuts)
+                beats_rules = self._beats_rules(self._fit(past[:over][-_TRIAL_CUTS:], seed=self.seeds[0]))
+            past.append(collector.collect(self.shop, min(cut + self.schedule.horizon_ms, self.schedule.split_ms)))
+        return past, beats_rules
 
     def _enter(self, now_ms: int, folder: Path) -> list[Trainer]:
         """Move the shop to `now_ms` with the models of that moment, and return them."""
         past = self.known.before(now_ms)
-        models = fitted_models(past, self.seed)
+        models = fitted_models(past, self.seeds[0])
         width = len(core_rs.feature_names())
         blank = Tried(Ranker.blank(width, len(self.actions)), np.zeros((1, width), np.float32))
-        card = Card(f"moment-{now_ms}", now_ms, self.actions)
+        card = Card(f"moment-{now_ms}", now_ms, self.actions, time_zone=self.export.time_zone)
         self.shop.advance(now_ms)
         self.shop.install(write_bundle(folder, card, past, models, blank if self.actions else None))
         return models
 
-    def _fit(self, parts: list[Rows]) -> Ranker | None:
+    def _fit(self, parts: list[Rows], **options: Any) -> Ranker | None:
         if not parts:
             return None
         rows = Rows.concatenate(parts)
         if not ((rows.labels.sum(axis=0) >= _LEAST_EXAMPLES) & (~rows.labels).any(axis=0)).all():
             return None
-        return Ranker(seed=self.seed).fit(rows, lambda share: self.progress("fit the ranker", share))
+        return Ranker(**options).fit(rows, lambda share: self.progress("fit the ranker", share))
 
     def _beats_rules(self, ranker: Ranker | None) -> bool:
         if ranker is None:
@@ -201,17 +242,9 @@ class Pipeline:
         task = Question(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
         gain = 0.0
         for name, asked in tasks_of(task).items():
-            by_ranker, by_rules = (self.measured(asked, name, chosen).means() for chosen in (ranker, None))
+            by_ranker, by_rules = (found.means() for found in self.measured(asked, name, [ranker, None]))
             gain += by_ranker["ndcg_at_10"] - by_rules["ndcg_at_10"]
         return gain > 0
-
-    def measured(self, task: Task, name: str, ranker: Scorer | None) -> Measured:
-        """Return the quality of what the shop shows now to the visitors of the set `name`; None ranks by rules."""
-        lists = []
-        for visitor in task.visitor.tolist():
-            plan = self.shop.plan(task.train.visitors[visitor], SETS[name])
-            lists.append(self.shop.slate(plan, None if ranker is None else ranker.predict(plan.features)))
-        return measure(task, ranks_of_lists(task, lists))
 
     def _tried(self, ranker: Ranker | None, task: Task) -> Tried | None:
         if ranker is None:
@@ -227,19 +260,19 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
 
     Where the log goes on after the split, the models learn from all of it; the ranker stays as measured.
     """
-    export = pipeline.export
+    export, seed = pipeline.export, pipeline.seeds[0]
     known, models = pipeline.known, fitted.models
     if export.held_out_ms is None and len(export.dataset) > len(known):
-        known, models = export.dataset, fitted_models(export.dataset, pipeline.seed)
+        known, models = export.dataset, fitted_models(export.dataset, seed)
     end = dt.datetime.fromtimestamp(int(known.time_ms.max(initial=0)) / 1000, dt.UTC)
     metrics = {
         f"{name}/{metric}": value
-        for (name, model), measured in fitted.measured.items()
+        for (name, model), (measured, *_) in fitted.measured.items()
         if model == fitted.ranked_by
-        for metric, value in measured.metrics(pipeline.seed).items()
+        for metric, value in measured.metrics(seed).items()
     }
-    version = f"{end:%Y%m%d}-{export.export_ms // 1000:x}-{pipeline.seed}"
+    version = f"{end:%Y%m%d}-{export.export_ms // 1000:x}-{seed}"
     actions = () if fitted.tried is None else pipeline.actions
-    card = Card(version, export.export_ms, actions, pipeline.seed, metrics)
+    card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics)
     write_bundle(out, card, known, models, fitted.tried)
     return version

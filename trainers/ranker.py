@@ -66,6 +66,8 @@ class Ranker:
         Greatest of Adam's steps.
     batch_size : int
         Rows of one step; a small shop takes fewer, so that an epoch has a hundred steps.
+    without : tuple[int, ...]
+        Columns that it must not read.
     seed : int
 
     Attributes
@@ -76,19 +78,21 @@ class Ranker:
 
     layers_: list[Layer]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - hyper-parameters
         self,
         *,
         hidden: tuple[int, ...] = (48, 24),
         epochs: int = 14,
         learning_rate: float = 5e-3,
         batch_size: int = 2048,
+        without: tuple[int, ...] = (),
         seed: int = 0,
     ) -> None:
         self.hidden = hidden
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.without = without
         self.seed = seed
 
     def fit(self, rows: Rows, progress: Progress = no_progress) -> Self:
@@ -105,6 +109,7 @@ class Ranker:
         mean = rows.features.mean(axis=0, dtype=np.float64)
         scale = rows.features.std(axis=0, dtype=np.float64)
         scale[scale < _CONSTANT] = np.inf
+        scale[list(self.without)] = np.inf
         inputs = ((rows.features - mean) / scale).astype(np.float32)
         network = self._fit_network(Rows(inputs, rows.labels, rows.weights / rows.weights.mean()), progress)
         first = network.weights[0] / scale[:, None]

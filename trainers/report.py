@@ -10,23 +10,32 @@ from trainers.protocols import Task, tasks_of
 
 Row = dict[str, str | float]
 """One line of a table: set, model and the measures."""
+Found = dict[tuple[str, str], list[Measured]]
+"""What was measured, by set and model; a model with chance in it has one for each seed."""
 
 
-def row(name: str, model: str, measured: Measured) -> Row:
-    """Return the line of one model on one set."""
-    return {"set": name, "model": model, **measured.means()}
-
-
-def baseline_rows(task: Task, split_ms: int, progress: Callable[[str, float], None]) -> list[Row]:
-    """Return the lines of every baseline on every set of a task."""
-    rows = []
-    tasks = tasks_of(task)
+def baselines(task: Task, split_ms: int, progress: Callable[[str, float], None]) -> Found:
+    """Return the quality of every baseline on every set of a task."""
+    found: Found = {}
     makers = all_baselines(task.train, split_ms)
     for number, (model, make) in enumerate(makers.items()):
         progress("measure baselines", number / len(makers))
         score = make()
-        rows += [row(name, model, measure(asked, ranks_of_scores(asked, score))) for name, asked in tasks.items()]
-    return sorted(rows, key=lambda line: str(line["set"]))
+        for name, asked in tasks_of(task).items():
+            found[name, model] = [measure(asked, ranks_of_scores(asked, score))]
+    return found
+
+
+def rows_of(found: Found) -> list[Row]:
+    """Return the lines of a table, set by set: the mean over seeds and, where there are several, each before it."""
+    rows: list[Row] = []
+    for (name, model), of_seeds in sorted(found.items(), key=lambda entry: entry[0][0]):
+        means = [measured.means() for measured in of_seeds]
+        if len(means) > 1:
+            rows += [{"set": name, "model": f"{model}, run {run}", **each} for run, each in enumerate(means, 1)]
+        mean = {measure_name: sum(each[measure_name] for each in means) / len(means) for measure_name in MEASURES}
+        rows.append({"set": name, "model": f"{model}, mean" if len(means) > 1 else model, **mean})
+    return rows
 
 
 def table(rows: Sequence[Row], title: str) -> Table:

@@ -18,6 +18,7 @@ SETS = {"all": "home_for_you", "explore": "home_discover"}
 """Placement that answers each set of the protocol."""
 PAGE_SIZE = 120
 """Items that evaluation asks for."""
+_PROMOTION_COLUMNS = ("promotion_kinds", "promotion_start_ms", "promotion_end_ms", "promotion_shares")
 
 
 class Shop:
@@ -29,15 +30,19 @@ class Shop:
         Tables of the export.
     placements : list[placement_pb2.Placement]
         Placements that requests may name.
+    time_zone : str
+        Of the shop, whose hours and weekdays features read.
     """
 
-    def __init__(self, events: pl.DataFrame, items: pl.DataFrame, placements: list[placement_pb2.Placement]) -> None:
-        self.engine = core_rs.Engine()
+    def __init__(
+        self, events: pl.DataFrame, items: pl.DataFrame, placements: list[placement_pb2.Placement], time_zone: str
+    ) -> None:
+        self.engine = core_rs.Engine(time_zone=time_zone)
         self.now_ms = 0
         self._times, self._events = _event_records(events)
         self._applied = 0
         self._offset = 0
-        self._apply((record_pb2.RECORD_KIND_ITEM, 0, payload) for payload in _item_payloads(items))
+        self._apply((record_pb2.RECORD_KIND_ITEM, 0, payload) for payload in item_payloads(items))
         documents = (record_pb2.DocumentChange(placement=placement) for placement in placements)
         self._apply((record_pb2.RECORD_KIND_DOCUMENT, 0, document.SerializeToString()) for document in documents)
 
@@ -112,7 +117,8 @@ def _texts(frame: pl.DataFrame, column: str) -> list[str]:
     return frame[column].fill_null("").to_list() if column in frame.columns else [""] * len(frame)
 
 
-def _item_payloads(items: pl.DataFrame) -> Iterator[bytes]:
+def item_payloads(items: pl.DataFrame) -> Iterator[bytes]:
+    """Yield each item of an export as a record; of its promotions the engine reads those of a moment."""
     for row in items.iter_rows(named=True):
         item = item_pb2.Item(
             item_id=row["item_id"],
@@ -130,7 +136,16 @@ def _item_payloads(items: pl.DataFrame) -> Iterator[bytes]:
             item.stock_quantity = row["stock_quantity"]
         if row.get("release_ms"):
             item.release_time.FromMilliseconds(row["release_ms"])
+        for interval in zip(*(row.get(name) or () for name in _PROMOTION_COLUMNS), strict=True):
+            _add_promotion(item, *interval)
         yield record_pb2.ItemChange(item=item).SerializeToString()
+
+
+def _add_promotion(item: item_pb2.Item, kind: str, start_ms: int, end_ms: int, share: float) -> None:
+    number = item_pb2.PromotionInterval.Kind.Value(f"KIND_{kind.upper()}")
+    interval = item.promotion_intervals.add(kind=number, share=share)
+    interval.start_time.FromMilliseconds(start_ms)
+    interval.end_time.FromMilliseconds(end_ms)
 
 
 def _money(amount: float, currency: str) -> common_pb2.Money:

@@ -50,7 +50,13 @@ struct Manifest {
     #[serde(default)]
     actions: Vec<String>,
     create_ms: i64,
+    #[serde(default = "utc")]
+    time_zone: String,
     files: BTreeMap<String, String>,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
 }
 
 /// Lists of scored items, one a row: row `i` is entries `offsets[i]..offsets[i + 1]`.
@@ -70,6 +76,8 @@ pub struct Bundle {
     pub actions: Vec<String>,
     /// When it was made, Unix milliseconds.
     pub create_ms: i64,
+    /// Zone whose hours and weekdays its ranker learnt from.
+    pub time_zone: String,
     /// Whether the bundle has a ranker.
     pub has_ranker: bool,
     /// The ranker, where it is made of trees; another one is onnxruntime's.
@@ -123,6 +131,7 @@ impl Bundle {
             schema_hash: manifest.schema_hash,
             actions: manifest.actions,
             create_ms: manifest.create_ms,
+            time_zone: manifest.time_zone,
             items,
             visitors: visitors.into_iter().enumerate().map(|(row, name)| (name, row as u32)).collect(),
             neighbours,

@@ -3,7 +3,8 @@
 use crate::{
     ids::{Interner, NONE},
     prefetch::prefetch,
-    proto::{Item, ItemChange, Money, item::Availability},
+    promotion::Promotions,
+    proto::{Item, ItemChange, Money, PromotionInterval, item::Availability},
 };
 use prost::Message;
 use std::collections::BTreeSet;
@@ -20,6 +21,8 @@ pub struct Catalog {
     flags: Vec<u8>,
     raw: Vec<Box<[u8]>>,
     paths: Vec<Box<[u32]>>,
+    /// Advertising of items that have any; no longer than the greatest of their ids needs.
+    promotions: Vec<Option<Box<Promotions>>>,
     by_category: Vec<Vec<u32>>,
     by_brand: Vec<Vec<u32>>,
     by_release: BTreeSet<(i64, u32)>,
@@ -127,6 +130,11 @@ impl Catalog {
         self.paths.get(id as usize).map_or(&[], |path| path)
     }
 
+    /// Advertising of an item; `None` if there never is any.
+    pub fn promotions(&self, id: u32) -> Option<&Promotions> {
+        self.promotions.get(id as usize)?.as_deref()
+    }
+
     /// The item as the shop sent it.
     pub fn item(&self, id: u32) -> Option<Item> {
         self.raw(id).and_then(|bytes| Item::decode(bytes).ok())
@@ -173,7 +181,9 @@ impl Catalog {
         let paths: usize = self.paths.iter().map(|path| path.len() * 4 + size_of::<Box<[u32]>>()).sum();
         let lists: usize = self.by_category.iter().chain(&self.by_brand).map(|list| list.capacity() * 4 + 24).sum();
         let released = self.by_release.len() * size_of::<(i64, u32)>();
-        self.rows.len() * (size_of::<Row>() + 1) + raw + paths + lists + released
+        let promoted: usize = self.promotions.iter().flatten().map(|promotions| promotions.bytes()).sum();
+        let promotions = self.promotions.len() * size_of::<Option<Box<Promotions>>>() + promoted;
+        self.rows.len() * (size_of::<Row>() + 1) + raw + paths + lists + released + promotions
     }
 
     fn grow(&mut self, id: u32) {
@@ -216,10 +226,19 @@ impl Catalog {
         if release_ms > 0 {
             self.by_release.insert((release_ms, id));
         }
+        self.promote(id, &item.promotion_intervals);
         self.rows[id as usize] = row;
         self.raw[id as usize] = item.encode_to_vec().into();
         self.paths[id as usize] = path;
         self.present_count += 1;
+    }
+
+    fn promote(&mut self, id: u32, intervals: &[PromotionInterval]) {
+        let id = id as usize;
+        if !intervals.is_empty() {
+            self.promotions.resize_with(self.promotions.len().max(id + 1), || None);
+            self.promotions[id] = Some(Box::new(Promotions::new(intervals)));
+        }
     }
 
     fn unlist(&mut self, id: u32) {
@@ -234,6 +253,9 @@ impl Catalog {
             remove(&mut self.by_brand, row.brand, id);
         }
         self.by_release.remove(&(row.release_ms, id));
+        if let Some(promotions) = self.promotions.get_mut(id as usize) {
+            *promotions = None;
+        }
         self.rows[id as usize].present = false;
         self.flags[id as usize] = 0;
         self.present_count -= 1;
@@ -281,6 +303,7 @@ fn merged(mut item: Item, new: &Item, paths: &[String]) -> Item {
             "attributes" => item.attributes.clone_from(&new.attributes),
             "image_uri" => item.image_uri.clone_from(&new.image_uri),
             "uri" => item.uri.clone_from(&new.uri),
+            "promotion_intervals" => item.promotion_intervals.clone_from(&new.promotion_intervals),
             _ => {}
         }
     }

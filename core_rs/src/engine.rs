@@ -39,14 +39,18 @@ impl Engine {
     /// Engine without state.
     ///
     /// # Errors
-    /// A fault of `decision_share` where it is not a share.
-    pub fn new(token_key: &[u8], consent_default: bool, decision_share: f64) -> Result<Self> {
+    /// A fault of `decision_share` where it is not a share, or of `time_zone` where it names no zone of the IANA.
+    pub fn new(token_key: &[u8], consent_default: bool, decision_share: f64, time_zone: &str) -> Result<Self> {
         if !(0.0..=1.0).contains(&decision_share) {
             let message = format!("`decision_share` is {decision_share}; give a share from 0 to 1");
             return Err(Error::out_of_range("decision_share", message));
         }
+        let time_zone = time_zone.parse().map_err(|_| {
+            let message = format!("`time_zone` is `{time_zone}`; give a name of the IANA, e.g. `Europe/Berlin`");
+            Error::out_of_range("time_zone", message)
+        })?;
         let token_key = blake3::derive_key("shopkeeper 2025 attribution token", token_key);
-        let options = Options { consent_default, token_key, decision_share };
+        let options = Options { consent_default, token_key, decision_share, time_zone };
         Ok(Self { state: RwLock::default(), options, skipped: AtomicU64::new(0) })
     }
 
@@ -206,6 +210,7 @@ impl Engine {
             ("visitor_bytes", visitor_bytes),
             ("item_bytes", state.items.bytes() + state.catalog.bytes()),
             ("popularity_bytes", state.popularity.bytes()),
+            ("place_bytes", state.places.bytes()),
             ("neighbour_bytes", bundle_bytes),
         ];
         let totals = [("events", state.events), ("skipped_records", self.skipped.load(Ordering::Relaxed))];
@@ -245,9 +250,17 @@ impl Engine {
     /// Reads a bundle and keeps it under its version.
     ///
     /// # Errors
-    /// As [`Bundle::load`].
+    /// As [`Bundle::load`]; Bundle too where it was trained for the clock of another time zone.
     pub fn load_bundle(&self, folder: &Path) -> Result<Arc<Bundle>> {
         let bundle = Arc::new(Bundle::load(folder)?);
+        if bundle.time_zone != self.options.time_zone.name() {
+            return Err(Error::bundle(format!(
+                "bundle `{}` was trained for the time zone {}, this engine answers in {}; set it or train again",
+                bundle.version,
+                bundle.time_zone,
+                self.options.time_zone.name()
+            )));
+        }
         self.state.write().keep_bundle(Arc::clone(&bundle));
         Ok(bundle)
     }
@@ -323,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_record_that_cannot_be_read_stops_nothing_and_a_repeat_changes_nothing() {
-        let engine = Engine::new(&[], true, 1.0).expect("an engine");
+        let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
         let payload = purchase("v", "", &["a"]);
         let records = || [record(1, &payload), record(2, &[0xff]), record(3, &payload)];
         assert_eq!((engine.apply(records()), engine.offset()), (2, 3));
@@ -334,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_profile_shows_what_was_done_newest_first() {
-        let engine = Engine::new(&[], true, 1.0).expect("an engine");
+        let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
         let (first, second) = (purchase("v", "", &["a"]), purchase("v", "u", &["b", "c"]));
         engine.apply([record(1, &first), record(2, &second)]);
         assert!(engine.profile("v").is_err());

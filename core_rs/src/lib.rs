@@ -18,8 +18,10 @@ pub mod bundle;
 pub mod catalog;
 pub mod decay;
 pub mod document;
+pub mod place;
 pub mod popularity;
 pub mod profile;
+pub mod promotion;
 pub mod validate;
 pub mod visitor;
 

@@ -25,6 +25,9 @@ pub const DEFAULT_SOURCE_LIMIT: usize = 200;
 /// Items of a slate whose placement and request name no number.
 pub const DEFAULT_PAGE: usize = 10;
 
+/// Most spans of time that an item says it is advertised in.
+pub const MAX_PROMOTION_INTERVALS: usize = 400;
+
 /// One day, milliseconds.
 pub const DAY_MS: i64 = 86_400_000;
 /// Oldest live event before now, milliseconds.
@@ -38,6 +41,11 @@ pub const RING: usize = 16;
 pub const AFFINITIES: usize = 6;
 /// Bought items a visitor keeps; the weakest is dropped beyond.
 pub const MAX_PERSONAL: usize = 2_048;
+
+/// Stores whose sales are told apart.
+pub const MAX_STORES: usize = 4_096;
+/// Pairs of a store and an item whose sales are counted; about 32 bytes each.
+pub const MAX_STORE_ITEMS: usize = 2_000_000;
 
 /// Half-life of popularity, days.
 pub const POPULAR_HALF_LIFE_DAYS: f64 = 28.0;

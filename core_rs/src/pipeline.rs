@@ -23,6 +23,7 @@ use crate::{
     state::State,
     token, trial,
 };
+use chrono_tz::Tz;
 use hashbrown::HashSet;
 use prost::Message;
 use std::time::Instant;
@@ -38,6 +39,8 @@ pub struct Options {
     pub token_key: [u8; 32],
     /// Share of decisions to log, 0 to 1.
     pub decision_share: f64,
+    /// Zone of the shop, whose hours and weekdays features read.
+    pub time_zone: Tz,
 }
 
 /// A finished decision.

@@ -17,6 +17,7 @@ use crate::{
     rerank::Traits,
     stage::Stage,
     state::State,
+    time::wall_millis,
     trial,
     visitor::{Visitor, seconds},
 };
@@ -210,6 +211,7 @@ fn hydrate<'a>(
     let mut query = Query {
         state,
         now_ms: moment.now_ms,
+        wall_ms: wall_millis(moment.now_ms, moment.options.time_zone),
         context,
         key,
         visitor,

@@ -33,6 +33,8 @@ pub struct Query<'a> {
     pub state: &'a State,
     /// Time the decision is for, Unix milliseconds.
     pub now_ms: i64,
+    /// The same moment on the wall of the shop, as by [`wall_millis`](crate::time::wall_millis).
+    pub wall_ms: i64,
     /// Who asks.
     pub context: &'a Context,
     /// Key of the visitor; empty where personal data must not be read.

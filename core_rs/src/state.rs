@@ -5,7 +5,8 @@ use crate::{
     catalog::{self, Catalog},
     document::Documents,
     error::{Error, Result},
-    ids::Interner,
+    ids::{Interner, NONE},
+    place::Places,
     popularity::Popularity,
     proto::{Activation, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile, RecordKind, Trial},
     time::millis,
@@ -39,6 +40,8 @@ pub struct State {
     pub catalog: Catalog,
     /// Popularity of items.
     pub popularity: Popularity,
+    /// Sales by store.
+    pub places: Places,
     /// Visitors by key: `user_id` of the known, `visitor_id` of the anonymous.
     pub visitors: HashMap<Box<str>, Box<Visitor>>,
     /// Erased visitors with the time of their erasure, Unix milliseconds.
@@ -160,6 +163,8 @@ impl State {
             visitor.merge(&anonymous);
         }
         visitor.begin_event(kind, time_ms);
+        let store = if kind == EventType::Purchase { self.places.store(&context.store_id) } else { NONE };
+        visitor.shop_at(store);
         for line in &event.items {
             let item = self.items.intern(&line.item_id);
             let row = self.catalog.row(item);
@@ -168,6 +173,7 @@ impl State {
                 visitor.spent += line.price.as_ref().map_or(row.price, catalog::money).max(0.0);
             }
             self.popularity.record(item, kind, time_ms, basket);
+            self.places.record(store, item, 1);
         }
     }
 

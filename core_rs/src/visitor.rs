@@ -86,6 +86,10 @@ pub struct Visitor {
     pub first_purchase_ms: i64,
     /// Last event, Unix milliseconds.
     pub last_ms: i64,
+    /// Store of most baskets, as a vote finds it (Boyer and Moore 1981); [`NONE`] if not known.
+    pub store: u32,
+    /// Baskets by which the store leads.
+    pub store_lead: u16,
 }
 
 impl Default for Visitor {
@@ -104,6 +108,8 @@ impl Default for Visitor {
             spent: 0.0,
             first_purchase_ms: 0,
             last_ms: 0,
+            store: NONE,
+            store_lead: 0,
         }
     }
 }
@@ -138,6 +144,18 @@ impl Visitor {
                 self.first_purchase_ms = time_ms;
             }
         }
+    }
+
+    /// Counts one basket bought in `store`, if that is known.
+    pub fn shop_at(&mut self, store: u32) {
+        if store == NONE {
+            return;
+        }
+        if self.store_lead == 0 {
+            self.store = store;
+        }
+        let gains = self.store == store;
+        self.store_lead = if gains { self.store_lead.saturating_add(1) } else { self.store_lead - 1 };
     }
 
     /// Records one line of an event; returns in how many baskets the visitor has bought the item when this is one more.
@@ -187,6 +205,9 @@ impl Visitor {
             self.first_purchase_ms = other.first_purchase_ms;
         }
         self.last_ms = self.last_ms.max(other.last_ms);
+        if other.store_lead > self.store_lead {
+            (self.store, self.store_lead) = (other.store, other.store_lead);
+        }
     }
 
     /// Answer of the visitor to a purpose, if there is one.
@@ -374,6 +395,15 @@ mod tests {
         let mut known = Visitor { profile: Some(Box::new(stated(true))), ..Visitor::default() };
         known.merge(&Visitor { profile: Some(Box::new(stated(false))), ..Visitor::default() });
         assert_eq!(known.consent(ConsentPurpose::Personalization), Some(false));
+    }
+
+    #[test]
+    fn the_store_of_most_baskets_wins() {
+        let mut visitor = Visitor::default();
+        for store in [1, 2, 2, NONE, 3, 2, 2] {
+            visitor.shop_at(store);
+        }
+        assert_eq!((visitor.store, visitor.store_lead), (2, 2));
     }
 
     #[test]

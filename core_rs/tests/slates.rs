@@ -20,7 +20,12 @@ const CASES: u32 = 1_000;
 const CALLS: usize = 100;
 
 fn options() -> Options {
-    Options { consent_default: true, token_key: [7; 32], decision_share: 1.0 }
+    Options {
+        consent_default: true,
+        token_key: [7; 32],
+        decision_share: 1.0,
+        time_zone: chrono_tz::Tz::America__New_York,
+    }
 }
 
 /// Whether the rules let an item into a slate, read one by one from the state.

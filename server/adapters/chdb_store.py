@@ -24,6 +24,7 @@ class ChdbStore(SqlStore):
     folder : folder of the tables, made if need be
     consent_default : whether training is allowed while a visitor has not answered
     retention_days : days after which events and decisions end; 0 keeps them
+    time_zone : of the shop; exports tell trainers
 
     Raises
     ------
@@ -31,8 +32,10 @@ class ChdbStore(SqlStore):
     StoreError : chDB is not installed, or cannot open the folder
     """
 
-    def __init__(self, folder: Path, *, consent_default: bool = True, retention_days: int = 0) -> None:
-        super().__init__(consent_default=consent_default, retention_days=retention_days)
+    def __init__(
+        self, folder: Path, *, consent_default: bool = True, retention_days: int = 0, time_zone: str = "UTC"
+    ) -> None:
+        super().__init__(consent_default=consent_default, retention_days=retention_days, time_zone=time_zone)
         try:
             self._lock = FileLock(folder.with_suffix(".lock"))
         except LockHeldError as error:

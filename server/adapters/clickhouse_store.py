@@ -59,6 +59,7 @@ class ClickHouseStore(SqlStore):
     settings : where the server is, who we are, how long an answer may take
     consent_default : whether training is allowed while a visitor has not answered
     retention_days : days after which events and decisions end; 0 keeps them
+    time_zone : of the shop; exports tell trainers
 
     Raises
     ------
@@ -66,8 +67,15 @@ class ClickHouseStore(SqlStore):
     StoreError : it refuses us, or is too old; the text has its version and ours
     """
 
-    def __init__(self, settings: ClickHouseSettings, *, consent_default: bool = True, retention_days: int = 0) -> None:
-        super().__init__(consent_default=consent_default, retention_days=retention_days)
+    def __init__(
+        self,
+        settings: ClickHouseSettings,
+        *,
+        consent_default: bool = True,
+        retention_days: int = 0,
+        time_zone: str = "UTC",
+    ) -> None:
+        super().__init__(consent_default=consent_default, retention_days=retention_days, time_zone=time_zone)
         self._settings = settings
         self._turn = threading.Lock()
         self._client = self._connect("default")

@@ -30,7 +30,8 @@ _EVENT_COLUMNS: Final = (
     "position, store_id, country_code, device, campaign_id, query, attribution_token"
 )
 _ITEM_COLUMNS: Final = (
-    "item_id, title, category_path, brand, price, sale_price, currency, availability, stock_quantity, release_ms"
+    "item_id, title, category_path, brand, price, sale_price, currency, availability, stock_quantity, release_ms, "
+    "promotion_kinds, promotion_start_ms, promotion_end_ms, promotion_shares"
 )
 _PROFILE_COLUMNS: Final = "visitor_id, trait_names, trait_values, personalization, training, marketing"
 _DENIED: Final = "SELECT visitor_id FROM profiles FINAL WHERE NOT training"
@@ -49,11 +50,13 @@ class SqlStore(ABC):
     ----------
     consent_default : whether training is allowed while a visitor has not answered
     retention_days : days after which events and decisions end; 0 keeps them
+    time_zone : of the shop; exports tell trainers
     """
 
-    def __init__(self, *, consent_default: bool = True, retention_days: int = 0) -> None:
+    def __init__(self, *, consent_default: bool = True, retention_days: int = 0, time_zone: str = "UTC") -> None:
         self._consent_default = consent_default
         self._retention_days = retention_days
+        self._time_zone = time_zone
 
     @abstractmethod
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
@@ -129,7 +132,8 @@ class SqlStore(ABC):
         positions = self.positions()
         for name, select in self.exports().items():
             self._write(beside / f"{name}.parquet", select)
-        meta = {**_meta(beside), "positions": positions, "consent_default": self._consent_default}
+        facts = {"positions": positions, "consent_default": self._consent_default, "time_zone": self._time_zone}
+        meta = {**_meta(beside), **facts}
         (beside / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         beside.replace(folder)
 

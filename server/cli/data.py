@@ -71,7 +71,8 @@ def import_items(
     """Import items: item_id.
 
     Optional are title, category_path (A > B), brand, price, sale_price, available, stock_quantity, release_time,
-    image_uri, uri, and attribute.NAME for further properties (values divided by |).
+    promotions (mailer START/END SHARE | display START/END), image_uri, uri, and attribute.NAME for further properties
+    (values divided by |).
     """
     _import(file, "items", column_map, {"currency": currency, "dry_run": dry_run}, (config, data_dir, json))
 

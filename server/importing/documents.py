@@ -67,6 +67,7 @@ def _item(row: dict[str, str], currency: str, set_time_ms: int) -> NewRecord:
         item.availability = item_pb2.Item.Availability.Value(names[_truth(row, "available")])
     if "release_time" in row:
         item.release_time.CopyFrom(as_timestamp(_time_ms(row, "release_time")))
+    item.promotion_intervals.extend(map(_promotion, _list(row.get("promotions", ""), "|")))
     for name, value in row.items():
         if name.startswith("attribute."):
             item.attributes.add(name=name.removeprefix("attribute."), values=_list(value, "|"))
@@ -98,6 +99,7 @@ ITEMS = Reading(
         "available",
         "stock_quantity",
         "release_time",
+        "promotions",
         "image_uri",
         "uri",
     ),
@@ -142,9 +144,28 @@ def _truth(row: dict[str, str], field: str) -> bool:
     return word in _TRUE
 
 
+def _promotion(text: str) -> item_pb2.PromotionInterval:
+    """Return the interval that reads `KIND START/END` or `KIND START/END SHARE`."""
+    try:
+        kind, span, *share = text.split()
+        start, end = (as_timestamp(_moment_ms(moment)) for moment in span.split("/"))
+        number = item_pb2.PromotionInterval.Kind.Value(f"KIND_{kind.upper()}")
+        interval = item_pb2.PromotionInterval(kind=number, start_time=start, end_time=end)
+        if share:
+            (interval.share,) = map(float, share)
+    except ValueError:
+        raise FieldFault("promotions", "must read like `mailer 2026-03-02/2026-03-09 0.5`, parted by |") from None
+    return interval
+
+
 def _time_ms(row: dict[str, str], field: str) -> int:
     try:
-        moment = datetime.fromisoformat(row[field])
+        return _moment_ms(row[field])
     except ValueError:
         raise FieldFault(field, "is no ISO 8601 time, e.g. 2026-03-01T12:00:00Z") from None
+
+
+def _moment_ms(text: str) -> int:
+    """Return Unix milliseconds of an ISO 8601 time, UTC unless it says otherwise; ValueError if it is none."""
+    moment = datetime.fromisoformat(text)
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -14,7 +14,7 @@ from shopkeeper.v1.common_pb2 import (
     CONSENT_PURPOSE_TRAINING,
     Money,
 )
-from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.profile_service_pb2 import Profile
 from shopkeeper.v1.recommendation_service_pb2 import Reason
 from shopkeeper.v1.record_pb2 import Decision, DocumentChange, ItemChange
@@ -23,6 +23,7 @@ Row = dict[str, Any]
 
 _TEXTS: Final = pa.list_(pa.string())
 _NUMBERS: Final = pa.list_(pa.float64())
+_TIMES: Final = pa.list_(pa.int64())
 
 ITEM_SCHEMA: Final = pa.schema(
     {
@@ -39,6 +40,10 @@ ITEM_SCHEMA: Final = pa.schema(
         "availability": pa.string(),
         "stock_quantity": pa.int64(),
         "release_ms": pa.int64(),
+        "promotion_kinds": _TEXTS,
+        "promotion_start_ms": _TIMES,
+        "promotion_end_ms": _TIMES,
+        "promotion_shares": _NUMBERS,
         "payload": pa.binary(),
     }
 )
@@ -121,6 +126,7 @@ def item_row(record: LogRecord, change: ItemChange, known: Row | None) -> Row | 
         "availability": "unavailable" if unavailable else "available",
         "stock_quantity": item.stock_quantity if item.HasField("stock_quantity") else None,
         "release_ms": item.release_time.ToMilliseconds() if item.HasField("release_time") else None,
+        **_promotions(item),
         "payload": item.SerializeToString(deterministic=True),
     }
 
@@ -163,7 +169,7 @@ def decision_rows(record: LogRecord, decision: Decision) -> list[Row]:
             "model_version": decision.model_version,
             "item_ids": list(slate.item_ids),
             "scores": list(slate.scores),
-            "reasons": [_reason(reason) for reason in slate.reasons],
+            "reasons": [_name(Reason.Name(reason), "REASON_") for reason in slate.reasons],
             "applied_controls": list(slate.applied_controls),
             "degraded": list(decision.degraded),
         }
@@ -218,9 +224,20 @@ def _overwrite(item: Item, change: ItemChange) -> None:
     item.MergeFrom(patch)
 
 
+def _promotions(item: Item) -> Row:
+    intervals = item.promotion_intervals
+    return {
+        "promotion_kinds": [_name(PromotionInterval.Kind.Name(one.kind), "KIND_") for one in intervals],
+        "promotion_start_ms": [one.start_time.ToMilliseconds() for one in intervals],
+        "promotion_end_ms": [one.end_time.ToMilliseconds() for one in intervals],
+        "promotion_shares": [one.share if one.HasField("share") else 1.0 for one in intervals],
+    }
+
+
 def _amount(money: Money) -> float:
     return money.units + money.nanos / 1e9
 
 
-def _reason(reason: "Reason.ValueType") -> str:
-    return Reason.Name(reason).removeprefix("REASON_").lower()
+def _name(name: str, prefix: str) -> str:
+    """Return the name of an enum's value as tables have it."""
+    return name.removeprefix(prefix).lower()

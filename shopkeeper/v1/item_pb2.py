@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from shopkeeper.v1 import common_pb2 as shopkeeper_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18shopkeeper/v1/item.proto\x12\rshopkeeper.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ashopkeeper/v1/common.proto\")\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\xeb\x03\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x15\n\rcategory_path\x18\x03 \x03(\t\x12\r\n\x05\x62rand\x18\x04 \x01(\t\x12#\n\x05price\x18\x05 \x01(\x0b\x32\x14.shopkeeper.v1.Money\x12(\n\nsale_price\x18\x06 \x01(\x0b\x32\x14.shopkeeper.v1.Money\x12\x36\n\x0c\x61vailability\x18\x07 \x01(\x0e\x32 .shopkeeper.v1.Item.Availability\x12\x1b\n\x0estock_quantity\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x30\n\x0crelease_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\nattributes\x18\n \x03(\x0b\x32\x18.shopkeeper.v1.Attribute\x12\x11\n\timage_uri\x18\x0b \x01(\t\x12\x0b\n\x03uri\x18\x0c \x01(\t\"f\n\x0c\x41vailability\x12\x1c\n\x18\x41VAILABILITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41VAILABILITY_AVAILABLE\x10\x01\x12\x1c\n\x18\x41VAILABILITY_UNAVAILABLE\x10\x02\x42\x11\n\x0f_stock_quantityb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18shopkeeper/v1/item.proto\x12\rshopkeeper.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ashopkeeper/v1/common.proto\")\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\x85\x02\n\x11PromotionInterval\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32%.shopkeeper.v1.PromotionInterval.Kind\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05share\x18\x04 \x01(\x01H\x00\x88\x01\x01\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_MAILER\x10\x01\x12\x10\n\x0cKIND_DISPLAY\x10\x02\x42\x08\n\x06_share\"\xaa\x04\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x15\n\rcategory_path\x18\x03 \x03(\t\x12\r\n\x05\x62rand\x18\x04 \x01(\t\x12#\n\x05price\x18\x05 \x01(\x0b\x32\x14.shopkeeper.v1.Money\x12(\n\nsale_price\x18\x06 \x01(\x0b\x32\x14.shopkeeper.v1.Money\x12\x36\n\x0c\x61vailability\x18\x07 \x01(\x0e\x32 .shopkeeper.v1.Item.Availability\x12\x1b\n\x0estock_quantity\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x30\n\x0crelease_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\nattributes\x18\n \x03(\x0b\x32\x18.shopkeeper.v1.Attribute\x12\x11\n\timage_uri\x18\x0b \x01(\t\x12\x0b\n\x03uri\x18\x0c \x01(\t\x12=\n\x13promotion_intervals\x18\r \x03(\x0b\x32 .shopkeeper.v1.PromotionInterval\"f\n\x0c\x41vailability\x12\x1c\n\x18\x41VAILABILITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41VAILABILITY_AVAILABLE\x10\x01\x12\x1c\n\x18\x41VAILABILITY_UNAVAILABLE\x10\x02\x42\x11\n\x0f_stock_quantityb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ATTRIBUTE']._serialized_start=104
   _globals['_ATTRIBUTE']._serialized_end=145
-  _globals['_ITEM']._serialized_start=148
-  _globals['_ITEM']._serialized_end=639
-  _globals['_ITEM_AVAILABILITY']._serialized_start=518
-  _globals['_ITEM_AVAILABILITY']._serialized_end=620
+  _globals['_PROMOTIONINTERVAL']._serialized_start=148
+  _globals['_PROMOTIONINTERVAL']._serialized_end=409
+  _globals['_PROMOTIONINTERVAL_KIND']._serialized_start=336
+  _globals['_PROMOTIONINTERVAL_KIND']._serialized_end=399
+  _globals['_ITEM']._serialized_start=412
+  _globals['_ITEM']._serialized_end=966
+  _globals['_ITEM_AVAILABILITY']._serialized_start=845
+  _globals['_ITEM_AVAILABILITY']._serialized_end=947
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,72 @@ class Attribute(_message.Message):
 Global___Attribute: _TypeAlias = Attribute  # noqa: Y015
 
 @_typing.final
+class PromotionInterval(_message.Message):
+    """Span of time in which the shop advertises an item, as planned: it lies in the past, is running or is still to come.
+    It only tells models what visitors see elsewhere. It changes no price (see `sale_price`), places no item in a slate and
+    has no budget.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PromotionInterval._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: PromotionInterval._Kind.ValueType  # 0
+        """Not valid in a request."""
+        KIND_MAILER: PromotionInterval._Kind.ValueType  # 1
+        """In a leaflet, a newsletter or an advertisement."""
+        KIND_DISPLAY: PromotionInterval._Kind.ValueType  # 2
+        """In a prominent place of the shop, e.g. the end of an aisle or a banner."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """How the item is advertised."""
+
+    KIND_UNSPECIFIED: PromotionInterval.Kind.ValueType  # 0
+    """Not valid in a request."""
+    KIND_MAILER: PromotionInterval.Kind.ValueType  # 1
+    """In a leaflet, a newsletter or an advertisement."""
+    KIND_DISPLAY: PromotionInterval.Kind.ValueType  # 2
+    """In a prominent place of the shop, e.g. the end of an aisle or a banner."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    kind: Global___PromotionInterval.Kind.ValueType
+    """Required. How the item is advertised."""
+    share: _builtins.float
+    """Optional. Share of the shop's stores, issues or pages that take part, above 0 to 1; unset means all."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Required. First moment."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Required. First moment after the span. Must be after `start_time`, otherwise INVALID_ARGUMENT."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___PromotionInterval.Kind.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        share: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "end_time", b"end_time", "share", b"share", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "end_time", b"end_time", "kind", b"kind", "share", b"share", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
+    _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share) -> _WhichOneofReturnType__share | None: ...
+
+Global___PromotionInterval: _TypeAlias = PromotionInterval  # noqa: Y015
+
+@_typing.final
 class Item(_message.Message):
     """Something the shop shows and sells."""
 
@@ -90,6 +156,7 @@ class Item(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     IMAGE_URI_FIELD_NUMBER: _builtins.int
     URI_FIELD_NUMBER: _builtins.int
+    PROMOTION_INTERVALS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Required. Id in the shop's own words. 1 to 256 bytes."""
     title: _builtins.str
@@ -124,6 +191,12 @@ class Item(_message.Message):
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribute]:
         """Optional. Further properties, at most 100."""
 
+    @_builtins.property
+    def promotion_intervals(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromotionInterval]:
+        """Optional. When and how the item was, is and will be advertised, at most 400. What is running counts at the time of a
+        decision, so an interval that is announced early needs no second message.
+        """
+
     def __init__(
         self,
         *,
@@ -139,10 +212,11 @@ class Item(_message.Message):
         attributes: _abc.Iterable[Global___Attribute] | None = ...,
         image_uri: _builtins.str = ...,
         uri: _builtins.str = ...,
+        promotion_intervals: _abc.Iterable[Global___PromotionInterval] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stock_quantity", b"_stock_quantity", "price", b"price", "release_time", b"release_time", "sale_price", b"sale_price", "stock_quantity", b"stock_quantity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stock_quantity", b"_stock_quantity", "attributes", b"attributes", "availability", b"availability", "brand", b"brand", "category_path", b"category_path", "image_uri", b"image_uri", "item_id", b"item_id", "price", b"price", "release_time", b"release_time", "sale_price", b"sale_price", "stock_quantity", b"stock_quantity", "title", b"title", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stock_quantity", b"_stock_quantity", "attributes", b"attributes", "availability", b"availability", "brand", b"brand", "category_path", b"category_path", "image_uri", b"image_uri", "item_id", b"item_id", "price", b"price", "promotion_intervals", b"promotion_intervals", "release_time", b"release_time", "sale_price", b"sale_price", "stock_quantity", b"stock_quantity", "title", b"title", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stock_quantity: _TypeAlias = _typing.Literal["stock_quantity"]  # noqa: Y015
     _WhichOneofArgType__stock_quantity: _TypeAlias = _typing.Literal["_stock_quantity", b"_stock_quantity"]  # noqa: Y015

@@ -11,7 +11,7 @@ from shopkeeper.calls import new_event_id
 from shopkeeper.v1 import catalog_service_pb2, event_service_pb2, placement_service_pb2, recommendation_service_pb2
 from shopkeeper.v1.common_pb2 import Context, ItemFilter, Money
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
-from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.placement_pb2 import Placement, SourceUse
 from shopkeeper.v1.recommendation_service_pb2 import PlacementRequest, RecommendRequest
 
@@ -179,6 +179,7 @@ async def test_an_empty_catalogue_is_said(shop):
         (Item(item_id="x", price=Money(currency_code="usd", units=1)), "price.currency_code"),
         (Item(item_id="x", stock_quantity=-1), "stock_quantity"),
         (Item(item_id="x", availability=99), "availability"),
+        (Item(item_id="x", promotion_intervals=[PromotionInterval(kind=1)]), "promotion_intervals[0].start_time"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,11 +25,12 @@ from server.workers.exports import KEEP_S, answer_wants
 from server.workers.log_feed import LogFeed
 from server.workers.rows import Row, document_row
 from server.workers.sink import Sink
-from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.placement_pb2 import Placement
 from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendRequest
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
 from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile, wait_until
+from trainers.shop import item_payloads
 
 
 @pytest.fixture(params=["chdb", "clickhouse"])
@@ -307,6 +309,7 @@ def test_export_holds_what_trainers_may_see(shop: Shop, tmp_path: Path, consent_
     assert meta == {
         "positions": {"log": 9},
         "consent_default": consent_default,
+        "time_zone": "UTC",
         "line_count": 2 + consent_default,
         "event_count": 1 + consent_default,
         "visitor_count": 1 + consent_default,
@@ -316,6 +319,21 @@ def test_export_holds_what_trainers_may_see(shop: Shop, tmp_path: Path, consent_
         "profile_count": 1,
     }
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_trainers_get_the_promotions_of_an_item_as_they_were_sent(shop: Shop, tmp_path: Path) -> None:
+    promoted = Item(item_id="a")
+    for kind, start, end in ((PromotionInterval.KIND_MAILER, 10, 20), (PromotionInterval.KIND_DISPLAY, 15, 30)):
+        interval = promoted.promotion_intervals.add(kind=kind)
+        interval.start_time.seconds, interval.end_time.seconds = start, end
+    promoted.promotion_intervals[1].share = 0.25
+    shop.add(item(ItemChange(item=promoted)), item(ItemChange(item=Item(item_id="b"))))
+    shop.sink.drain()
+    shop.store.export(tmp_path / "export")
+    first, second = map(ItemChange.FromString, item_payloads(pl.read_parquet(tmp_path / "export" / "items.parquet")))
+    promoted.promotion_intervals[0].share = 1.0
+    assert list(first.item.promotion_intervals) == list(promoted.promotion_intervals)
+    assert not second.item.promotion_intervals
 
 
 def test_run_retries_until_the_store_takes_the_batch(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,14 @@ from shopkeeper.v1.event_service_pb2 import ImportEventsRequest
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.model_service_pb2 import ActivateModelRequest, PublishModelRequest
 from tests.weekly_shop import DAY, ITEMS, SPLIT, SPLIT_MS, VISITORS, purchases
+from trainers.ablation import PARTS, variants
 from trainers.bundle import learnt_until
 from trainers.dataset import read_export
 from trainers.gate import judge
 from trainers.pipeline import Pipeline, Schedule, split_of, write
+from trainers.plot import draw_recall
 from trainers.protocols import NextBasket
+from trainers.report import rows_of
 from trainers.served import measure_served
 
 
@@ -60,14 +63,14 @@ def pipeline(export, told):
     found = read_export(export)
     assert split_of(found) == SPLIT_MS
     schedule = Schedule.weekly(found.dataset, SPLIT_MS)
-    return Pipeline(found, schedule, seed=3, progress=lambda *what: told.append(what))
+    return Pipeline(found, schedule, seeds=(3,), progress=lambda *what: told.append(what))
 
 
 @pytest.fixture(scope="module")
 def trained(pipeline, told, tmp_path_factory):
     fitted = pipeline.run()
     out = tmp_path_factory.mktemp("incoming")
-    assert {what for what, _ in told} >= {"learn from the past", "fit the ranker", "measure rules and ranker"}
+    assert {what for what, _ in told} >= {"learn from the past", "fit the ranker", "measure all", "measure explore"}
     assert all(0 <= share <= 1 for _, share in told)
     return fitted, out / write(fitted, pipeline, out)
 
@@ -87,9 +90,40 @@ def test_the_server_takes_the_bundle(trained):
 def test_the_ranker_finds_favourites(trained):
     fitted, _ = trained
     assert fitted.ranked_by == "ranker"
-    by_ranker = fitted.measured["all", "ranker"].means()
+    by_ranker = fitted.measured["all", "ranker"][0].means()
     assert by_ranker["recall_at_10"] > 0.7
-    assert fitted.measured["all", "ranker"].visitor_count == VISITORS
+    assert fitted.measured["all", "ranker"][0].visitor_count == VISITORS
+
+
+def test_a_bundle_serves_in_the_time_zone_it_was_trained_for(trained):
+    _, folder = trained
+    core_rs.Engine(time_zone="UTC").load_bundle(str(folder))
+    with pytest.raises(core_rs.BundleError, match=r"time zone UTC.*answers in Asia/Tokyo"):
+        core_rs.Engine(time_zone="Asia/Tokyo").load_bundle(str(folder))
+
+
+def test_seeds_are_told_apart_and_a_ranker_without_columns_does_not_read_them(export, tmp_path):
+    found = read_export(export)
+    pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seeds=(3, 4), progress=lambda *_: None)
+    everything = tuple(range(len(core_rs.feature_names())))
+    compared = pipeline.compare({"full": (), "without all": everything})
+    assert set(compared) == {(name, lost) for name in ("all", "explore") for lost in ("full", "without all")}
+    full, blind = (compared["all", lost] for lost in ("full", "without all"))
+    assert full[0].means() != full[1].means()
+    assert blind[0].means() == blind[1].means()
+    assert min(one.means()["recall_at_10"] for one in full) > blind[0].means()["recall_at_10"] + 0.2
+    rows = rows_of({("all", "ranker"): full})
+    assert [row["model"] for row in rows] == ["ranker, run 1", "ranker, run 2", "ranker, mean"]
+    assert rows[2]["recall_at_10"] == pytest.approx((rows[0]["recall_at_10"] + rows[1]["recall_at_10"]) / 2)
+    draw_recall({**compared, ("all", "rules"): blind}, tmp_path / "recall.png")
+    assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_parts_of_the_ablation_are_columns_and_none_is_in_two():
+    columns = [name for names in PARTS.values() for name in names]
+    assert len(columns) == len(set(columns))
+    assert set(columns) <= set(core_rs.feature_names())
+    assert variants()["without promotion"] == tuple(map(core_rs.feature_names().index, PARTS["promotion"]))
 
 
 def test_the_gate_finds_a_bundle_equal_to_itself_and_better_than_nothing_learnt(trained, pipeline, monkeypatch):
@@ -108,7 +142,8 @@ def test_a_bundle_of_another_feature_table_is_measured_as_the_rules_that_would_s
     manifest = json.loads((other / "manifest.json").read_text())
     (other / "manifest.json").write_text(json.dumps({**manifest, "schema_hash": "0" * 16}))
     verdict = judge(pipeline, fitted, other, tolerance=0.0)
-    assert verdict.old == fitted.measured["all", "rules"].means()["ndcg_at_10"]
+    assert not (other / "ranker.onnx").samefile(folder / "ranker.onnx")
+    assert verdict.old < verdict.new
 
 
 def test_the_window_begins_after_what_the_serving_bundle_learnt(trained):
@@ -127,7 +162,7 @@ def test_models_of_the_split_know_nothing_of_what_follows(export, trained, tmp_p
         (blind / f"{name}.parquet").write_bytes((export / f"{name}.parquet").read_bytes())
     (blind / "meta.json").write_text("{}")
     found = read_export(blind)
-    pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seed=3, progress=lambda *_: None)
+    pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seeds=(3,), progress=lambda *_: None)
     again = pipeline.run()
     assert fitted.tried is not None
     assert again.tried is not None
@@ -181,7 +216,7 @@ async def test_what_is_served_is_what_was_measured_offline(export, trained, tmp_
     finally:
         await app.stop()
     for name, measured in served.items():
-        assert measured.means() == fitted.measured[name, "ranker"].means()
+        assert measured.means() == fitted.measured[name, "ranker"][0].means()
 
 
 def test_the_command_says_what_is_missing(tmp_path):

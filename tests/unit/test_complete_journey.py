@@ -75,6 +75,19 @@ def test_new_arrivals_are_sold_to_many_and_not_from_the_start(items, events):
     assert all(len(buyers[item.item_id]) >= 10 for item in new)
 
 
+def test_promotions_are_those_planned_by_then_in_weeks_of_new_york(items):
+    intervals = [interval for item in items.values() for interval in item.promotion_intervals]
+    starts = {interval.start_time.ToDatetime(tzinfo=UTC).astimezone(SPLIT.tzinfo) for interval in intervals}
+    assert {(start.weekday(), start.hour) for start in starts} == {(0, 0)}
+    assert MOMENT < max(starts) <= MOMENT + timedelta(weeks=4)
+    assert {interval.kind for interval in intervals} == {1, 2}
+    assert all(0 < interval.share <= 1 for interval in intervals)
+    # Milk is in the leaflets of all stores in the two weeks from January 30.
+    mailer = next(interval for interval in items["1029743"].promotion_intervals if interval.kind == 1)
+    assert mailer.start_time.ToDatetime(tzinfo=UTC) == datetime(2017, 1, 30, 5, tzinfo=UTC)
+    assert (mailer.end_time.seconds - mailer.start_time.seconds, mailer.share) == (14 * 86_400, 1.0)
+
+
 def test_a_basket_is_one_purchase_in_order_of_time(events):
     assert {event.event_type for event in events} == {event_pb2.EVENT_TYPE_PURCHASE}
     assert max(Counter(event.event_id for event in events).values()) == 1

@@ -79,6 +79,13 @@ def test_errors_carry_reason_and_field(engine: Engine) -> None:
     assert unknown.value.field == "placement.sources[0].source"
 
 
+def test_an_engine_says_which_time_zones_it_knows() -> None:
+    Engine(time_zone="America/New_York")
+    with pytest.raises(InvalidRequestError, match="Europe/Berlin") as unknown:
+        Engine(time_zone="Mars/Olympus")
+    assert unknown.value.field == "time_zone"
+
+
 def test_apply_is_idempotent(engine: Engine) -> None:
     before = (engine.offset, answer(engine), engine.stats())
     assert engine.apply(shop_log()) == 0

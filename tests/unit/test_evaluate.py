@@ -48,6 +48,7 @@ def test_measures_of_a_case_worked_out_by_hand():
     assert found.values["phr_at_10"].tolist() == [1, 0]
     assert found.values["ndcg_at_10"].tolist() == pytest.approx([(1 + 1 / math.log2(6)) / ideal, 0])
     assert found.means()["recall_at_10"] == pytest.approx(1 / 3)
+    assert found.recall[[0, 3, 4, 12, 25]].tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 3, 1 / 2, 1])
 
 
 def test_the_ideal_is_ten_hits_where_there_are_more_targets():

@@ -339,6 +339,26 @@ def test_items(run, log):
     assert (report.stored, run(content, "items").rejected) == (1, 4)
 
 
+def test_promotions_of_items(run, log):
+    content = (
+        "item_id,promotions\n"
+        "i1,mailer 2026-01-01/2026-01-08|display 2026-01-01T06:00:00Z/2026-01-03 0.25\n"
+        "i2,leaflet 2026-01-01/2026-01-08\n"
+        "i3,mailer 2026-01-01\n"
+        "i4,mailer 2026-01-08/2026-01-01\n"
+    )
+    report = run(content, "items")
+    mailer, display = record_pb2.ItemChange.FromString(log.read(0, 10)[0].payload).item.promotion_intervals
+    assert (mailer.kind, mailer.start_time.seconds, mailer.end_time.seconds) == (1, SECOND, SECOND + 7 * 86_400)
+    assert not mailer.HasField("share")
+    assert (display.kind, display.start_time.seconds, display.share) == (2, SECOND + 6 * 3_600, 0.25)
+    assert [(row["row"], row["field"]) for row in refused(report)] == [
+        (3, "promotions"),
+        (4, "promotions"),
+        (5, "promotion_intervals[0].end_time"),
+    ]
+
+
 def test_profiles(run, log):
     report = run("user_id,trait.age,consent_training\nu1,35-44,no\n,25-34,yes\n", "profiles")
     record = log.read(0, 10)[0]

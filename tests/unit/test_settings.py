@@ -101,6 +101,13 @@ def test_secrets_are_refused_in_a_file_or_flag(key: str, tmp_path: Path) -> None
         load_settings(None, {key: "x"})
 
 
+def test_a_time_zone_is_one_of_the_world() -> None:
+    assert load_settings(None, {"time_zone": "America/New_York"}).time_zone == "America/New_York"
+    for name in ("Mars/Olympus", "../etc", ""):
+        with pytest.raises(SettingsError, match=r"time_zone: .*Europe/Berlin"):
+            load_settings(None, {"time_zone": name})
+
+
 @pytest.mark.parametrize("text", ["not toml", None])
 def test_unreadable_file_is_named(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "shop.toml"

@@ -12,6 +12,7 @@ use crate::{
     ids::NONE,
     params::{DAY_MS, LATELY_HALF_LIFE_DAYS, PERSONAL_HALF_LIFE_DAYS, POPULAR_HALF_LIFE_DAYS, TREND_HALF_LIFE_DAYS},
     popularity::Counts,
+    promotion,
     proto::{Context, Device, EventType},
     query::Query,
     source::{self, buy_again::due_share},
@@ -58,6 +59,8 @@ const INTEREST: [&str; 9] = [
     "brand_recency",
 ];
 const CROSS: [&str; 3] = ["price_to_usual", "anchor_same_category", "anchor_same_brand"];
+const PROMOTION: [&str; promotion::KINDS.len()] = ["promoted_by_mailer", "promoted_by_display"];
+const PLACE: [&str; 2] = ["store_sales", "store_lift"];
 const CONTEXT: [&str; 6] = ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "on_phone", "in_email"];
 
 /// Number of columns.
@@ -68,13 +71,15 @@ pub const WIDTH: usize = source::COUNT
     + VISITOR.len()
     + INTEREST.len()
     + CROSS.len()
+    + PROMOTION.len()
+    + PLACE.len()
     + CONTEXT.len();
 
 /// Names of the columns, in order.
 pub fn names() -> Vec<String> {
     let sources = source::SOURCES.iter().map(|source| format!("source_{}", source.name()));
-    let rest = BOUGHT.iter().chain(&SEEN).chain(&ITEM).chain(&VISITOR).chain(&INTEREST).chain(&CROSS).chain(&CONTEXT);
-    sources.chain(rest.map(ToString::to_string)).collect()
+    let rest = BOUGHT.iter().chain(&SEEN).chain(&ITEM).chain(&VISITOR).chain(&INTEREST).chain(&CROSS);
+    sources.chain(rest.chain(&PROMOTION).chain(&PLACE).chain(&CONTEXT).map(ToString::to_string)).collect()
 }
 
 /// Hash of the table: names in order and their number of computation.
@@ -97,6 +102,7 @@ pub struct Shared<'a> {
     interest: Interest,
     /// Bit `item % 64` of every item seen last: most candidates are none of them.
     seen_mask: u64,
+    store: u32,
 }
 
 impl<'a> Shared<'a> {
@@ -109,7 +115,7 @@ impl<'a> Shared<'a> {
         Self {
             query,
             visitor: visitor_part(visitor, query.visitor.is_some(), now_ms),
-            context: context_part(query.context, now_ms),
+            context: context_part(query.context, query.wall_ms),
             usual_price: if visitor.lines > 0 { visitor.spent / visitor.lines as f32 } else { 0.0 },
             basket_interval_days: basket_interval(visitor, now_ms),
             popular_age: age(POPULAR_HALF_LIFE_DAYS),
@@ -118,6 +124,7 @@ impl<'a> Shared<'a> {
             lately_age: age(LATELY_HALF_LIFE_DAYS),
             interest: Interest::new(query),
             seen_mask: visitor.recent().fold(0, |mask, seen| mask | 1 << (seen.item % u64::BITS)),
+            store: query.state.places.stores.get(&query.context.store_id).unwrap_or(visitor.store),
         }
     }
 
@@ -146,6 +153,8 @@ impl<'a> Shared<'a> {
         out.extend_from_slice(&self.interest.of(Key::Parent, row.parent));
         out.extend_from_slice(&self.interest.of(Key::Brand, row.brand));
         out.extend_from_slice(&self.cross_part(row));
+        out.extend_from_slice(&self.promotion_part(candidate.item));
+        out.extend_from_slice(&state.places.sales(self.store, candidate.item));
         out.extend_from_slice(&self.context);
     }
 
@@ -207,6 +216,11 @@ impl<'a> Shared<'a> {
         ]
     }
 
+    fn promotion_part(&self, item: u32) -> [f32; PROMOTION.len()] {
+        let promotions = self.query.state.catalog.promotions(item);
+        promotions.map_or([0.0; PROMOTION.len()], |promotions| promotions.at(seconds(self.query.now_ms)))
+    }
+
     fn cross_part(&self, row: &Row) -> [f32; CROSS.len()] {
         let catalog = &self.query.state.catalog;
         let anchors = &self.query.anchors;
@@ -257,9 +271,9 @@ fn visitor_part(visitor: &Visitor, known: bool, now_ms: i64) -> [f32; VISITOR.le
     ]
 }
 
-fn context_part(context: &Context, now_ms: i64) -> [f32; CONTEXT.len()] {
-    let day = now_ms.rem_euclid(DAY_MS) as f32 / DAY_MS as f32 * std::f32::consts::TAU;
-    let week = now_ms.div_euclid(DAY_MS).rem_euclid(7) as f32 / 7.0 * std::f32::consts::TAU;
+fn context_part(context: &Context, wall_ms: i64) -> [f32; CONTEXT.len()] {
+    let day = wall_ms.rem_euclid(DAY_MS) as f32 / DAY_MS as f32 * std::f32::consts::TAU;
+    let week = wall_ms.div_euclid(DAY_MS).rem_euclid(7) as f32 / 7.0 * std::f32::consts::TAU;
     let on = |device: Device| if context.device() == device { 1.0 } else { 0.0 };
     [day.sin(), day.cos(), week.sin(), week.cos(), on(Device::Phone), on(Device::Email)]
 }

@@ -214,9 +214,9 @@ struct Engine(Arc<engine::Engine>);
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, token_key=[].as_slice(), consent_default=true, decision_share=1.0))]
-    fn new(token_key: &[u8], consent_default: bool, decision_share: f64) -> PyResult<Self> {
-        Ok(Self(Arc::new(engine::Engine::new(token_key, consent_default, decision_share)?)))
+    #[pyo3(signature = (*, token_key=[].as_slice(), consent_default=true, decision_share=1.0, time_zone="UTC"))]
+    fn new(token_key: &[u8], consent_default: bool, decision_share: f64, time_zone: &str) -> PyResult<Self> {
+        Ok(Self(Arc::new(engine::Engine::new(token_key, consent_default, decision_share, time_zone)?)))
     }
 
     #[pyo3(signature = (request, now_ms, *, history=false))]

@@ -14,7 +14,7 @@ use crate::{
     visitor::Visitor,
 };
 use prost::Message;
-use rows::{CatalogRow, ErasedRow, PopularityRow, VisitorRow};
+use rows::{CatalogRow, ErasedRow, PopularityRow, SalesRow, VisitorRow};
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
@@ -25,7 +25,7 @@ use std::{
 /// First bytes of every snapshot.
 const MAGIC: [u8; 8] = *b"shopkeep";
 /// Number of the format; another one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Most rows of one part.
 const PART_ROWS: usize = 8_192;
 
@@ -105,6 +105,10 @@ struct Part {
     controls: Vec<Control>,
     #[prost(bool, tag = "11")]
     is_last: bool,
+    #[prost(string, repeated, tag = "12")]
+    stores: Vec<String>,
+    #[prost(message, optional, tag = "13")]
+    sales: Option<SalesRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -135,6 +139,9 @@ fn write(state: &State, out: &mut impl Write) -> io::Result<()> {
     for items in items.chunks(PART_ROWS) {
         let popularity = items.iter().map(|&item| PopularityRow::new(&state.popularity, item)).collect();
         write_part(out, &Part { popularity, ..Part::default() })?;
+    }
+    for rows in state.places.rows().chunks(PART_ROWS) {
+        write_part(out, &Part { sales: Some(SalesRow::new(rows)), ..Part::default() })?;
     }
     let mut visitors: Vec<(&str, &Visitor)> =
         state.visitors.iter().map(|(key, visitor)| (&**key, &**visitor)).collect();
@@ -176,6 +183,7 @@ fn first_part(state: &State) -> Part {
         items: texts(&state.items),
         categories: texts(&state.catalog.categories),
         brands: texts(&state.catalog.brands),
+        stores: texts(&state.places.stores),
         erased: erased.map(|(key, &time_ms)| ErasedRow { key: key.to_string(), time_ms }).collect(),
         placements: state.documents.placements.values().map(|placement| (**placement).clone()).collect(),
         controls: state.documents.controls.values().map(|control| (**control).clone()).collect(),
@@ -235,6 +243,7 @@ fn apply(state: &mut State, part: Part) -> Sound<()> {
     restore_names(&mut state.items, &part.items)?;
     restore_names(&mut state.catalog.categories, &part.categories)?;
     restore_names(&mut state.catalog.brands, &part.brands)?;
+    restore_names(&mut state.places.stores, &part.stores)?;
     for row in part.catalog {
         check_ids(&[row.item], state.items.len())?;
         row.restore(&mut state.catalog)?;
@@ -242,6 +251,10 @@ fn apply(state: &mut State, part: Part) -> Sound<()> {
     for row in part.popularity {
         check_ids(&[row.item], state.items.len())?;
         row.restore(&mut state.popularity);
+    }
+    if let Some(sales) = part.sales {
+        check_ids(&sales.items, state.items.len())?;
+        sales.restore(&mut state.places)?;
     }
     state.visitors.reserve(part.visitors.len());
     for row in part.visitors {
@@ -315,7 +328,7 @@ mod tests {
         Event {
             event_type: i32::from(kind % 10) + 1,
             event_time: Some(timestamp(time_ms)),
-            context: Some(Context { visitor_id, user_id, ..Context::default() }),
+            context: Some(Context { visitor_id, user_id, store_id: format!("s{}", time_ms % 3), ..Context::default() }),
             items: vec![EventItem { item_id, price, ..EventItem::default() }],
             ..Event::default()
         }

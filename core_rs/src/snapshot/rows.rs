@@ -5,6 +5,7 @@ use crate::{
     catalog::Catalog,
     ids::NONE,
     params::{AFFINITIES, RING},
+    place::Places,
     popularity::{Counts, Popularity},
     proto::{Item, ItemChange, Profile},
     visitor::{Affinity, Bought, Interaction, Visitor},
@@ -36,6 +37,17 @@ pub struct PopularityRow {
     pub buyers: u32,
     #[prost(uint32, tag = "6")]
     pub repeaters: u32,
+}
+
+/// Sales of some pairs of a store and an item, as columns.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SalesRow {
+    #[prost(uint32, repeated, tag = "1")]
+    pub stores: Vec<u32>,
+    #[prost(uint32, repeated, tag = "2")]
+    pub items: Vec<u32>,
+    #[prost(uint32, repeated, tag = "3")]
+    pub lines: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -97,6 +109,11 @@ pub struct VisitorRow {
     pub bought_weights_lately: Vec<f32>,
     #[prost(bool, tag = "24")]
     pub is_user: bool,
+    /// One past the number of the store; 0 if it is not known.
+    #[prost(uint32, tag = "25")]
+    pub store: u32,
+    #[prost(uint32, tag = "26")]
+    pub store_lead: u32,
 }
 
 impl CatalogRow {
@@ -123,6 +140,28 @@ impl PopularityRow {
     pub fn restore(self, popularity: &mut Popularity) {
         let Self { item, long, short, purchases, buyers, repeaters } = self;
         popularity.place(item, Counts { long, short, purchases, buyers, repeaters });
+    }
+}
+
+impl SalesRow {
+    pub fn new(rows: &[(u32, u32, u32)]) -> Self {
+        Self {
+            stores: rows.iter().map(|row| row.0).collect(),
+            items: rows.iter().map(|row| row.1).collect(),
+            lines: rows.iter().map(|row| row.2).collect(),
+        }
+    }
+
+    pub fn restore(&self, places: &mut Places) -> Sound<()> {
+        let is_known = |&store: &u32| (store as usize) < places.stores.len();
+        let fits = self.stores.len() == self.items.len() && self.items.len() == self.lines.len();
+        if !fits || !self.stores.iter().all(is_known) {
+            return Err("has sales that do not fit".to_owned());
+        }
+        for ((&store, &item), &lines) in self.stores.iter().zip(&self.items).zip(&self.lines) {
+            places.record(store, item, lines);
+        }
+        Ok(())
     }
 }
 
@@ -157,6 +196,8 @@ impl VisitorRow {
             spent: visitor.spent,
             first_purchase_ms: visitor.first_purchase_ms,
             last_ms: visitor.last_ms,
+            store: visitor.store.wrapping_add(1),
+            store_lead: u32::from(visitor.store_lead),
         }
     }
 
@@ -171,6 +212,8 @@ impl VisitorRow {
         visitor.spent = self.spent;
         visitor.first_purchase_ms = self.first_purchase_ms;
         visitor.last_ms = self.last_ms;
+        visitor.store = self.store.wrapping_sub(1);
+        visitor.store_lead = self.store_lead as u16;
         restore_slots(&mut visitor.categories, &self.category_keys, &self.category_weights)?;
         restore_slots(&mut visitor.brands, &self.brand_keys, &self.brand_weights)?;
         let count = self.recent_items.len();

@@ -1,10 +1,12 @@
 //! Limits of items and of what the shop states about a visitor.
 
-use super::{At, choice, count, id, ids, not_negative, price, required_choice, text, time};
+use super::{At, choice, count, id, ids, not_negative, price, required_choice, required_time, text, time};
 use crate::{
     error::Result,
-    params::MAX_ID_BYTES,
-    proto::{Attribute, ConsentPurpose, Item, Profile, item::Availability},
+    params::{MAX_ID_BYTES, MAX_PROMOTION_INTERVALS},
+    proto::{
+        Attribute, ConsentPurpose, Item, Profile, PromotionInterval, item::Availability, promotion_interval::Kind,
+    },
 };
 
 /// Checks entry `index` of `items`.
@@ -30,9 +32,28 @@ pub fn item(item: &Item, index: usize) -> Result<()> {
     choice(&at.field("availability"), item.availability, Availability::as_str_name)?;
     not_negative(&at.field("stock_quantity"), item.stock_quantity.unwrap_or(0))?;
     item.release_time.as_ref().map_or(Ok(()), |value| time(&at.field("release_time"), value))?;
+    let promotions = at.field("promotion_intervals");
+    count(&promotions, item.promotion_intervals.len(), MAX_PROMOTION_INTERVALS)?;
+    for (index, interval) in item.promotion_intervals.iter().enumerate() {
+        promotion(&promotions.entry(index), interval)?;
+    }
     let attributes = at.field("attributes");
     count(&attributes, item.attributes.len(), 100)?;
     item.attributes.iter().enumerate().try_for_each(|(index, entry)| attribute(&attributes.entry(index), entry))
+}
+
+fn promotion(at: &At, interval: &PromotionInterval) -> Result<()> {
+    required_choice(&at.field("kind"), interval.kind, Kind::as_str_name)?;
+    let start_ms = required_time(&at.field("start_time"), interval.start_time.as_ref())?;
+    let end = at.field("end_time");
+    if required_time(&end, interval.end_time.as_ref())? <= start_ms {
+        return Err(end.fault("is not after `start_time`; send the first moment after the span"));
+    }
+    let (share, at) = (interval.share.unwrap_or(1.0), at.field("share"));
+    if share > 0.0 && share <= 1.0 {
+        return Ok(());
+    }
+    Err(at.fault(format_args!("is {share}; send a number above 0 and up to 1, or leave the span out")))
 }
 
 fn attribute(at: &At, attribute: &Attribute) -> Result<()> {

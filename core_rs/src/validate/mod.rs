@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     params::MAX_ID_BYTES,
     proto::{Context, Device, ItemFilter, Money},
+    time::millis,
 };
 use prost_types::Timestamp;
 use std::{fmt, ops::RangeInclusive};
@@ -191,6 +192,13 @@ fn time(at: &At, value: &Timestamp) -> Result<()> {
     within(&at, seconds, &(-62_135_596_800..=YEARS.1))
 }
 
+/// Checks a time that must be given and returns its Unix milliseconds.
+fn required_time(at: &At, value: Option<&Timestamp>) -> Result<i64> {
+    let value = value.ok_or_else(|| at.missing())?;
+    time(at, value)?;
+    Ok(millis(value))
+}
+
 fn context(at: &At, context: Option<&Context>) -> Result<()> {
     let context = context.ok_or_else(|| at.missing())?;
     if context.visitor_id.is_empty() && context.user_id.is_empty() {
@@ -238,7 +246,8 @@ fn filter(at: &At, filter: Option<&ItemFilter>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::proto::{
-        Control, Event, EventItem, EventType, Item, Placement, PlacementRequest, RecommendRequest, SourceUse,
+        Control, Event, EventItem, EventType, Item, Placement, PlacementRequest, PromotionInterval, RecommendRequest,
+        SourceUse,
         control::{Action, Boost},
     };
     use proptest::prelude::*;
@@ -337,6 +346,27 @@ mod tests {
         assert_eq!(boost(f64::INFINITY).expect_err("a fault").field, "control.boost.factor");
         let negative = Item { item_id: "i".into(), stock_quantity: Some(-1), ..Item::default() };
         assert_eq!(item(&negative, 2).expect_err("a fault").field, "items[2].stock_quantity");
+    }
+
+    #[test]
+    fn faults_of_promotions_name_their_field() {
+        let second = |seconds| Some(Timestamp { seconds, nanos: 0 });
+        let sound = PromotionInterval { kind: 1, start_time: second(200), end_time: second(300), share: Some(0.5) };
+        let checked = |interval: PromotionInterval| {
+            let promoted = Item { item_id: "i".into(), promotion_intervals: vec![interval], ..Item::default() };
+            item(&promoted, 0).map_err(|error| error.field.replace("items[0].promotion_intervals[0].", ""))
+        };
+        assert_eq!(checked(PromotionInterval { share: None, ..sound }), Ok(()));
+        let fault = |interval| checked(interval).expect_err("a fault");
+        assert_eq!(fault(PromotionInterval { kind: 0, ..sound }), "kind");
+        assert_eq!(fault(PromotionInterval { start_time: None, ..sound }), "start_time");
+        assert_eq!(fault(PromotionInterval { end_time: second(200), ..sound }), "end_time");
+        assert_eq!(fault(PromotionInterval { end_time: second(NOW), ..sound }), "end_time.seconds");
+        for share in [0.0, 1.5, f64::NAN] {
+            assert_eq!(fault(PromotionInterval { share: Some(share), ..sound }), "share");
+        }
+        let many = Item { item_id: "i".into(), promotion_intervals: vec![sound; 401], ..Item::default() };
+        assert_eq!(item(&many, 0).expect_err("a fault").field, "items[0].promotion_intervals");
     }
 
     proptest! {
