@@ -51,7 +51,7 @@ impl Places {
     /// Cell of `item`, or the free one where it belongs. The multiplier is 2^32 over the golden ratio.
     fn cell(&self, item: u32) -> usize {
         let len = self.cells.len();
-        let mut cell = (u64::from(item.wrapping_mul(0x9e37_79b1)) * len as u64 >> 32) as usize;
+        let mut cell = ((u64::from(item.wrapping_mul(0x9e37_79b1)) * len as u64) >> 32) as usize;
         while self.cells[cell].item != item && self.cells[cell].item != NONE {
             cell = (cell + 1) & (len - 1);
         }
