@@ -88,7 +88,9 @@ def test_machines_share_events_and_documents_and_survive_a_kill(settings: Settin
         assert record(here, [view("first", "v", "brie")]) == {EventResult.STATUS_ACCEPTED: 1}
         assert seen(here, "v") == ["brie"], "an answer knows what was acknowledged before it"
         wait_until(lambda: seen(there, "v") == ["brie"])
-        placement = Placement(placement_id="recently_viewed", description="ours", sources=[{"name": "recently_viewed"}])
+        placement = Placement(
+            placement_id="recently_viewed", description="ours", sources=[{"source": "recently_viewed"}]
+        )
         request = placement_service_pb2.UpsertPlacementRequest(placement=placement).SerializeToString()
         there.call("PlacementService/UpsertPlacement", request)
         wait_until(lambda: description(here) == "ours")
