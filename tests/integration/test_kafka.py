@@ -168,6 +168,19 @@ def test_tables_follow_kafka_and_are_made_again_from_it(
     rebuilt.store.close()
 
 
+def test_place_moves_on_though_all_that_came_was_known(machine: Machine, settings: KafkaSettings, tables: Shop) -> None:
+    machine.add(event("e1", "a"))
+    machine.ship()
+    with sink_of(settings, tables.store) as sink:
+        drain(sink, 1)
+        before = tables.store.positions()
+        machine.outbox.mark_shipped(0)
+        machine.another_shipper().step()
+        step_until([sink], lambda: tables.store.positions() != before)
+    ((name, place),) = [(name, at) for name, at in before.items() if name.count("/") == 1]
+    assert tables.store.positions() == before | {name: place + 1}
+
+
 def test_event_that_two_machines_accepted_is_one_row(
     machine: Machine, settings: KafkaSettings, tables: Shop, tmp_path: Path
 ) -> None:
