@@ -82,7 +82,7 @@ class Batch(NamedTuple):
 
     records: list[LogRecord]
     positions: dict[str, int]
-    """Offset by name of each part of the log that was read."""
+    """Offset by name of each part of the log that was read; there may be some where all records were repeats."""
 
 
 class AppendStatus(IntEnum):

@@ -231,6 +231,11 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @property
+    def tables_follow_kafka(self) -> bool:
+        """Whether all machines fill one database from Kafka; else each fills its own from its own log."""
+        return bool(self.kafka.servers and self.clickhouse.server)
+
+    @property
     def log_path(self) -> Path:
         """File of the log."""
         return self.data_dir / "log.sqlite"

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import stamina
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.outbox import SqliteOutbox
 from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
 from server.ports import Feed, StoreBusyError, StoreError, StoreUnavailableError
@@ -73,7 +74,7 @@ def run_sink(settings: Settings, ready: Callable[[str], object]) -> None:
 
 @contextmanager
 def _feed(settings: Settings) -> Iterator[Feed]:
-    if settings.kafka.servers:
+    if settings.tables_follow_kafka:
         with closing(KafkaFeed(settings.kafka, "sink")) as feed:
             yield feed
     else:
@@ -94,7 +95,7 @@ def request_export(settings: Settings, timeout_s: float) -> Path:
     try:
         while True:
             try:
-                return answer_to(want) or _export(settings, want.with_suffix(""))
+                return answer_to(want) or _export(settings, want.with_suffix(""), deadline)
             except StoreBusyError as busy:
                 if time.monotonic() > deadline:
                     raise StoreError(f"no export within {timeout_s:g} s; {busy}") from busy
@@ -133,10 +134,36 @@ def _worth_waiting(stopping: threading.Event) -> Callable[[Exception], bool]:
     return is_worth_waiting
 
 
-def _export(settings: Settings, folder: Path) -> Path:
-    """Export here; tables that follow Kafka are filled by their sink alone, and exported as they are."""
+def _export(settings: Settings, folder: Path, deadline: float) -> Path:
+    """Export here. Tables that follow Kafka are filled by their sink alone, so that one is awaited."""
     with closing(open_store(settings)) as store:
-        if settings.kafka.servers:
-            return make_export(lambda: None, store, folder)
+        if settings.tables_follow_kafka:
+            return make_export(lambda: _await_sink(settings, store, deadline), store, folder)
         with closing(open_log(settings)) as log:
             return make_export(Sink(LogFeed(log), store, settings.sink).drain, store, folder)
+
+
+def _await_sink(settings: Settings, store: SqlStore, deadline: float) -> None:
+    """Wait until the tables have all that this log and Kafka hold now.
+
+    Raises
+    ------
+    StoreError : they do not, at the deadline
+    """
+    with closing(SqliteOutbox(settings.log_path)) as outbox:
+        _until(deadline, lambda: not outbox.read(outbox.shipped(), 1), "this log is not shipped")
+    with closing(KafkaFeed(settings.kafka)) as feed:
+        feed.begin(store.positions)
+        goal = feed.ends()
+    _until(deadline, lambda: _reach(store.positions(), goal), "the tables are behind Kafka")
+
+
+def _reach(positions: Mapping[str, int], goal: Mapping[str, int]) -> bool:
+    return all(positions.get(name, -1) >= offset for name, offset in goal.items())
+
+
+def _until(deadline: float, condition: Callable[[], bool], why: str) -> None:
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StoreError(f"no export in time: {why}; is a server with its sink and exchange running?")
+        time.sleep(_POLL_S)

@@ -11,8 +11,9 @@ from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.kafka_stream import KafkaStream
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
+from server.clock import clock_of
 from server.ports import EventStore, LogRecord, NewRecord
-from server.settings import KafkaSettings, SinkSettings
+from server.settings import ClockSettings, KafkaSettings, SinkSettings
 from server.workers.shipper import Shipper
 from server.workers.sink import Sink
 
@@ -34,7 +35,7 @@ class Machine:
         self.shipper = self.another_shipper()
 
     def another_shipper(self) -> Shipper:
-        return Shipper(self.outbox, self.stream, lambda: (0, 0))
+        return Shipper(self.outbox, self.stream, clock_of(ClockSettings()))
 
     def add(self, *records: NewRecord, time_ms: int = 1_000) -> None:
         list(self.log.import_records([records], time_ms))

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -22,6 +22,7 @@ _EXISTS: Final = 36
 _ADMIN_S: Final = 30.0
 
 _Result = TypeVar("_Result")
+_Names = Coroutine[Any, Any, list[str]]
 
 
 class LoopThread:
@@ -85,36 +86,51 @@ def topic_name(settings: KafkaSettings, topic: str) -> str:
     return f"{settings.prefix}.{topic}"
 
 
-def make_topics(settings: KafkaSettings) -> list[str]:
-    """Make the topics that are missing and return their names; check those that are there.
+def missing_topics(settings: KafkaSettings) -> list[str]:
+    """Return the topics that are not there, and check those that are.
 
     Raises
     ------
     StreamUnavailableError : Kafka does not answer
     StreamError : a topic has another number of partitions, so records would lose their order
     """
+    return _as_admin(settings, _missing)
+
+
+def make_topics(settings: KafkaSettings) -> list[str]:
+    """Make the topics that are missing and return their names; raises what `missing_topics` does."""
+    return _as_admin(settings, _make)
+
+
+def _as_admin(settings: KafkaSettings, work: Callable[[AIOKafkaAdminClient, KafkaSettings], _Names]) -> list[str]:
+    async def connected() -> list[str]:
+        admin = AIOKafkaAdminClient(**connection_of(settings))
+        try:
+            await admin.start()
+            return await work(admin, settings)
+        finally:
+            await admin.close()
+
     thread = LoopThread("kafka-admin")
     try:
-        return thread.run(_make_topics(settings), _ADMIN_S)
+        return thread.run(connected(), _ADMIN_S)
     finally:
         thread.close()
 
 
-async def _make_topics(settings: KafkaSettings) -> list[str]:
-    admin = AIOKafkaAdminClient(**connection_of(settings))
-    try:
-        await admin.start()
-        names = [topic_name(settings, topic) for topic in TOPICS]
-        there = {
-            one["topic"]: len(one["partitions"]) for one in await admin.describe_topics(names) if one["partitions"]
-        }
-        for name, count in there.items():
-            if count != settings.partitions:
-                raise StreamError(f"topic {name} has {count} partitions; set kafka.partitions={count}")
-        missing = [_new_topic(settings, topic) for topic in TOPICS if topic_name(settings, topic) not in there]
-        answer = await admin.create_topics(missing) if missing else None
-    finally:
-        await admin.close()
+async def _missing(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
+    names = {topic: topic_name(settings, topic) for topic in TOPICS}
+    described = await admin.describe_topics(list(names.values()))
+    there = {one["topic"]: len(one["partitions"]) for one in described if one["partitions"]}
+    for name, count in there.items():
+        if count != settings.partitions:
+            raise StreamError(f"topic {name} has {count} partitions; set kafka.partitions={count}")
+    return [topic for topic, name in names.items() if name not in there]
+
+
+async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
+    missing = [_new_topic(settings, topic) for topic in await _missing(admin, settings)]
+    answer = await admin.create_topics(missing) if missing else None
     for name, code, *text in answer.topic_errors if answer else ():
         if code not in {0, _EXISTS}:
             raise StreamError(f"topic {name} cannot be made (code {code}: {text}); look at [kafka]")

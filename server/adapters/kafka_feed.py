@@ -76,6 +76,12 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             return 1
         return self._thread.run(self._measure(), _CALL_S)
 
+    def ends(self) -> dict[str, int]:
+        """Return the last offset of each partition that has any; for a feed without a group."""
+        self._thread.run(self._start(), _CALL_S)
+        ends = self._thread.run(self._running_ends(), _CALL_S)
+        return {_name(part): end - 1 for part, end in ends.items() if end}
+
     def forget(self, keys: Collection[str]) -> None:
         """Do nothing: what Kafka keeps ends with its retention."""
 
@@ -131,6 +137,10 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _begins(self, parts: set[TopicPartition]) -> dict[TopicPartition, int]:
         found: dict[TopicPartition, int] = await self._running.beginning_offsets(list(parts))
+        return found
+
+    async def _running_ends(self) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = await self._running.end_offsets(list(self._running.assignment()))
         return found
 
     async def _seek(

@@ -41,7 +41,7 @@ def examine(config: Path | None, data_dir: Path | None) -> list[Row]:
     except SettingsError as error:
         return [*rows, Row("settings", "fail", str(error), "mend them; server/settings.toml documents every key")]
     rows.append(Row("settings", "ok", str(config or "defaults and environment")))
-    checks: tuple[Callable[[Settings], Row], ...] = (_folder, _log, _snapshot, _store, _bundles, _port)
+    checks: tuple[Callable[[Settings], Row], ...] = (_folder, _log, _snapshot, _kafka, _store, _bundles, _port)
     return rows + [check(settings) for check in checks]
 
 
@@ -106,6 +106,22 @@ def _snapshot(settings: Settings) -> Row:
     except Exception as error:  # noqa: BLE001 - whatever hinders loading is the finding
         return Row("snapshot", "fail", f"{newest.name}: {error}", f"move {newest} away; the log has everything")
     return Row("snapshot", "ok", f"{newest.name}, offset {offset:,}, {newest.stat().st_size / 1e6:,.1f} MB")
+
+
+def _kafka(settings: Settings) -> Row:
+    servers = settings.kafka.servers
+    if not servers:
+        return Row("kafka", "ok", "not set: the log stays on this machine")
+    from server.adapters.kafka import missing_topics  # noqa: PLC0415 - slow to import, and seldom needed
+    from server.ports import StreamError, StreamUnavailableError  # noqa: PLC0415
+
+    try:
+        missing = missing_topics(settings.kafka)
+    except (StreamError, StreamUnavailableError) as error:
+        return Row("kafka", "fail", str(error), "look at [kafka] in the settings; meanwhile the log waits here")
+    if missing:
+        return Row("kafka", "fail", f"{servers} lacks the topics {', '.join(missing)}", "`shopkeeper migrate`")
+    return Row("kafka", "ok", f"{servers}, {settings.kafka.partitions} partitions a topic")
 
 
 def _store(settings: Settings) -> Row:

@@ -33,8 +33,9 @@ class LogFeed:
     def read(self, limit: int) -> Batch:
         """Return up to `limit` records after those that were read."""
         records = self._log.read(self._offset, limit)
-        if records:
-            self._offset = records[-1].offset
+        if not records:
+            return Batch([], {})
+        self._offset = records[-1].offset
         return Batch(records, {NAME: self._offset})
 
     def lag(self) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from server import telemetry
-from server.ports import LogUnavailableError, Outbox, Stream, StreamUnavailableError
+from server.ports import Clock, LogUnavailableError, Outbox, Stream, StreamUnavailableError
 
 POLL_S: Final = 0.02
 WAIT_S: Final = (0.5, 15.0)
@@ -30,12 +30,16 @@ class Shipper:
     ----------
     outbox : log to drain
     stream : where its records go
+    clock : time of the shop, in which the age of a record is told
     kept_until : returns the offset that a replica needs the log from, and the time from which on all is kept
     """
 
-    def __init__(self, outbox: Outbox, stream: Stream, kept_until: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self, outbox: Outbox, stream: Stream, clock: Clock, kept_until: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    ) -> None:
         self._outbox = outbox
         self._stream = stream
+        self._clock = clock
         self._kept_until = kept_until
         self._shipped = outbox.shipped()
         self._measured = self._trimmed = -SIZE_S
@@ -74,7 +78,8 @@ class Shipper:
         size = self._outbox.size(self._shipped)
         telemetry.OUTBOX_RECORDS.set(size.record_count)
         telemetry.OUTBOX_BYTES.set(size.byte_count)
-        telemetry.OUTBOX_AGE_SECONDS.set(max(0.0, time.time() - size.oldest_ms / 1000) if size.record_count else 0.0)
+        age_ms = self._clock.now_ms() - size.oldest_ms if size.record_count else 0
+        telemetry.OUTBOX_AGE_SECONDS.set(max(0, age_ms) / 1000)
 
     def _trim(self) -> None:
         if time.monotonic() - self._trimmed < TRIM_S:

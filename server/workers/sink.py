@@ -89,12 +89,13 @@ class Sink:
     def step(self) -> int:
         """Write the next batch; return its number of records. One that failed is tried again, as it was."""
         batch = self._batch or self._feed.read(self._settings.batch_rows)
-        if batch.records:
+        if batch.positions:
             self._batch = batch
-            self._write(batch.records)
+            if batch.records:
+                self._write(batch.records)
+                telemetry.SINK_BATCH_RECORDS.observe(len(batch.records))
             self._store.save_positions(batch.positions)
             self._batch = None
-            telemetry.SINK_BATCH_RECORDS.observe(len(batch.records))
         return len(batch.records)
 
     def drain(self) -> int:

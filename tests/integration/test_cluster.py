@@ -5,11 +5,12 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from server.adapters.kafka import make_topics
 from server.settings import ClickHouseSettings, Settings
-from server.tables import open_store
+from server.tables import open_store, request_export
 from shopkeeper.v1 import catalog_service_pb2, placement_service_pb2, recommendation_service_pb2
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
@@ -88,7 +89,9 @@ def test_machines_share_events_and_documents_and_survive_a_kill(settings: Settin
         assert record(here, [view("first", "v", "brie")]) == {EventResult.STATUS_ACCEPTED: 1}
         assert seen(here, "v") == ["brie"], "an answer knows what was acknowledged before it"
         wait_until(lambda: seen(there, "v") == ["brie"])
-        placement = Placement(placement_id="recently_viewed", description="ours", sources=[{"name": "recently_viewed"}])
+        placement = Placement(
+            placement_id="recently_viewed", description="ours", sources=[{"source": "recently_viewed"}]
+        )
         request = placement_service_pb2.UpsertPlacementRequest(placement=placement).SerializeToString()
         there.call("PlacementService/UpsertPlacement", request)
         wait_until(lambda: description(here) == "ours")
@@ -107,7 +110,8 @@ def test_machines_share_events_and_documents_and_survive_a_kill(settings: Settin
         here.kill()
         with start(settings, tmp_path / "a") as again:
             assert seen(again, "v") == ["brie"]
-            wait_until(lambda: len(stored(settings)) == len(sent))
+            events = pq.read_table(request_export(settings, 60) / "events.parquet")
+            assert Counter(events.column("event_id").to_pylist()) == Counter(sent), "an export awaits the sink"
             assert description(again) == "ours"
     assert stored(settings) == Counter(sent)
     assert (len(sent), rejected) == (4_001, 20)

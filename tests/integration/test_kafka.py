@@ -1,18 +1,23 @@
 """The log on a real Kafka: shipped in order, read once, made into tables again."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from typer.testing import CliRunner
 
-from server.adapters.kafka import make_topics
+from server.adapters.kafka import make_topics, missing_topics
 from server.adapters.kafka_feed import KafkaFeed
+from server.cli.main import app
 from server.ports import NewRecord, StoreError, StreamError
 from server.settings import KafkaSettings
 from server.streams import TOPICS, partition_of
 from server.workers.sink import Sink
+from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
@@ -48,10 +53,31 @@ def tables(clickhouse_address: str) -> Iterator[Shop]:
 
 def test_topics_are_made_once_and_checked(kafka_address: str) -> None:
     settings = kafka_settings(kafka_address)
+    assert missing_topics(settings) == list(TOPICS)
     assert make_topics(settings) == [f"{settings.prefix}.{topic}" for topic in TOPICS]
-    assert make_topics(settings) == []
+    assert make_topics(settings) == missing_topics(settings) == []
     with pytest.raises(StreamError, match=r"events has 3 partitions; set kafka\.partitions=3"):
         make_topics(settings.model_copy(update={"partitions": 4}))
+
+
+def test_migrate_makes_the_topics_that_doctor_misses(
+    kafka_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = kafka_settings(kafka_address)
+    for name in ("servers", "prefix", "partitions", "replication"):
+        monkeypatch.setenv(f"SHOPKEEPER__KAFKA__{name.upper()}", str(getattr(settings, name)))
+
+    def answer(command: str) -> dict[str, Any]:
+        found = CliRunner().invoke(app, [command, "--data-dir", str(tmp_path), "--json"]).stdout
+        answer: dict[str, Any] = json.loads(found)
+        return answer
+
+    def checked() -> tuple[str, str]:
+        return next((row["state"], row["then"]) for row in answer("doctor")["checks"] if row["check"] == "kafka")
+
+    assert checked() == ("fail", "`shopkeeper migrate`")
+    assert answer("migrate")["topics_made"] == [f"{settings.prefix}.{topic}" for topic in TOPICS]
+    assert checked() == ("ok", "")
 
 
 def test_records_arrive_once_and_in_order_of_their_visitor(machine: Machine, feed: KafkaFeed) -> None:
@@ -140,6 +166,37 @@ def test_tables_follow_kafka_and_are_made_again_from_it(
         assert shop.rows("SELECT count() FROM decisions FINAL") == [(1,)]
         assert shop.rows("SELECT visitor_id, trait_values FROM profiles FINAL") == [("v1", ["M"])]
     rebuilt.store.close()
+
+
+def test_place_moves_on_though_all_that_came_was_known(machine: Machine, settings: KafkaSettings, tables: Shop) -> None:
+    machine.add(event("e1", "a"))
+    machine.ship()
+    with sink_of(settings, tables.store) as sink:
+        drain(sink, 1)
+        before = tables.store.positions()
+        machine.outbox.mark_shipped(0)
+        machine.another_shipper().step()
+        step_until([sink], lambda: tables.store.positions() != before)
+    ((name, place),) = [(name, at) for name, at in before.items() if name.count("/") == 1]
+    assert tables.store.positions() == before | {name: place + 1}
+
+
+def test_event_that_two_machines_accepted_is_one_row(
+    machine: Machine, settings: KafkaSettings, tables: Shop, tmp_path: Path
+) -> None:
+    events = [event(f"e{number}", "a", "b", visitor_id=f"v{number % 5}") for number in range(100)]
+    for one in events[::2]:  # those without a time of their own get that of their arrival
+        message = Event.FromString(one.payload)
+        message.ClearField("event_time")
+        events[events.index(one)] = one._replace(payload=message.SerializeToString())
+    machine.add(*events, time_ms=1_000)
+    machine.ship()
+    with Machine(tmp_path / "b", settings) as other:
+        other.add(*reversed(events), time_ms=2_000)
+        other.ship()
+    with sink_of(settings, tables.store) as sink:
+        assert drain(sink, 200) == 200
+    assert tables.rows("SELECT count(), uniqExact(event_id), uniqExact(line) FROM events FINAL") == [(200, 100, 2)]
 
 
 def test_default_document_gives_way_to_what_was_set(machine: Machine, settings: KafkaSettings, tables: Shop) -> None:

@@ -10,10 +10,15 @@ from uuid import uuid4
 import pyarrow.parquet as pq
 import pytest
 
+from server.adapters.kafka_stream import KafkaStream
+from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import open_log
+from server.clock import clock_of
 from server.ports import StoreBusyError, StoreError
 from server.settings import ClickHouseSettings, Settings, load_settings
 from server.tables import open_store, request_export, run_sink
+from server.workers.shipper import Shipper
+from tests.kafka_shop import kafka_settings, topics
 from tests.servers import ClickHouseServer
 from tests.table_shop import event, wait_until
 
@@ -89,6 +94,20 @@ def test_sink_waits_for_an_absent_server_and_loses_nothing(settings: Settings, t
         os.kill(process.pid or 0, signal.SIGTERM)
         process.join(30)
     assert process.exitcode == 0
+
+
+def test_export_without_a_sink_on_kafka_says_so(
+    settings: Settings, kafka_address: str, clickhouse_address: str
+) -> None:
+    settings = with_server(settings, clickhouse_address)
+    settings = settings.model_copy(update={"kafka": topics(kafka_settings(kafka_address))})
+    fill(settings, "e1")
+    with pytest.raises(StoreError, match="no export in time: this log is not shipped"):
+        request_export(settings, 0.5)
+    with closing(SqliteOutbox(settings.log_path)) as outbox, closing(KafkaStream(settings.kafka)) as stream:
+        assert Shipper(outbox, stream, clock_of(settings.clock)).step() == 1
+    with pytest.raises(StoreError, match="no export in time: the tables are behind Kafka"):
+        request_export(settings, 3)
 
 
 def stored(settings: Settings) -> dict[str, int]:

@@ -34,6 +34,7 @@ COMMANDS = [
     ["import", "events"],
     ["import", "items"],
     ["import", "profiles"],
+    ["migrate"],
     ["publish"],
     ["recommend"],
     ["retrain"],
@@ -244,6 +245,13 @@ def test_migrate_brings_the_tables_up_to_date(run, tmp_path):
         outcome = run("migrate", "--data-dir", tmp_path / "data", "--json")
         assert outcome.exit_code == 0
         assert json.loads(outcome.stdout)["migrations"][0] == "0001_events"
+
+
+def test_migrate_with_an_absent_kafka_ends_with_4(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOPKEEPER__KAFKA__SERVERS", "127.0.0.1:1")
+    outcome = run("migrate", "--data-dir", tmp_path, "--json")
+    assert outcome.exit_code == 4
+    assert json.loads(outcome.stdout)["error"]["what"] == "Kafka is not available."
 
 
 def test_doctor_names_every_check_and_what_comes_next(run, tmp_path):

@@ -1,0 +1,105 @@
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from server import exchange, telemetry
+from server.adapters.outbox import SqliteOutbox
+from server.adapters.sqlite_log import SqliteLog
+from server.ports import LogRecord, NewRecord, StreamUnavailableError
+from server.settings import Settings, load_settings
+from server.workers import shipper as module
+from server.workers.shipper import Shipper
+
+
+class FrozenClock:
+    def now_ms(self) -> int:
+        return 10_000
+
+
+class FakeStream:
+    """Takes two records a round, after it failed `failures` times."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.records: list[LogRecord] = []
+
+    def send(self, records: Sequence[LogRecord], origin: str) -> int:
+        assert origin
+        if self.failures:
+            self.failures -= 1
+            raise StreamUnavailableError("away")
+        self.records += records[:2]
+        return len(records[:2])
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(None, {"data_dir": tmp_path, "kafka.keep_hours": 1})
+
+
+@pytest.fixture
+def outbox(settings: Settings) -> Iterator[SqliteOutbox]:
+    log = SqliteLog(settings.log_path)
+    for number in range(5):
+        list(log.import_records([[NewRecord(1, "v", f"e{number}", b"pp")]], number * 1_000))
+    log.close()
+    outbox = SqliteOutbox(settings.log_path)
+    yield outbox
+    outbox.close()
+
+
+def test_rounds_follow_each_other(outbox: SqliteOutbox) -> None:
+    stream = FakeStream()
+    shipper = Shipper(outbox, stream, FrozenClock())
+    assert [shipper.step() for _ in range(4)] == [2, 2, 1, 0]
+    assert [record.offset for record in stream.records] == [1, 2, 3, 4, 5]
+    assert outbox.shipped() == 5
+
+
+def test_failed_rounds_are_told_measured_and_sent_again(outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAIT_S", (0.01, 0.02))
+    monkeypatch.setattr(module, "SIZE_S", 0.0)
+    stopping, stream = threading.Event(), FakeStream(failures=3)
+    before = telemetry.SHIP_RETRIES._value.get()
+    with capture_logs() as lines:
+        thread = threading.Thread(target=Shipper(outbox, stream, FrozenClock()).run, args=(stopping,))
+        thread.start()
+        while len(stream.records) < 5 or telemetry.OUTBOX_RECORDS._value.get():
+            stopping.wait(0.01)
+        stopping.set()
+        thread.join(5)
+    assert [line["retry_s"] for line in lines if line["event"] == "not_shipped"] == [0.01, 0.02, 0.02]
+    assert telemetry.SHIP_RETRIES._value.get() - before == 3
+    assert telemetry.OUTBOX_AGE_SECONDS._value.get() == 0
+
+
+def test_what_waits_is_measured(outbox: SqliteOutbox) -> None:
+    outbox.mark_shipped(2)
+    Shipper(outbox, FakeStream(), FrozenClock())._measure()
+    assert telemetry.OUTBOX_RECORDS._value.get() == 3
+    assert telemetry.OUTBOX_BYTES._value.get() == 6
+    assert telemetry.OUTBOX_AGE_SECONDS._value.get() == 8
+
+
+def test_log_is_trimmed_where_it_is_old_shipped_and_in_a_snapshot(outbox: SqliteOutbox, settings: Settings) -> None:
+    def left() -> list[int]:
+        Shipper(outbox, FakeStream(), FrozenClock(), lambda: exchange.kept_until(settings, now_ms))._trim()
+        return [record.offset for record in outbox.read(0, 9)]
+
+    now_ms = 3_600_000 + 3_500
+    assert left() == [1, 2, 3, 4, 5], "no snapshot"
+    settings.snapshot_dir.mkdir()
+    (settings.snapshot_dir / f"{3:020d}.snapshot").touch()
+    assert left() == [1, 2, 3, 4, 5], "not shipped"
+    outbox.mark_shipped(2)
+    assert left() == [3, 4, 5]
+    outbox.mark_shipped(5)
+    assert left() == [4, 5], "the snapshot has 3"
+    (settings.snapshot_dir / f"{3:020d}.snapshot").unlink()
+    (settings.snapshot_dir / f"{5:020d}.snapshot").touch()
+    assert left() == [5], "4 is old"
+    kept = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"keep_hours": 0})})
+    assert exchange.kept_until(kept, now_ms) == (0, 0)
