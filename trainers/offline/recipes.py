@@ -66,6 +66,8 @@ class Recipe:
         return replace(self, settings=settings, grid={})
 
 
+_EASE_MIB = 1000
+"""Memory of the dense form of EASE, which is slow before it is large: about 9,000 items."""
 _RECENCY = frozenset({"decay", "length"})
 
 
@@ -113,7 +115,7 @@ def _set_models() -> dict[str, Recipe]:
     return {
         "item-kNN": Recipe("model", ItemKnn, {"k": 200, "length": 10_000}, item_knn),
         "user-kNN": Recipe("model", HistoryKnn, {"length": 10_000, "neighbours": 300}, near, late),
-        "EASE": Recipe("model", Ease, {"regularisation": 500.0}, ease),
+        "EASE": Recipe("model", Ease, {"regularisation": 500.0, "memory_mib": _EASE_MIB}, ease),
         "iALS": Recipe("model", Als, {"unobserved": 0.3, "sweeps": 8}, als, chance=_always),
     }
 
@@ -135,6 +137,9 @@ def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe
         recipes |= _next_item() | {"session-kNN" if of_sessions else "user-kNN": _near(of_sessions=of_sessions)}
     else:
         recipes |= _set_models()
+    if protocol == "loo":
+        settings = {"regularisation": 30.0, "block": 100, "decay": 0.6, "memory_mib": _EASE_MIB}
+        recipes["EASE"] = Recipe("model", Ease, settings, {"decay": (0.4, 0.8)}, frozenset({"decay"}))
     if with_content:
         grid = {"rarity": (1.0, 2.0, 3.0), "normalise": (0.5,), "popularity": (0.5, 1.5), "decay": (0.4, 0.8)}
         recipes["content"] = Recipe("model", Content, {}, grid, _RECENCY | {"popularity"})

@@ -9,7 +9,7 @@ from trainers.offline.questions import Questions, Trial
 from trainers.offline.recipes import Recipe
 from trainers.recommender import Recommender
 
-SEARCHED, QUESTIONS = 2000, 5000
+SEARCHED, QUESTIONS = 3000, 10_000
 """Validation questions that a search asks for every setting, and that choose weights and models; drawn by lot."""
 
 
