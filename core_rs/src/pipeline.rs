@@ -181,7 +181,7 @@ fn select<'a>(slot: &'a Slot, scores: &[f32], shown: &HashSet<u32>) -> (Vec<Entr
     });
     let placement = &slot.placement;
     let lambda = if placement.mmr_lambda == 0.0 { 1.0 } else { placement.mmr_lambda as f32 };
-    rerank::diversify(&mut ordered, scores, &slot.traits, lambda, slot.page);
+    rerank::diversify(placement.variety(), &mut ordered, scores, &slot.traits, lambda, slot.page);
     let caps = Caps { category: placement.max_per_category as usize, brand: placement.max_per_brand as usize };
     let (taken, relaxed) = rerank::take(&ordered, &slot.traits, caps, slot.page - standing.len());
     let mut slate: Vec<Entry> = taken.into_iter().map(Ok).collect();

@@ -54,6 +54,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """It fills the slate."""
     REASON_SIMILAR_VISITORS: _Reason.ValueType  # 13
     """Similar visitors buy it."""
+    REASON_SIMILAR_CONTENT: _Reason.ValueType  # 14
+    """It is made like `because_item_id`."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an item is shown."""
@@ -86,6 +88,8 @@ REASON_FILL: Reason.ValueType  # 12
 """It fills the slate."""
 REASON_SIMILAR_VISITORS: Reason.ValueType  # 13
 """Similar visitors buy it."""
+REASON_SIMILAR_CONTENT: Reason.ValueType  # 14
+"""It is made like `because_item_id`."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

@@ -6,6 +6,7 @@ mod new_arrivals;
 mod personal_top;
 mod popular;
 mod recently_viewed;
+mod similar_content;
 mod trending;
 mod visitor_lists;
 
@@ -52,7 +53,7 @@ pub trait Source: Sync {
 }
 
 /// Number of sources.
-pub const COUNT: usize = 11;
+pub const COUNT: usize = 12;
 
 /// Every source; its place is its number in masks and score rows.
 pub static SOURCES: [&dyn Source; COUNT] = [
@@ -75,6 +76,7 @@ pub static SOURCES: [&dyn Source; COUNT] = [
         name: "user_to_user",
         reason: Reason::SimilarVisitors,
     },
+    &similar_content::SimilarContent,
 ];
 
 /// Names of all sources.
