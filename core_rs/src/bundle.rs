@@ -5,6 +5,7 @@ use crate::{
     feature,
     ids::{Interner, NONE},
     trees::Trees,
+    vector::{Instructions, VectorIndex},
 };
 use hashbrown::HashMap;
 use memmap2::Mmap;
@@ -15,6 +16,9 @@ use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
 
 /// File of the ranker.
 const RANKER_FILE: &str = "ranker.onnx";
+
+/// File of the items' content vectors.
+const CONTENT_FILE: &str = "content_items.safetensors";
 
 /// Files of neighbour lists, in the order of [`Relation`].
 const NEIGHBOUR_FILES: [&str; 3] =
@@ -86,6 +90,7 @@ pub struct Bundle {
     visitors: HashMap<Box<str>, u32>,
     neighbours: [Option<Lists>; 3],
     visitor_lists: [Option<Lists>; 2],
+    content: Option<VectorIndex>,
 }
 
 impl Bundle {
@@ -94,23 +99,7 @@ impl Bundle {
     /// # Errors
     /// Corrupt where a file is missing, damaged or not the one of the manifest; Bundle where it does not fit this engine.
     pub fn load(folder: &Path) -> Result<Self> {
-        let text = std::fs::read(folder.join("manifest.json"))
-            .map_err(|cause| Error::corrupt(format!("manifest.json of the bundle cannot be read: {cause}")))?;
-        let manifest: Manifest = serde_json::from_slice(&text)
-            .map_err(|cause| Error::bundle(format!("manifest.json is not a manifest: {cause}")))?;
-        if manifest.schema_hash != feature::schema_hash() {
-            return Err(Error::bundle(format!(
-                "bundle `{}` was trained with feature table {}, this engine has {}; train it again",
-                manifest.version,
-                manifest.schema_hash,
-                feature::schema_hash()
-            )));
-        }
-        if manifest.files.contains_key(RANKER_FILE) && manifest.actions.is_empty() {
-            return Err(Error::bundle(
-                "`actions` of the manifest names no column of the ranker; list what it predicts",
-            ));
-        }
+        let manifest = manifest(folder)?;
         let reader = Reader { folder, files: &manifest.files };
         let items = reader.texts("items.safetensors")?.unwrap_or_default();
         let visitors = reader.texts("visitors.safetensors")?.unwrap_or_default();
@@ -125,6 +114,7 @@ impl Bundle {
         let ranker = reader.bytes(RANKER_FILE)?;
         let trees = ranker.and_then(|model| Trees::compile(&model, feature::WIDTH));
         Ok(Self {
+            content: reader.vectors(CONTENT_FILE, items.len())?,
             trees: trees.filter(|trees| trees.columns() == manifest.actions.len()),
             has_ranker: manifest.files.contains_key(RANKER_FILE),
             version: manifest.version,
@@ -144,8 +134,31 @@ impl Bundle {
         let lists = self.neighbours.iter().chain(&self.visitor_lists).flatten();
         let entries: usize = lists.map(|lists| lists.offsets.len() * 8 + lists.items.len() * 8).sum();
         let texts: usize = self.items.iter().chain(self.visitors.keys()).map(|name| name.len() + 16).sum();
-        entries + texts + self.trees.as_ref().map_or(0, Trees::bytes)
+        entries
+            + texts
+            + self.trees.as_ref().map_or(0, Trees::bytes)
+            + self.content.as_ref().map_or(0, VectorIndex::bytes)
     }
+}
+
+/// Manifest of a bundle that fits this engine.
+fn manifest(folder: &Path) -> Result<Manifest> {
+    let text = std::fs::read(folder.join("manifest.json"))
+        .map_err(|cause| Error::corrupt(format!("manifest.json of the bundle cannot be read: {cause}")))?;
+    let manifest: Manifest = serde_json::from_slice(&text)
+        .map_err(|cause| Error::bundle(format!("manifest.json is not a manifest: {cause}")))?;
+    if manifest.schema_hash != feature::schema_hash() {
+        return Err(Error::bundle(format!(
+            "bundle `{}` was trained with feature table {}, this engine has {}; train it again",
+            manifest.version,
+            manifest.schema_hash,
+            feature::schema_hash()
+        )));
+    }
+    if manifest.files.contains_key(RANKER_FILE) && manifest.actions.is_empty() {
+        return Err(Error::bundle("`actions` of the manifest names no column of the ranker; list what it predicts"));
+    }
+    Ok(manifest)
 }
 
 /// A bundle joined to the engine's item ids.
@@ -185,6 +198,25 @@ impl ActiveBundle {
         row.zip(self.bundle.visitor_lists[list as usize].as_ref())
             .into_iter()
             .flat_map(|(row, lists)| self.row(lists, row))
+    }
+
+    /// Whether the bundle has content vectors.
+    pub fn has_content(&self) -> bool {
+        self.bundle.content.is_some()
+    }
+
+    /// Content vector of an item; `None` where the bundle has none for it or only zeros.
+    pub fn content(&self, item: u32) -> Option<&[f32]> {
+        let row = self.to_bundle.get(item as usize).copied().filter(|&row| row != NONE)?;
+        let vector = self.bundle.content.as_ref()?.vector(row);
+        vector.iter().any(|&value| value != 0.0).then_some(vector)
+    }
+
+    /// The `k` items whose content vectors are nearest to a vector, with their inner products, best first.
+    pub fn nearest_content(&self, vector: &[f32], k: usize) -> Vec<(u32, f32)> {
+        let Some(index) = &self.bundle.content else { return Vec::new() };
+        let found = index.search(&[vector], k, None, false).into_iter().flatten();
+        found.map(|hit| (self.to_engine[hit.item as usize], hit.score)).collect()
     }
 
     fn row<'a>(&'a self, lists: &'a Lists, row: u32) -> impl Iterator<Item = (u32, f32)> + 'a {
@@ -228,6 +260,23 @@ impl Reader<'_> {
         let text = |pair: &[u32]| std::str::from_utf8(&bytes[pair[0] as usize..pair[1] as usize]).map(Box::from);
         let texts: std::result::Result<_, _> = offsets.windows(2).map(text).collect();
         texts.map(Some).map_err(|cause| Error::bundle(format!("{name}: an id is not UTF-8: {cause}")))
+    }
+
+    /// One vector an item, of shape (`rows`, d); zeros for an item without one.
+    fn vectors(&self, name: &str, rows: usize) -> Result<Option<VectorIndex>> {
+        let Some(map) = self.bytes(name)? else { return Ok(None) };
+        let tensors = parse(name, &map)?;
+        let values = u32s(tensor(name, &tensors, "vectors", Dtype::F32)?).into_iter().map(f32::from_bits).collect();
+        let shape = tensors.tensor("vectors").map(|view| view.shape().to_vec()).unwrap_or_default();
+        let [found, dimensions] = shape[..] else {
+            return Err(Error::bundle(format!("{name}: `vectors` has shape {shape:?}, not ({rows}, d)")));
+        };
+        if found != rows {
+            return Err(Error::bundle(format!("{name}: `vectors` has {found} rows for {rows} items")));
+        }
+        VectorIndex::new(values, dimensions, Instructions::best())
+            .map(Some)
+            .map_err(|error| Error::bundle(format!("{name}: {}", error.message)))
     }
 
     /// Scored lists with `rows` rows of items below `item_count`.

@@ -188,7 +188,7 @@ fn select<'a>(slot: &'a Slot, scores: &[f32], shown: &HashSet<u32>) -> (Vec<Entr
     let count = if caps.bind() { scores.len() } else { slot.page * rerank::POOL };
     let mut ordered = rerank::best_first(scores, &slot.traits, count, wanted);
     let lambda = if placement.mmr_lambda == 0.0 { 1.0 } else { placement.mmr_lambda as f32 };
-    rerank::diversify(&mut ordered, scores, &slot.traits, lambda, slot.page);
+    rerank::diversify(placement.variety(), &mut ordered, scores, &slot.traits, lambda, slot.page);
     let (taken, relaxed) = rerank::take(&ordered, &slot.traits, caps, slot.page - standing.len());
     let mut slate: Vec<Entry> = taken.into_iter().map(Ok).collect();
     let entries: Vec<(usize, Entry)> = standing.iter().map(|&(place, pin)| (place, entry(slot, pin.item))).collect();

@@ -164,6 +164,10 @@ fn note_degradation(moment: Moment, plan: &mut Plan) {
         let why = if moment.state.active_version.is_empty() { "model_missing" } else { "bundle_not_loaded" };
         plan.degraded.push(why.to_owned());
     }
+    let asks = |slot: &Slot| slot.placement.sources.iter().any(|used| used.source == "similar_content");
+    if moment.bundle.is_some_and(|active| !active.has_content()) && plan.slots.iter().any(asks) {
+        plan.degraded.push("content_vectors_missing".to_owned());
+    }
 }
 
 fn plan_slot(moment: Moment, plan: &mut Plan, index: usize, shown_before: usize) -> Result<Slot> {

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from shopkeeper.v1 import common_pb2 as shopkeeper_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshopkeeper/v1/placement.proto\x12\rshopkeeper.v1\x1a\x1ashopkeeper/v1/common.proto\":\n\tSourceUse\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x0e\n\x06weight\x18\x03 \x01(\x01\",\n\x0b\x41\x63tionValue\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\x95\x04\n\tPlacement\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12)\n\x07sources\x18\x03 \x03(\x0b\x32\x18.shopkeeper.v1.SourceUse\x12\x38\n\x0b\x62ought_rule\x18\x04 \x01(\x0e\x32#.shopkeeper.v1.Placement.BoughtRule\x12\x19\n\x11hide_viewed_hours\x18\x05 \x01(\x05\x12)\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x19.shopkeeper.v1.ItemFilter\x12\x31\n\raction_values\x18\x07 \x03(\x0b\x32\x1a.shopkeeper.v1.ActionValue\x12\x12\n\nmmr_lambda\x18\x08 \x01(\x01\x12\x18\n\x10max_per_category\x18\t \x01(\x05\x12\x15\n\rmax_per_brand\x18\n \x01(\x05\x12\x11\n\tpage_size\x18\x0b \x01(\x05\x12\x11\n\tuse_model\x18\x0c \x01(\x08\x12\x0c\n\x04\x65tag\x18\r \x01(\t\"\x85\x01\n\nBoughtRule\x12\x1b\n\x17\x42OUGHT_RULE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42OUGHT_RULE_KEEP\x10\x01\x12\x17\n\x13\x42OUGHT_RULE_EXCLUDE\x10\x02\x12\x14\n\x10\x42OUGHT_RULE_ONLY\x10\x03\x12\x15\n\x11\x42OUGHT_RULE_DECAY\x10\x04\"\x87\x04\n\x07\x43ontrol\x12\x12\n\ncontrol_id\x18\x01 \x01(\t\x12\x15\n\rplacement_ids\x18\x02 \x03(\t\x12(\n\x05items\x18\x03 \x01(\x0b\x32\x19.shopkeeper.v1.ItemFilter\x12-\n\x05\x62oost\x18\x04 \x01(\x0b\x32\x1c.shopkeeper.v1.Control.BoostH\x00\x12)\n\x03pin\x18\x05 \x01(\x0b\x32\x1a.shopkeeper.v1.Control.PinH\x00\x12\x31\n\x07\x65xclude\x18\x06 \x01(\x0b\x32\x1e.shopkeeper.v1.Control.ExcludeH\x00\x12\x31\n\x07require\x18\x07 \x01(\x0b\x32\x1e.shopkeeper.v1.Control.RequireH\x00\x12\'\n\x06\x61\x63tive\x18\x08 \x01(\x0b\x32\x17.shopkeeper.v1.Interval\x12&\n\x07\x64\x65vices\x18\t \x03(\x0e\x32\x15.shopkeeper.v1.Device\x12\x15\n\rcountry_codes\x18\n \x03(\t\x12\x0e\n\x06paused\x18\x0b \x01(\x08\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x1a\x17\n\x05\x42oost\x12\x0e\n\x06\x66\x61\x63tor\x18\x01 \x01(\x01\x1a(\n\x03Pin\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x1a\t\n\x07\x45xclude\x1a\t\n\x07RequireB\x08\n\x06\x61\x63tionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshopkeeper/v1/placement.proto\x12\rshopkeeper.v1\x1a\x1ashopkeeper/v1/common.proto\":\n\tSourceUse\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x0e\n\x06weight\x18\x03 \x01(\x01\",\n\x0b\x41\x63tionValue\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\x8e\x05\n\tPlacement\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12)\n\x07sources\x18\x03 \x03(\x0b\x32\x18.shopkeeper.v1.SourceUse\x12\x38\n\x0b\x62ought_rule\x18\x04 \x01(\x0e\x32#.shopkeeper.v1.Placement.BoughtRule\x12\x19\n\x11hide_viewed_hours\x18\x05 \x01(\x05\x12)\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x19.shopkeeper.v1.ItemFilter\x12\x31\n\raction_values\x18\x07 \x03(\x0b\x32\x1a.shopkeeper.v1.ActionValue\x12\x12\n\nmmr_lambda\x18\x08 \x01(\x01\x12\x18\n\x10max_per_category\x18\t \x01(\x05\x12\x15\n\rmax_per_brand\x18\n \x01(\x05\x12\x11\n\tpage_size\x18\x0b \x01(\x05\x12\x11\n\tuse_model\x18\x0c \x01(\x08\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12\x31\n\x07variety\x18\x0e \x01(\x0e\x32 .shopkeeper.v1.Placement.Variety\"\x85\x01\n\nBoughtRule\x12\x1b\n\x17\x42OUGHT_RULE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42OUGHT_RULE_KEEP\x10\x01\x12\x17\n\x13\x42OUGHT_RULE_EXCLUDE\x10\x02\x12\x14\n\x10\x42OUGHT_RULE_ONLY\x10\x03\x12\x15\n\x11\x42OUGHT_RULE_DECAY\x10\x04\"D\n\x07Variety\x12\x17\n\x13VARIETY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bVARIETY_MMR\x10\x01\x12\x0f\n\x0bVARIETY_DPP\x10\x02\"\x87\x04\n\x07\x43ontrol\x12\x12\n\ncontrol_id\x18\x01 \x01(\t\x12\x15\n\rplacement_ids\x18\x02 \x03(\t\x12(\n\x05items\x18\x03 \x01(\x0b\x32\x19.shopkeeper.v1.ItemFilter\x12-\n\x05\x62oost\x18\x04 \x01(\x0b\x32\x1c.shopkeeper.v1.Control.BoostH\x00\x12)\n\x03pin\x18\x05 \x01(\x0b\x32\x1a.shopkeeper.v1.Control.PinH\x00\x12\x31\n\x07\x65xclude\x18\x06 \x01(\x0b\x32\x1e.shopkeeper.v1.Control.ExcludeH\x00\x12\x31\n\x07require\x18\x07 \x01(\x0b\x32\x1e.shopkeeper.v1.Control.RequireH\x00\x12\'\n\x06\x61\x63tive\x18\x08 \x01(\x0b\x32\x17.shopkeeper.v1.Interval\x12&\n\x07\x64\x65vices\x18\t \x03(\x0e\x32\x15.shopkeeper.v1.Device\x12\x15\n\rcountry_codes\x18\n \x03(\t\x12\x0e\n\x06paused\x18\x0b \x01(\x08\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x1a\x17\n\x05\x42oost\x12\x0e\n\x06\x66\x61\x63tor\x18\x01 \x01(\x01\x1a(\n\x03Pin\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x1a\t\n\x07\x45xclude\x1a\t\n\x07RequireB\x08\n\x06\x61\x63tionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,17 +37,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIONVALUE']._serialized_start=136
   _globals['_ACTIONVALUE']._serialized_end=180
   _globals['_PLACEMENT']._serialized_start=183
-  _globals['_PLACEMENT']._serialized_end=716
-  _globals['_PLACEMENT_BOUGHTRULE']._serialized_start=583
-  _globals['_PLACEMENT_BOUGHTRULE']._serialized_end=716
-  _globals['_CONTROL']._serialized_start=719
-  _globals['_CONTROL']._serialized_end=1238
-  _globals['_CONTROL_BOOST']._serialized_start=1141
-  _globals['_CONTROL_BOOST']._serialized_end=1164
-  _globals['_CONTROL_PIN']._serialized_start=1166
-  _globals['_CONTROL_PIN']._serialized_end=1206
-  _globals['_CONTROL_EXCLUDE']._serialized_start=1208
-  _globals['_CONTROL_EXCLUDE']._serialized_end=1217
-  _globals['_CONTROL_REQUIRE']._serialized_start=1219
-  _globals['_CONTROL_REQUIRE']._serialized_end=1228
+  _globals['_PLACEMENT']._serialized_end=837
+  _globals['_PLACEMENT_BOUGHTRULE']._serialized_start=634
+  _globals['_PLACEMENT_BOUGHTRULE']._serialized_end=767
+  _globals['_PLACEMENT_VARIETY']._serialized_start=769
+  _globals['_PLACEMENT_VARIETY']._serialized_end=837
+  _globals['_CONTROL']._serialized_start=840
+  _globals['_CONTROL']._serialized_end=1359
+  _globals['_CONTROL_BOOST']._serialized_start=1262
+  _globals['_CONTROL_BOOST']._serialized_end=1285
+  _globals['_CONTROL_PIN']._serialized_start=1287
+  _globals['_CONTROL_PIN']._serialized_end=1327
+  _globals['_CONTROL_EXCLUDE']._serialized_start=1329
+  _globals['_CONTROL_EXCLUDE']._serialized_end=1338
+  _globals['_CONTROL_REQUIRE']._serialized_start=1340
+  _globals['_CONTROL_REQUIRE']._serialized_end=1349
 # @@protoc_insertion_point(module_scope)

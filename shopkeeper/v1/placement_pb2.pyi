@@ -113,6 +113,29 @@ class Placement(_message.Message):
     BOUGHT_RULE_DECAY: Placement.BoughtRule.ValueType  # 4
     """They are lowered at first and recover with time (half-life 30 days)."""
 
+    class _Variety:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _VarietyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Placement._Variety.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VARIETY_UNSPECIFIED: Placement._Variety.ValueType  # 0
+        """Treated as MMR."""
+        VARIETY_MMR: Placement._Variety.ValueType  # 1
+        """Maximal marginal relevance: each next item is unlike the most alike one before it."""
+        VARIETY_DPP: Placement._Variety.ValueType  # 2
+        """Determinantal point process: each next item is unlike all before it together."""
+
+    class Variety(_Variety, metaclass=_VarietyEnumTypeWrapper):
+        """How a slate is made various."""
+
+    VARIETY_UNSPECIFIED: Placement.Variety.ValueType  # 0
+    """Treated as MMR."""
+    VARIETY_MMR: Placement.Variety.ValueType  # 1
+    """Maximal marginal relevance: each next item is unlike the most alike one before it."""
+    VARIETY_DPP: Placement.Variety.ValueType  # 2
+    """Determinantal point process: each next item is unlike all before it together."""
+
     PLACEMENT_ID_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
@@ -126,6 +149,7 @@ class Placement(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     USE_MODEL_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    VARIETY_FIELD_NUMBER: _builtins.int
     placement_id: _builtins.str
     """Required. E.g. `home_for_you`. Lower-case letters, digits and `_`; 1 to 64."""
     description: _builtins.str
@@ -135,7 +159,7 @@ class Placement(_message.Message):
     hide_viewed_hours: _builtins.int
     """Optional. Items viewed in the last hours are removed; 0 keeps them. 0 to 8,760."""
     mmr_lambda: _builtins.float
-    """Optional. Relevance against variety (MMR); 0 means 1, only relevance. 0 to 1."""
+    """Optional. Relevance against variety, MMR or DPP; 0 means 1, only relevance. 0 to 1."""
     max_per_category: _builtins.int
     """Optional. Most items of one category (the last level of its path); 0 means no limit."""
     max_per_brand: _builtins.int
@@ -146,6 +170,8 @@ class Placement(_message.Message):
     """Optional. Whether the model of the active bundle ranks; otherwise weights of the sources do."""
     etag: _builtins.str
     """Output only on read; on write empty or the value read, otherwise ABORTED."""
+    variety: Global___Placement.Variety.ValueType
+    """Optional. How relevance and variety are traded; UNSPECIFIED means MMR."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceUse]:
         """Required. Sources in order of trust, 1 to 20."""
@@ -174,10 +200,11 @@ class Placement(_message.Message):
         page_size: _builtins.int = ...,
         use_model: _builtins.bool = ...,
         etag: _builtins.str = ...,
+        variety: Global___Placement.Variety.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_values", b"action_values", "bought_rule", b"bought_rule", "description", b"description", "etag", b"etag", "filter", b"filter", "hide_viewed_hours", b"hide_viewed_hours", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "mmr_lambda", b"mmr_lambda", "page_size", b"page_size", "placement_id", b"placement_id", "sources", b"sources", "use_model", b"use_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_values", b"action_values", "bought_rule", b"bought_rule", "description", b"description", "etag", b"etag", "filter", b"filter", "hide_viewed_hours", b"hide_viewed_hours", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "mmr_lambda", b"mmr_lambda", "page_size", b"page_size", "placement_id", b"placement_id", "sources", b"sources", "use_model", b"use_model", "variety", b"variety"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,8 +2,7 @@
 //!
 //! Source: Carbonell & Goldstein 1998.
 
-use super::Traits;
-use crate::ids::NONE;
+use super::{Traits, similarity};
 
 /// Items looked at for each item wanted.
 pub const POOL: usize = 4;
@@ -16,10 +15,7 @@ pub fn diversify(ordered: &mut [u32], scores: &[f32], traits: &[Traits], lambda:
     if lambda >= 1.0 || pool < 2 {
         return;
     }
-    let (high, low) = (finite(scores[ordered[0] as usize]), finite(scores[ordered[pool - 1] as usize]));
-    let range = (high - low).max(f32::MIN_POSITIVE);
-    let relevance = |index: &u32| lambda * (finite(scores[*index as usize]) - low) / range;
-    let mut relevances: Vec<f32> = ordered[..pool].iter().map(relevance).collect();
+    let mut relevances = relevances(&ordered[..pool], scores);
     let mut nearest = vec![0.0_f32; pool];
     for place in 0..k.min(pool) {
         let best = argmax(&relevances, &nearest, lambda, place);
@@ -33,11 +29,19 @@ pub fn diversify(ordered: &mut [u32], scores: &[f32], traits: &[Traits], lambda:
     }
 }
 
+/// Scores of a pool, best first, over their range.
+pub(super) fn relevances(pool: &[u32], scores: &[f32]) -> Vec<f32> {
+    let score = |index: &u32| finite(scores[*index as usize]);
+    let (high, low) = (pool.first().map_or(0.0, score), pool.last().map_or(0.0, score));
+    let range = (high - low).max(f32::MIN_POSITIVE);
+    pool.iter().map(|index| (score(index) - low) / range).collect()
+}
+
 /// First place from `place` on with the greatest marginal relevance.
 fn argmax(relevances: &[f32], nearest: &[f32], lambda: f32, place: usize) -> usize {
     let (mut best, mut greatest) = (place, f32::NEG_INFINITY);
     for at in place..relevances.len() {
-        let gain = relevances[at] - (1.0 - lambda) * nearest[at];
+        let gain = lambda * relevances[at] - (1.0 - lambda) * nearest[at];
         if gain > greatest {
             (best, greatest) = (at, gain);
         }
@@ -49,15 +53,10 @@ fn finite(score: f32) -> f32 {
     if score.is_finite() { score } else { f32::MIN }
 }
 
-/// Likeness of two items, 0 to 1: category counts most, then brand, then department.
-fn similarity(a: &Traits, b: &Traits) -> f32 {
-    let same = |a: u32, b: u32, weight: f32| if a != NONE && a == b { weight } else { 0.0 };
-    same(a.category, b.category, 0.6) + same(a.brand, b.brand, 0.25) + same(a.department, b.department, 0.15)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::NONE;
 
     #[test]
     fn variety_lifts_another_category_and_loses_nothing() {

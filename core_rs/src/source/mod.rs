@@ -7,6 +7,7 @@ mod personal_top;
 mod popular;
 mod recently_viewed;
 mod same_category;
+mod similar_content;
 mod summed;
 mod trending;
 mod visitor_lists;
@@ -54,7 +55,7 @@ pub trait Source: Sync {
 }
 
 /// Number of sources.
-pub const COUNT: usize = 12;
+pub const COUNT: usize = 13;
 
 /// Every source; its place is its number in masks and score rows.
 pub static SOURCES: [&dyn Source; COUNT] = [
@@ -78,6 +79,7 @@ pub static SOURCES: [&dyn Source; COUNT] = [
         reason: Reason::SimilarVisitors,
     },
     &same_category::SameCategory,
+    &similar_content::SimilarContent,
 ];
 
 /// Names of all sources.

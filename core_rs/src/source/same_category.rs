@@ -6,7 +6,8 @@ use crate::{
     catalog::{Catalog, Row},
     ids::NONE,
     params::{
-        ALIKE_ANCHORS, ALIKE_BRAND, ALIKE_HALF_POPULAR, ALIKE_PARENT, ALIKE_POPULARITY, ALIKE_PRICE, FEW_ALIKE, MAX_ALIKE,
+        ALIKE_ANCHORS, ALIKE_BRAND, ALIKE_HALF_POPULAR, ALIKE_PARENT, ALIKE_POPULARITY, ALIKE_PRICE, FEW_ALIKE,
+        MAX_ALIKE,
     },
     proto::Reason,
     query::Query,

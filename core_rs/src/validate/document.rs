@@ -4,7 +4,11 @@ use super::{At, choice, count, country, filter, id, ids, not_negative, slug, tex
 use crate::{
     error::Result,
     params::{MAX_CANDIDATES, MAX_ID_BYTES, MAX_LISTED_IDS, MAX_PAGE, MAX_WEIGHT},
-    proto::{Control, Device, Interval, Placement, SourceUse, control::Action, placement::BoughtRule},
+    proto::{
+        Control, Device, Interval, Placement, SourceUse,
+        control::Action,
+        placement::{BoughtRule, Variety},
+    },
     source,
     time::millis,
 };
@@ -24,6 +28,7 @@ pub fn placement(placement: &Placement) -> Result<()> {
     count(&sources, placement.sources.len(), 20)?;
     placement.sources.iter().enumerate().try_for_each(|(index, used)| source_use(&sources.entry(index), used))?;
     choice(&at.field("bought_rule"), placement.bought_rule, BoughtRule::as_str_name)?;
+    choice(&at.field("variety"), placement.variety, Variety::as_str_name)?;
     within(&at.field("hide_viewed_hours"), placement.hide_viewed_hours, &(0..=8_760))?;
     filter(&at.field("filter"), placement.filter.as_ref())?;
     let values = at.field("action_values");

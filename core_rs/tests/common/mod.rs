@@ -162,6 +162,7 @@ fn placement(chance: &mut Chance, number: usize) -> Placement {
         hide_viewed_hours: if chance.once_in(3) { 100 } else { 0 },
         filter: if chance.once_in(4) { Some(filter(chance, 20)) } else { None },
         mmr_lambda: [0.0, 0.3, 1.0][chance.below(3)],
+        variety: chance.below(3) as i32,
         max_per_category: if chance.once_in(3) { 2 } else { 0 },
         max_per_brand: if chance.once_in(4) { 2 } else { 0 },
         page_size: chance.below(30) as i32,
@@ -235,6 +236,7 @@ fn write_bundle(chance: &mut Chance, folder: &Path, item_count: usize) {
     put("also_bought.safetensors", lists(chance, "neighbours", item_count, item_count));
     put("bought_together.safetensors", lists(chance, "neighbours", item_count, item_count));
     put("next_basket.safetensors", lists(chance, "items", 3, item_count));
+    put("content_items.safetensors", vectors(chance, item_count, 5));
     put("ranker.onnx", vec![0]);
     let manifest = serde_json::json!({
         "version": "test", "schema_hash": feature::schema_hash(), "actions": ["view", "purchase"],
@@ -266,6 +268,13 @@ fn lists(chance: &mut Chance, column: &'static str, rows: usize, item_count: usi
         (column, Dtype::U32, words(&items)),
         ("scores", Dtype::F32, words(&scores)),
     ])
+}
+
+fn vectors(chance: &mut Chance, rows: usize, width: usize) -> Vec<u8> {
+    let values: Vec<u32> = (0..rows * width).map(|_| (chance.below(5) as f32 - 2.0).to_bits()).collect();
+    let bytes = words(&values);
+    let view = TensorView::new(Dtype::F32, vec![rows, width], &bytes).expect("a sound tensor");
+    safetensors::serialize([("vectors", view)], None).expect("serialisable")
 }
 
 fn words(values: &[u32]) -> Vec<u8> {
