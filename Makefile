@@ -53,7 +53,7 @@ release-contract: .venv/dev.stamp ## Keep the contract as released; later change
 	cd proto && ../$(BIN)/buf build --output released.binpb
 
 lock: .venv/dev.stamp ## Resolve the newest dependencies into constraints.txt and Cargo.lock
-	$(UV) pip compile --quiet --upgrade --universal --no-header --no-annotate --python-version 3.11 --all-extras --group dev --group protos pyproject.toml --output-file constraints.txt
+	$(UV) pip compile --quiet --upgrade --universal --no-header --no-annotate --python-version 3.11 --all-extras --group dev pyproject.toml --output-file constraints.txt
 	cargo update
 
 bench: .venv/dev.stamp ## Measure the goals of speed and memory into bench/results/latest.json (ONLY=G1 runs one)

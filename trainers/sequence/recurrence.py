@@ -1,0 +1,23 @@
+"""Recurrent encoder: gated recurrent units carry what is known from event to event."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainers.sequence.encoder import Encoder
+
+
+class RecurrentEncoder(Encoder):
+    """Encoder of `Recurrent`: layers of gated recurrent units, then a linear map to the width of the items."""
+
+    def __init__(self, seen: NDArray[np.bool_], *, width: int, layers: int, dropout: float, hidden: int, sharpness: float) -> None:
+        super().__init__(seen, width, dropout, sharpness)
+        self.units = nn.GRU(width, hidden, layers, batch_first=True)
+        self.after = nn.Dropout(dropout)
+        self.outward = nn.Linear(hidden, width)
+
+    def encode(self, events: Tensor) -> Tensor:
+        """Return what is known after each event."""
+        known, _ = self.units(events)
+        compared: Tensor = self.outward(self.after(known))
+        return compared
