@@ -4,20 +4,16 @@ Results go to standard output, progress to standard error. Exit codes: 0 ok · 1
 """
 
 import datetime as dt
-import json as jsonlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from trainers import report
+from trainers.console import JsonOption, Tell, answer, errors_told, progress_told
 from trainers.dataset import Export, read_export
+from trainers.offline.commands import COMMANDS
 from trainers.pipeline import Fitted, Pipeline, Schedule, split_of, write
 from trainers.protocols import NextBasket
 from trainers.served import measure_served
@@ -30,13 +26,12 @@ SplitOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
-Tell = Callable[[str, float], None]
-
-_FAILED, _DEPENDENCY = 1, 4
-_WIDTH = 140
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Learns from exports of the table view.")
+evaluations = typer.Typer(invoke_without_command=True)
+app.add_typer(evaluations, name="evaluate")
+for command in COMMANDS:
+    evaluations.command()(command)
 
 
 @app.command()
@@ -48,7 +43,7 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train a bundle and measure it beside rules and baselines."""
-    with _errors_told(json=json), _progress() as tell:
+    with errors_told(json=json), progress_told() as tell:
         pipeline = _pipeline(export, split, seed, tell)
         fitted = pipeline.run()
         rows = _rows(fitted, pipeline.schedule.split_ms, tell)
@@ -56,10 +51,20 @@ def train(
     _answer({"version": version, "ranked_by": fitted.ranked_by}, rows, f"bundle {version}", json=json)
 
 
-@app.command()
-def evaluate(export: ExportOption, split: SplitOption = None, seed: SeedOption = 0, json: JsonOption = False) -> None:
-    """Measure rules and ranker beside the baselines; write nothing."""
-    with _errors_told(json=json), _progress() as tell:
+@evaluations.callback()
+def evaluate(
+    context: typer.Context,
+    export: Annotated[Path | None, typer.Option("--export", help="Folder of the export to read.")] = None,
+    split: SplitOption = None,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Measure rules and ranker of an export beside the baselines, or every model on anyone's data; write nothing."""
+    if context.invoked_subcommand is not None:
+        return
+    if export is None:
+        raise typer.BadParameter("name the folder of an export, or a protocol", param_hint="--export")
+    with errors_told(json=json), progress_told() as tell:
         pipeline = _pipeline(export, split, seed, tell)
         rows = _rows(pipeline.run(), pipeline.schedule.split_ms, tell)
     _answer({}, rows, "next basket", json=json)
@@ -73,7 +78,7 @@ def served(
     json: JsonOption = False,
 ) -> None:
     """Measure what a running server shows, by the same protocol."""
-    with _errors_told(json=json), _progress() as tell:
+    with errors_told(json=json), progress_told() as tell:
         found = read_export(export)
         task = NextBasket(_moment(found, split)).task(found.dataset)
         measured = measure_served(address, task, tell)
@@ -100,50 +105,7 @@ def _rows(fitted: Fitted, split_ms: int, tell: Tell) -> list[report.Row]:
 
 
 def _answer(facts: dict[str, str], rows: Sequence[report.Row], title: str, *, json: bool) -> None:
-    if json:
-        sys.stdout.write(jsonlib.dumps({**facts, "rows": rows}) + "\n")
-    else:
-        width = None if sys.stdout.isatty() else _WIDTH
-        Console(width=width).print(report.table(rows, title))
-
-
-@contextmanager
-def _errors_told(*, json: bool) -> Iterator[None]:
-    """End with a line that says what to mend, instead of a trace, where the fault is not ours."""
-    try:
-        yield
-    except (FileNotFoundError, ValueError) as error:
-        _fail(str(error), _FAILED, json=json)
-    except grpc.RpcError as error:
-        text = error.details() if isinstance(error, grpc.Call) else str(error)
-        _fail(f"the server did not answer: {text}; look at its address and log", _DEPENDENCY, json=json)
-
-
-def _fail(text: str, code: int, *, json: bool) -> None:
-    Console(stderr=True).print(text, style="red", highlight=False, markup=False, soft_wrap=True)
-    if json:
-        sys.stdout.write(jsonlib.dumps({"error": text}) + "\n")
-    raise typer.Exit(code)
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """Give a function that shows what is being done and how far it is, on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def tell(what: str, share: float) -> None:
-            for name, bar in bars.items():
-                if name != what:
-                    progress.update(bar, completed=1.0)
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=1.0)
-            progress.update(bars[what], completed=share)
-
-        yield tell
-        for bar in bars.values():
-            progress.update(bar, completed=1.0)
+    answer({**facts, "rows": rows}, report.table(rows, title), json=json)
 
 
 if __name__ == "__main__":

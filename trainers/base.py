@@ -93,10 +93,11 @@ class Trainer(ABC):
 
 
 def rows_of(dataset: Dataset, *actions: str) -> Dataset:
-    """Return the rows of these event types; ValueError if there are none."""
-    rows = dataset.of(*actions)
+    """Return the rows of these event types, of all without one; ValueError if there are none."""
+    rows = dataset.of(*actions) if actions else dataset
     if not len(rows):
-        raise ValueError(f"the data hold no {' or '.join(actions)} row; import such events or train another model")
+        name = " or ".join(actions) or "event"
+        raise ValueError(f"the data hold no {name} row; import such events or train another model")
     return rows
 
 

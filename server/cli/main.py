@@ -2,7 +2,7 @@
 
 import typer
 
-from server.cli import ask, data, demo, models, running
+from server.cli import ask, data, demo, evaluate, models, running
 from server.cli.output import EXIT_CODES
 
 app = typer.Typer(
@@ -16,13 +16,14 @@ app = typer.Typer(
 
 _PANELS = {
     "Start": (demo.demo, running.serve),
-    "Models": (models.train, models.evaluate, models.publish, models.activate, models.rollback),
+    "Models": (models.train, models.publish, models.activate, models.rollback),
     "Ask a running server": (ask.recommend, ask.explain),
     "Look after it": (running.doctor, running.version),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(epilog=EXIT_CODES, rich_help_panel=panel)(command)
+app.add_typer(evaluate.evaluations, name="evaluate", epilog=EXIT_CODES, rich_help_panel="Models")
 app.add_typer(data.imports, name="import", epilog=EXIT_CODES, rich_help_panel="Data")
 app.add_typer(data.events, name="events", epilog=EXIT_CODES, rich_help_panel="Data")
 app.command(epilog=EXIT_CODES, rich_help_panel="Data")(data.export)

@@ -1,4 +1,4 @@
-"""Commands about models: `train`, `evaluate`, `publish`, `activate`, `rollback`."""
+"""Commands about models: `train`, `publish`, `activate`, `rollback`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -35,24 +35,10 @@ def train(
     """Train a bundle from the log and offer it for publishing."""
     settings = settings_of(config, data_dir)
     incoming = settings.bundle_dir / "incoming"
-    folder = export or _fresh_export(settings)
+    folder = export or fresh_export(settings)
     trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), "--seed", str(seed), "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
-
-
-@handled
-def evaluate(
-    export: ExportOption = None,
-    seed: SeedOption = 0,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    json: JsonFlag = False,
-) -> None:
-    """Measure every model and baseline on the end of the log."""
-    folder = export or _fresh_export(settings_of(config, data_dir))
-    measured = run_trainers(["evaluate", "--export", str(folder), "--seed", str(seed), "--json"])
-    result(measured, quality_table(measured.get("rows", ())), as_json=json)
 
 
 @handled
@@ -92,16 +78,17 @@ def quality_table(rows: Sequence[Mapping[str, Any]], title: str = "quality") -> 
     return table
 
 
+def fresh_export(settings: Settings) -> Path:
+    """Return the folder of an export of the log as it is now."""
+    with existing_log(settings):
+        note("writing an export of the log")
+        return request_export(settings, _EXPORT_S)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _fresh_export(settings: Settings) -> Path:
-    with existing_log(settings):
-        note("writing an export of the log")
-        return request_export(settings, _EXPORT_S)
 
 
 def _show_model(model: pb.Model, *, as_json: bool) -> None:

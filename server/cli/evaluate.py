@@ -1,0 +1,128 @@
+"""`shopkeeper evaluate`: quality on the end of the log, or of every model on anyone's data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
+from server.cli.models import ExportOption, SeedOption, fresh_export, quality_table
+from server.cli.output import EXIT_CODES, JsonFlag, handled, result
+
+FileArgument = Annotated[Path, typer.Argument(help="Lines of ids, or a table of events; plain or gzipped.")]
+TestArgument = Annotated[Path, typer.Argument(help="What is asked after training, in the same format.")]
+ModelsOption = Annotated[str, typer.Option(help="Names of models, with commas between; all without it.")]
+SeedsOption = Annotated[str, typer.Option(help="Seeds, with commas between.")]
+TuningOption = Annotated[bool, typer.Option("--tuning/--no-tuning", help="Search hyper-parameters on validation.")]
+PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy against coverage into.")]
+MlflowOption = Annotated[str | None, typer.Option(help="Tracking URI of MLflow to log the rows to.")]
+
+_SHOWN = {
+    "loo": ("R@10", "N@10", "M@10", "R@20", "N@20"),
+    "sessions": ("R@10", "M@10", "R@20", "M@20", "N@20"),
+    "sets": ("R@10", "N@10", "R@20", "N@20", "F1@20"),
+    "baskets": ("R@10", "N@10", "M@10", "R@20", "N@20"),
+}
+_BEYOND = ("coverage@20", "novelty@20", "popularity_bias@20")
+
+evaluations = typer.Typer(invoke_without_command=True)
+
+
+@evaluations.callback(epilog=EXIT_CODES)
+@handled
+def evaluate(
+    context: typer.Context,
+    export: ExportOption = None,
+    seed: SeedOption = 0,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure every model and baseline on the end of the log; with a protocol, on files of your own."""
+    if context.invoked_subcommand is not None:
+        return
+    folder = export or fresh_export(settings_of(config, data_dir))
+    measured = run_trainers(["evaluate", "--export", str(folder), "--seed", str(seed), "--json"])
+    result(measured, quality_table(measured.get("rows", ())), as_json=json)
+
+
+@evaluations.command(epilog=EXIT_CODES)
+@handled
+def loo(
+    file: FileArgument,
+    models: ModelsOption = "",
+    seeds: SeedsOption = "0",
+    tuning: TuningOption = True,
+    plot: PlotOption = None,
+    mlflow: MlflowOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Next item of each visitor: the last is the test, the last but one validation; seen items do not rank."""
+    _protocol("loo", [file], _options(models, seeds, plot, mlflow, tuning=tuning), json=json)
+
+
+@evaluations.command(epilog=EXIT_CODES)
+@handled
+def sessions(
+    train: FileArgument,
+    test: TestArgument,
+    models: ModelsOption = "",
+    seeds: SeedsOption = "0",
+    tuning: TuningOption = True,
+    plot: PlotOption = None,
+    mlflow: MlflowOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Next item of new sessions; the newest tenth of the training sessions is validation."""
+    _protocol("sessions", [train, test], _options(models, seeds, plot, mlflow, tuning=tuning), json=json)
+
+
+@evaluations.command(epilog=EXIT_CODES)
+@handled
+def sets(
+    train: FileArgument,
+    test: TestArgument,
+    models: ModelsOption = "",
+    seeds: SeedsOption = "0",
+    tuning: TuningOption = True,
+    plot: PlotOption = None,
+    mlflow: MlflowOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Rest of each visitor's set; a tenth of each training set is validation; seen items do not rank."""
+    _protocol("sets", [train, test], _options(models, seeds, plot, mlflow, tuning=tuning), json=json)
+
+
+@evaluations.command(epilog=EXIT_CODES)
+@handled
+def baskets(
+    file: FileArgument,
+    models: ModelsOption = "",
+    seeds: SeedsOption = "0",
+    tuning: TuningOption = True,
+    plot: PlotOption = None,
+    mlflow: MlflowOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Next basket of each visitor, or the missing item of baskets of nobody."""
+    _protocol("baskets", [file], _options(models, seeds, plot, mlflow, tuning=tuning), json=json)
+
+
+def _options(models: str, seeds: str, plot: Path | None, mlflow: str | None, *, tuning: bool) -> list[str]:
+    wanted: dict[str, object] = {"--models": models, "--seeds": seeds, "--plot": plot, "--mlflow": mlflow}
+    given = [text for name, value in wanted.items() if value for text in (name, str(value))]
+    return [*given, "--tuning" if tuning else "--no-tuning"]
+
+
+def _protocol(name: str, files: list[Path], options: list[str], *, json: bool) -> None:
+    measured = run_trainers(["evaluate", name, *map(str, files), *options, "--json"])
+    title = f"{name} {measured['data']}; best on validation: {measured['chosen']}"
+    result(measured, quality_table([_line(name, row) for row in measured["rows"]], title), as_json=json)
+
+
+def _line(protocol: str, row: Mapping[str, Any]) -> dict[str, object]:
+    """Return a row as columns for people: what the protocol is read by, and what it costs."""
+    facts = {name: row[name] for name in ("model", "seed")}
+    measures = {name: row["metrics"][name] for name in (*_SHOWN[protocol], *_BEYOND)}
+    return facts | measures | {"fit s": row["fit_seconds"], "peak MiB": round(row["peak_mib"])}

@@ -1,0 +1,66 @@
+"""How `python -m trainers` speaks: results on standard output, progress and faults on standard error."""
+
+import json as jsonlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import grpc
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+Tell = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is done."""
+
+_FAILED, _DEPENDENCY = 1, 4
+_WIDTH = 140
+
+
+def answer(data: object, shown: RenderableType, *, json: bool) -> None:
+    """Print a result: `data` as one JSON object, or `shown` for people."""
+    if json:
+        sys.stdout.write(jsonlib.dumps(data) + "\n")
+    else:
+        Console(width=None if sys.stdout.isatty() else _WIDTH).print(shown)
+
+
+@contextmanager
+def errors_told(*, json: bool) -> Iterator[None]:
+    """End with a line that says what to mend, instead of a trace, where the fault is not ours."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        _fail(str(error), _FAILED, json=json)
+    except grpc.RpcError as error:
+        text = error.details() if isinstance(error, grpc.Call) else str(error)
+        _fail(f"the server did not answer: {text}; look at its address and log", _DEPENDENCY, json=json)
+
+
+def _fail(text: str, code: int, *, json: bool) -> None:
+    Console(stderr=True).print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+    if json:
+        sys.stdout.write(jsonlib.dumps({"error": text}) + "\n")
+    raise typer.Exit(code)
+
+
+@contextmanager
+def progress_told() -> Iterator[Tell]:
+    """Give a function that shows what is being done and how far it is, on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def tell(what: str, share: float) -> None:
+            for name, bar in bars.items():
+                if name != what:
+                    progress.update(bar, completed=1.0)
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=1.0)
+            progress.update(bars[what], completed=share)
+
+        yield tell
+        for bar in bars.values():
+            progress.update(bar, completed=1.0)

@@ -1,0 +1,1 @@
+"""Evaluation of every recommender on anyone's data, by fixed protocols."""

@@ -1,0 +1,169 @@
+"""The four protocols: how a file becomes what models learn from and what they are asked."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trainers.dataset import ACTIONS, Dataset
+from trainers.offline.questions import Questions, Trial, asked, offsets_of
+from trainers.offline.readers import read_baskets, read_histories, read_prefixes, read_sessions
+from trainers.recommender import NOBODY, Queries
+
+_LEAST_HISTORY = 3
+_SHARE = 0.1
+"""Part of the training sessions, of a visitor's set or of the baskets that validation takes."""
+
+
+def leave_one_out(path: Path, items: pl.DataFrame | None = None) -> Trial:
+    """Return next-item questions: the last item of each visitor is the test, the last but one the validation.
+
+    Models learn from what is before both. The history of the test question holds the validation item: models read it
+    there and learn nothing from it. Visitors with fewer than three rows are learnt from and not asked.
+    """
+    data = Dataset.from_frames(read_histories(path, ordered=True), items)
+    size = np.bincount(data.visitor, minlength=data.n_visitors)
+    place = size[data.visitor] - _place(data.visitor)
+    long = size[data.visitor] >= _LEAST_HISTORY
+    train = data.where(~long | (place > 2))  # noqa: PLR2004 - the last two rows are asked for
+    validation = asked(train, data.where(long & (place == 2)))  # noqa: PLR2004
+    test = asked(data.where(~long | (place > 1)), data.where(long & (place == 1)))
+    return Trial("loo", path.name, train, test, train, validation, True, int((size < _LEAST_HISTORY).sum()))
+
+
+def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = None) -> Trial:
+    """Return next-item questions of sessions that no model has seen; the newest tenth of training is validation.
+
+    Every prefix of a validation session is a question; they end with the last items of each, as those of the test do.
+    """
+    prefixes = read_prefixes(test_path)
+    frame = read_sessions(train_path)
+    known = set(frame["item_id"].unique().to_list())
+    new = {item for prefix in prefixes for item in (*prefix.items, prefix.target)} - known
+    data = Dataset.from_frames(frame, _item_table(items, known | new))
+    start = np.full(data.n_visitors, np.iinfo(np.int64).max)
+    np.minimum.at(start, data.visitor, data.time_ms)
+    newest = np.argsort(start, kind="stable")[data.n_visitors - max(int(data.n_visitors * _SHARE), 1) :]
+    held = np.isin(data.visitor, newest)
+    numbers = {item: number for number, item in enumerate(data.items)}
+    test = _prefix_questions([([numbers[i] for i in p.items], numbers[p.target]) for p in prefixes], data.n_items)
+    part = data.where(held)
+    bounds = np.flatnonzero(np.diff(part.visitor, prepend=np.uint32(NOBODY), append=np.uint32(NOBODY)))
+    cut = [part.item[start:end].tolist() for start, end in pairwise(bounds)]
+    asked_for = [(session[:end], session[end]) for session in cut for end in range(1, len(session))]
+    validation = _prefix_questions(asked_for, data.n_items)
+    return Trial("sessions", train_path.name, data, test, data.where(~held), validation, False, 0)
+
+
+def sets(train_path: Path, test_path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Trial:
+    """Return questions about the rest of each visitor's set; validation takes a tenth of each training set, by seed.
+
+    A visitor of one item keeps it. Visitors without a test item are left out and counted.
+    """
+    frames = [read_histories(path, ordered=False) for path in (train_path, test_path)]
+    both = pl.concat([frame.with_columns(quantity=pl.lit(float(part))) for part, frame in enumerate(frames)])
+    data = Dataset.from_frames(both, items)
+    train, rest = data.where(data.quantity == 0), data.where(data.quantity > 0)
+    held = _held(train, np.random.default_rng(seed))
+    fit_part = train.where(~held)
+    test, validation = asked(train, rest), asked(fit_part, train.where(held))
+    left_out = len(np.unique(data.visitor)) - len(test)
+    return Trial("sets", train_path.name, train, test, fit_part, validation, True, left_out)
+
+
+def baskets(path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Trial:
+    """Return questions about baskets.
+
+    Baskets of visitors: the last of each is the test, the last but one the validation, by the rules of leave one out.
+    Baskets of nobody: of a fifth of those with two items or more one item is asked for by the rest, half of them as
+    validation; models learn from the others. Both are drawn by seed.
+    """
+    frame, of_visitors = read_baskets(path)
+    data = Dataset.from_frames(frame, items)
+    return _next_baskets(path.name, data) if of_visitors else _completions(path.name, data, seed)
+
+
+def _next_baskets(name: str, data: Dataset) -> Trial:
+    rows = np.lexsort((data.basket, data.visitor))
+    pairs = np.unique(np.stack([data.visitor[rows], data.basket[rows]], axis=1), axis=0)
+    count = np.bincount(pairs[:, 0], minlength=data.n_visitors)
+    number = offsets_of(count)[1:][pairs[:, 0]] - np.arange(len(pairs))
+    key = data.visitor.astype(np.int64) << 32 | data.basket
+    place = number[np.searchsorted(pairs[:, 0].astype(np.int64) << 32 | pairs[:, 1], key)]
+    long = count[data.visitor] >= _LEAST_HISTORY
+    train = data.where(~long | (place > 2))  # noqa: PLR2004 - the last two baskets are asked for
+    validation = asked(train, _distinct(data.where(long & (place == 2))))  # noqa: PLR2004
+    test = asked(data.where(~long | (place > 1)), _distinct(data.where(long & (place == 1))))
+    return Trial("baskets", name, train, test, train, validation, False, int((count < _LEAST_HISTORY).sum()))
+
+
+def _completions(name: str, data: Dataset, seed: int) -> Trial:
+    random = np.random.default_rng(seed)
+    data = _distinct(data)
+    size = np.bincount(data.visitor, minlength=data.n_visitors)
+    drawn = random.permutation(np.flatnonzero(size > 1))
+    tenth = int(len(drawn) * _SHARE)
+    parts = drawn[:tenth], drawn[tenth : 2 * tenth]
+    hidden = np.zeros(len(data), np.bool_)
+    hidden[offsets_of(size)[drawn] + random.integers(0, size[drawn])] = True
+    test, validation = (
+        asked(data.where(of & ~hidden), data.where(of & hidden))
+        for of in (np.isin(data.visitor, part) for part in parts)
+    )
+    train = data.where(~np.isin(data.visitor, np.concatenate(parts)))
+    return Trial("baskets", name, train, _of_nobody(test), train, _of_nobody(validation), False, int((size < 2).sum()))  # noqa: PLR2004
+
+
+def _place(visitor: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Return how many rows of the same visitor come before each row."""
+    starts = np.flatnonzero(np.diff(visitor, prepend=NOBODY))
+    sizes = np.diff(np.append(starts, len(visitor)))
+    return np.arange(len(visitor)) - np.repeat(starts, sizes)
+
+
+def _held(train: Dataset, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a tenth of each visitor's rows, at least one of two."""
+    shuffled = random.permutation(len(train))
+    order = shuffled[np.argsort(train.visitor[shuffled], kind="stable")]
+    size = np.bincount(train.visitor, minlength=train.n_visitors)
+    wanted = np.minimum(np.ceil(size * _SHARE), size - 1)
+    held = np.zeros(len(train), np.bool_)
+    held[order[_place(train.visitor[order]) < wanted[train.visitor[order]]]] = True
+    return held
+
+
+def _distinct(rows: Dataset) -> Dataset:
+    """Return one row for each visitor and item."""
+    _, first = np.unique(rows.visitor.astype(np.int64) * rows.n_items + rows.item, return_index=True)
+    kept = np.zeros(len(rows), np.bool_)
+    kept[first] = True
+    return rows.where(kept)
+
+
+def _of_nobody(questions: Questions) -> Questions:
+    queries = questions.queries
+    nobody = np.full(len(queries), NOBODY, np.uint32)
+    unknown = Queries(nobody, queries.offsets, queries.item, queries.action, queries.time_ms, queries.n_items)
+    return Questions(unknown, questions.offsets, questions.target)
+
+
+def _prefix_questions(prefixes: list[tuple[list[int], int]], n_items: int) -> Questions:
+    item = np.array([item for items, _ in prefixes for item in items], np.uint32)
+    offsets = offsets_of(np.array([len(items) for items, _ in prefixes], np.int64))
+    place = np.arange(len(item)) - np.repeat(offsets[:-1], np.diff(offsets))
+    queries = Queries(
+        visitor=np.full(len(prefixes), NOBODY, np.uint32),
+        offsets=offsets,
+        item=item,
+        action=np.full(len(item), ACTIONS["view"], np.uint8),
+        time_ms=place.astype(np.int64),
+        n_items=n_items,
+    )
+    return Questions(queries, np.arange(len(prefixes) + 1), np.array([target for _, target in prefixes], np.uint32))
+
+
+def _item_table(items: pl.DataFrame | None, ids: set[str]) -> pl.DataFrame:
+    known = pl.DataFrame({"item_id": sorted(ids)})
+    return known if items is None else known.join(items, on="item_id", how="left")

@@ -1,0 +1,119 @@
+"""What models are asked: histories, each with the items that came next."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.dataset import Dataset
+from trainers.recommender import Queries
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Histories with their answers.
+
+    Attributes
+    ----------
+    queries : Queries
+        What a model may read of each history.
+    offsets : NDArray[np.int64] of shape (n + 1,)
+        History `i` goes on with `target[offsets[i]:offsets[i + 1]]`, at least one item, in no order.
+    target : NDArray[np.uint32]
+        Position in `Dataset.items`.
+    """
+
+    queries: Queries
+    offsets: NDArray[np.int64]
+    target: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def take(self, chosen: NDArray[np.int64]) -> "Questions":
+        """Return the questions of these numbers, ascending."""
+        queries = self.queries
+        entries, offsets = _entries(queries.offsets, chosen)
+        targets, target_offsets = _entries(self.offsets, chosen)
+        taken = Queries(
+            visitor=queries.visitor[chosen],
+            offsets=offsets,
+            item=queries.item[entries],
+            action=queries.action[entries],
+            time_ms=queries.time_ms[entries],
+            n_items=queries.n_items,
+        )
+        return Questions(taken, target_offsets, self.target[targets])
+
+    def sample(self, count: int, seed: int = 0) -> "Questions":
+        """Return at most `count` of the questions, drawn by `seed`."""
+        if len(self) <= count:
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False)))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One protocol on one file: what models learn from and what they are asked.
+
+    Attributes
+    ----------
+    protocol : str
+        `loo`, `sessions`, `sets` or `baskets`.
+    data : str
+        Name of the file.
+    train : Dataset
+        All that a model may learn from before it is asked `test`.
+    test : Questions
+    fit_part : Dataset
+        What a model learns from before it is asked `validation`; `train` itself where that holds no validation item.
+    validation : Questions
+        What chooses hyper-parameters, weights and models.
+    filter_seen : bool
+        Whether items of the history do not rank.
+    left_out : int
+        Histories without a test item.
+    """
+
+    protocol: str
+    data: str
+    train: Dataset
+    test: Questions
+    fit_part: Dataset
+    validation: Questions
+    filter_seen: bool
+    left_out: int
+
+    @property
+    def goal(self) -> str:
+        """Measure that models are chosen by."""
+        return {"loo": "N@10", "sessions": "M@20"}.get(self.protocol, "N@20")
+
+
+def asked(history: Dataset, target: Dataset) -> Questions:
+    """Return one question for each visitor with rows in `target`: its rows of `history`, none if there are none."""
+    visitors, sizes = np.unique(target.visitor, return_counts=True)
+    kept = history.where(np.isin(history.visitor, visitors))
+    lengths = np.bincount(np.searchsorted(visitors, kept.visitor), minlength=len(visitors))
+    queries = Queries(
+        visitor=visitors.astype(np.uint32),
+        offsets=offsets_of(lengths),
+        item=kept.item,
+        action=kept.action,
+        time_ms=kept.time_ms,
+        n_items=history.n_items,
+    )
+    return Questions(queries, offsets_of(sizes), target.item)
+
+
+def offsets_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each run of these sizes begins, and the total."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def _entries(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the entries of the chosen runs, and the offsets of these."""
+    sizes = np.diff(offsets)[chosen]
+    starts = offsets_of(sizes)
+    entries = np.arange(starts[-1]) + np.repeat(offsets[chosen] - starts[:-1], sizes)
+    return entries, starts

@@ -1,0 +1,96 @@
+"""Results of an evaluation: one JSON object, a table, a plot, MLflow runs."""
+
+import importlib.util
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from trainers.offline.runner import Outcome, Row
+
+_SHOWN = {
+    "loo": ("R@10", "N@10", "M@10", "R@20", "N@20"),
+    "sessions": ("R@20", "M@20", "N@20", "R@10", "M@10"),
+    "sets": ("R@20", "N@20", "F1@20", "R@10", "N@10"),
+    "baskets": ("R@10", "N@10", "R@20", "N@20", "M@10"),
+}
+_BEYOND = ("coverage@20", "novelty@20", "popularity_bias@20")
+_STYLES = {"baseline": "dim", "model": "", "hybrid": "bold"}
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the outcome as the object that `--json` prints."""
+    trial = outcome.trial
+    return {
+        "protocol": trial.protocol,
+        "data": trial.data,
+        "questions": len(trial.test),
+        "left_out": trial.left_out,
+        "rows": [asdict(row) for row in outcome.rows],
+        "chosen": outcome.chosen,
+    }
+
+
+def table(outcome: Outcome) -> Table:
+    """Return the rows for people to read, means over seeds, the chosen model marked."""
+    trial = outcome.trial
+    seeds = sorted({row.seed for row in outcome.rows})
+    title = f"{trial.protocol} {trial.data}: {len(trial.test):,} questions, {trial.left_out:,} left out, seeds {seeds}"
+    shown = Table(title=title, title_justify="left", caption="* best on validation", caption_justify="left")
+    shown.add_column("model")
+    names = (*_SHOWN[trial.protocol], *_BEYOND)
+    for name in (*names, "fit s", "peak MiB"):
+        shown.add_column(name.replace("popularity_bias", "bias"), justify="right")
+    for model, rows in _by_model(outcome).items():
+        mark = "*" if model == outcome.chosen else ""
+        metrics = [f"{np.mean([row.metrics.get(name, 0.0) for row in rows]):.4f}" for name in names]
+        cost = f"{np.mean([row.fit_seconds for row in rows]):.1f}", f"{max(row.peak_mib for row in rows):.0f}"
+        shown.add_row(model + mark, *metrics, *cost, style=_STYLES[rows[0].kind])
+    return shown
+
+
+def _by_model(outcome: Outcome) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in outcome.rows:
+        found[row.model].append(row)
+    return found
+
+
+def check_options(plot_file: Path | None, uri: str) -> None:
+    """Raise ValueError, which names what to install, where a plot or tracking is asked for and cannot be had."""
+    if plot_file is not None and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib; install it with `pip install matplotlib`")
+    if uri and importlib.util.find_spec("mlflow") is None:
+        raise ValueError("--mlflow needs MLflow; install it with `pip install mlflow-skinny`")
+
+
+def plot(outcome: Outcome, path: Path) -> None:
+    """Draw the measure that chooses against coverage, one point a model, into a PNG file; needs matplotlib."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - wanted by --plot only
+
+    goal = outcome.trial.goal
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot()
+    for model, rows in _by_model(outcome).items():
+        x, y = (float(np.mean([row.metrics[name] for row in rows])) for name in ("coverage@20", goal))
+        axes.plot(x, y, {"baseline": "o", "model": "s", "hybrid": "*"}[rows[0].kind])
+        axes.annotate(model, (x, y), xytext=(5, 4), textcoords="offset points")
+    axes.set(xlabel="coverage@20", ylabel=goal, title=f"{outcome.trial.protocol} {outcome.trial.data}")
+    figure.savefig(path, format="png")
+
+
+def track(outcome: Outcome, uri: str) -> None:
+    """Log every row as a run of MLflow at `uri`; needs mlflow."""
+    import mlflow  # noqa: PLC0415 - wanted by --mlflow only
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(f"{outcome.trial.protocol} {outcome.trial.data}")
+    for row in outcome.rows:
+        with mlflow.start_run(run_name=f"{row.model}, seed {row.seed}"):
+            mlflow.set_tags({"model": row.model, "kind": row.kind, "chosen": row.model == outcome.chosen})
+            mlflow.log_params({"seed": row.seed, **row.settings})
+            costs = {"fit_seconds": row.fit_seconds, "peak_mib": row.peak_mib, "validation": row.validation}
+            mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in (row.metrics | costs).items()})
