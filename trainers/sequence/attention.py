@@ -73,12 +73,10 @@ class GatedPart(nn.Module):
 class AttentionEncoder(Encoder):
     """Encoder of `Transformer`: learned positions counted from the first event read, then the layers."""
 
-    def __init__(self, seen: NDArray[np.bool_], *, width: int, layers: int, dropout: float, length: int, sharpness: float) -> None:
-        super().__init__(seen, width, dropout, sharpness)
+    def __init__(self, seen: NDArray[np.bool_], *, width: int, layers: int, dropout: float, length: int) -> None:
+        super().__init__(seen, width, dropout)
         self.positions = nn.Parameter(torch.randn(length, width) * 0.05)
-        parts = [
-            GatedPart(part, width, dropout) for _ in range(layers) for part in (Attention(width), SwiGlu(width))
-        ]
+        parts = [GatedPart(part, width, dropout) for _ in range(layers) for part in (Attention(width), SwiGlu(width))]
         self.layers = nn.Sequential(*parts, nn.LayerNorm(width))
 
     def encode(self, events: Tensor) -> Tensor:

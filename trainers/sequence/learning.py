@@ -19,6 +19,7 @@ _HELD_OUT_SHARE, _MOST_HELD_OUT, _LEAST_EVENTS = 0.1, 2000, 3
 _LEAST_STEPS, _LEAST_TARGETS = 20, 64
 _WARM_UP_STEPS = 100
 _MEASURE_BATCH = 256
+_REMEMBER_STEPS = 5
 
 
 class Objective(nn.Module):
@@ -32,7 +33,11 @@ class Objective(nn.Module):
         """Return the summed loss of all targets above zero, shape ()."""
         states = self.encoder(*inputs)
         asked = targets > 0
-        return cross_entropy(states[asked], targets[asked] - 1, self.encoder.vectors(), *drawn)
+        negatives, log_expected = drawn
+        wanted = targets[asked] - 1
+        hits = negatives == wanted[:, None]
+        vectors = self.encoder.vectors
+        return cross_entropy(states[asked], vectors(wanted), vectors(negatives), log_expected, hits)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Learner:
         self.training = training
         self.group = group
         self.rng = rng
+        torch.manual_seed(int(rng.integers(2**31)) + group.rank)
         self.objective = group.share(Objective(encoder))
         self.encoder = encoder
         self.average = copy.deepcopy(encoder)
@@ -133,11 +139,12 @@ class Learner:
         (self.objective(inputs, targets, drawn) * weight).backward()
         self.adam.step()
         self.steps += 1
-        self._remember()
+        if self.steps % _REMEMBER_STEPS == 0:
+            self._remember()
 
     @torch.no_grad()
     def _remember(self) -> None:
-        share = 1 - min(self.training.average, self.steps / (self.steps + 10))
+        share = 1 - min(self.training.average**_REMEMBER_STEPS, self.steps / (self.steps + 10 * _REMEMBER_STEPS))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.encoder.parameters()), share)
 
     @torch.no_grad()
@@ -148,7 +155,7 @@ class Learner:
         if not len(asked):
             return float(self.steps)
         starts, stops = histories.latest(self.training.length + 1)
-        vectors = encoder.vectors().T
+        vectors = encoder.vectors(torch.arange(encoder.unknown - 1, device=self.group.device)).T
         found = 0.0
         mine = asked[self.group.rank :: self.group.size]
         for batch in np.array_split(mine, -(-len(mine) // _MEASURE_BATCH)):

@@ -4,18 +4,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-_THREADS = int(os.environ.get("SEQ_THREADS", "1"))
-"""Fixed, since sums of other parts round otherwise."""
+_THREADS = 1
+"""Fixed, since sums of other parts round otherwise; over such small matrices more wait longer than they work."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that learn together.
+    """The place of this process among those that learn together.
 
     Attributes
     ----------
@@ -33,7 +34,7 @@ class Processes:
 
     def share(self, module: nn.Module) -> nn.Module:
         """Return `module` so that a backward pass averages its gradients over all processes."""
-        return DistributedDataParallel(module) if self.size > 1 else module
+        return DistributedDataParallel(module, forward_sync_buffers=False) if self.size > 1 else module
 
     def total(self, value: float) -> float:
         """Return the sum of `value` over all processes, the same for each."""
@@ -61,12 +62,23 @@ def processes() -> Iterator[Processes]:
 
 
 @contextmanager
+def _memory_unfilled() -> Iterator[None]:
+    """Leave new memory as it is; in deterministic mode PyTorch would fill it, in case someone reads it unset."""
+    settings: Any = torch.utils.deterministic
+    kept = settings.fill_uninitialized_memory
+    settings.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        settings.fill_uninitialized_memory = kept
+
+
+@contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Let equal seeds give equal weights within, and leave chance, threads and flags as they were."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads, flag = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _memory_unfilled():
         torch.manual_seed(seed)
         torch.set_num_threads(_THREADS)
         torch.use_deterministic_algorithms(mode=True)

@@ -8,11 +8,11 @@ from trainers.sequence.encoder import Encoder
 
 
 class RecurrentEncoder(Encoder):
-    """Encoder of `Recurrent`: layers of gated recurrent units, then a linear map to the width of the items."""
+    """Encoder of `Recurrent`: gated recurrent units, then a linear map to the width of the items."""
 
-    def __init__(self, seen: NDArray[np.bool_], *, width: int, layers: int, dropout: float, hidden: int, sharpness: float) -> None:
-        super().__init__(seen, width, dropout, sharpness)
-        self.units = nn.GRU(width, hidden, layers, batch_first=True)
+    def __init__(self, seen: NDArray[np.bool_], *, width: int, hidden: int, dropout: float) -> None:
+        super().__init__(seen, width, dropout)
+        self.units = nn.GRU(width, hidden, batch_first=True)
         self.after = nn.Dropout(dropout)
         self.outward = nn.Linear(hidden, width)
 

@@ -37,3 +37,7 @@ class Training:
     average: float = 0.995
     epochs: int = 100
     patience: int = 5
+
+
+USUAL = Training()
+"""What a model does that is told nothing else."""

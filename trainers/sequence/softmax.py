@@ -39,31 +39,30 @@ class Proposal:
         return torch.from_numpy(drawn), torch.from_numpy(np.log(self.chance[drawn] * count).astype(np.float32))
 
 
-def cross_entropy(
-    states: Tensor, targets: Tensor, vectors: Tensor, negatives: Tensor, log_expected: Tensor
-) -> Tensor:
-    """Return the summed loss of foretelling `targets` among themselves and the shared negatives.
+def cross_entropy(states: Tensor, targets: Tensor, negatives: Tensor, log_expected: Tensor, hits: Tensor) -> Tensor:
+    """Return the summed loss of foretelling the targets, each among itself and the shared negatives.
 
     The target is there for certain and keeps its score; a negative stands for all items like it, so its score is
     lowered by the logarithm of its expected number of draws: the sum over the negatives then estimates without bias the
-    sum over all items. A negative that is the target of a row does not count in that row.
+    sum over all items.
 
     Parameters
     ----------
     states : Tensor of shape (p, d)
         What the encoder makes of each history.
-    targets : Tensor of shape (p,)
-        Item that came next.
-    vectors : Tensor of shape (n_items, d)
-    negatives, log_expected : Tensor of shape (m,)
-        As `Proposal.draw` gives them.
+    targets : Tensor of shape (p, d)
+        Vector of the item that came next.
+    negatives : Tensor of shape (m, d)
+        Vectors of the items that `Proposal.draw` gave.
+    log_expected : Tensor of shape (m,)
+    hits : Tensor of shape (p, m), bool
+        Whether a negative is the target of a row; it does not count in that row.
 
     References
     ----------
     Bengio and Senécal 2008, Adaptive importance sampling, section III; Khrylchenko et al. 2025, Correcting the LogQ
     correction, equation 9, for the target that is not corrected.
     """
-    positive = (states * vectors[targets]).sum(dim=1)
-    scores = states @ vectors[negatives].T - log_expected
-    scores = scores.masked_fill(negatives == targets[:, None], -torch.inf)
+    positive = (states * targets).sum(dim=1)
+    scores = torch.addmm(-log_expected, states, negatives.T).masked_fill_(hits, -torch.inf)
     return (torch.logaddexp(positive, scores.logsumexp(dim=1)) - positive).sum()
