@@ -18,6 +18,7 @@ __all__ = [
     "InvalidRequestError",
     "NotFoundError",
     "Plan",
+    "als_half_sweep",
     "check_control",
     "check_item",
     "check_placement",
@@ -28,6 +29,7 @@ __all__ = [
     "item_neighbours",
     "next_baskets",
     "schema_hash",
+    "score_by_histories",
     "sequence_neighbours",
     "source_names",
 ]
@@ -242,12 +244,14 @@ def item_neighbours(
     measure: str,
     k: int,
     shrink: float,
+    alpha: float = 0.5,
     weights: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
     """Return offsets, neighbours and scores of each item's `k` nearest items by common rows (visitors or baskets).
 
-    `shape` is (rows, items). `measure` is cosine, tf_idf, lift, jaccard or conditional; the first two take weights.
-    Without weights a repeated pair counts once, with weights they are added. ValueError names the row at fault.
+    `shape` is (rows, items). `measure` is cosine, asymmetric, tf_idf, lift, jaccard or conditional; the first three
+    take weights, `alpha` is the share of the item itself in the denominator of asymmetric. Without weights a repeated
+    pair counts once, with weights they are added. ValueError names the row at fault.
     """
 
 def sequence_neighbours(
@@ -257,13 +261,15 @@ def sequence_neighbours(
     n_items: int,
     *,
     window: int,
-    directed: bool,
     k: int,
-    half_life_ms: int,
+    backward: float = 0.0,
+    damping: tuple[float, float] = (0.0, 0.0),
+    half_life_ms: int = 0,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
     """Return offsets, items and scores of each item's `k` best rules; rows are sorted by sequence, then time.
 
-    A pair weighs 1 / distance, halved with every `half_life_ms` (0: never) of its age before the newest row.
+    A pair weighs 1 / distance, times `backward` from the later item to the earlier, halved with every `half_life_ms`
+    (0: never) of its age before the newest row, over the rows of both items to the powers `damping`.
     """
 
 def next_baskets(
@@ -283,4 +289,40 @@ def next_baskets(
     """Return offsets, items and scores of each visitor's next basket; rows are sorted by visitor, time, basket.
 
     `shape` is (visitors, items). `only_new` leaves out what the visitor has bought.
+    """
+
+def score_by_histories(
+    table: tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]],
+    queries: tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]],
+    out: NDArray[np.float32],
+    *,
+    neighbours: int,
+    power: float,
+    nearby: float,
+    behind: float,
+) -> None:
+    """Write into `out` (queries, items) how much the histories nearest to each query hold of each item.
+
+    `table` is offsets, items (distinct in a history, in order of time) and the factor of each history's likeness;
+    `queries` are the history not to look at (2^32 - 1: none), offsets, items and their weights, older items first.
+    A near history says likeness ** `power`, times `nearby` for each step from the item in common that comes last in
+    the query, times `behind` for items before that one. ValueError names the argument at fault.
+    """
+
+def als_half_sweep(
+    offsets: NDArray[np.int64],
+    columns: NDArray[np.uint32],
+    fixed: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    *,
+    unobserved: float,
+    regularisation: float,
+    scaling: float,
+    steps: int,
+) -> None:
+    """Move `rows` (n, d) towards the least squares of iALS for the factors `fixed` (m, d), by `steps` of CG each.
+
+    Row r has the distinct columns `columns[offsets[r]:offsets[r + 1]]`; every pair weighs `unobserved`, an observed one
+    1 more, a row's squared length `regularisation` * (entries + `unobserved` * m) ** `scaling`. ValueError names the
+    argument at fault.
     """

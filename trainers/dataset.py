@@ -24,12 +24,16 @@ _HOUR_MS = 3_600_000
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Attributes of the items, position by position as in `Dataset.items`; what an item lacks is empty or NaN."""
+    """Attributes of the items, position by position as in `Dataset.items`; what an item lacks is empty or NaN.
+
+    `vectors` are what the shop knows of its items by other means, e.g. of their images, shape (n_items, width).
+    """
 
     titles: list[str]
     category_paths: list[tuple[str, ...]]
     brands: list[str]
     price: NDArray[np.float32]
+    vectors: NDArray[np.float32] | None = None
 
     def category(self, level: int = -1) -> NDArray[np.int32]:
         """Return the dense number of each item's category at `level` of its path, -1 where it has none."""
@@ -126,7 +130,8 @@ class Dataset:
             Needs event_id, visitor_id, item_id, event_type and time_ms; quantity and price are optional.
             Lines without an item are left out.
         items : pl.DataFrame, optional
-            Needs item_id; title, category_path, brand and price are optional. Items seen in events only come after.
+            Needs item_id; title, category_path, brand, price and vector (lists of one width) are optional. Items seen
+            in events only come after.
         """
         rows = events.filter(pl.col("item_id") != "").with_columns(
             pl.col("event_type").replace_strict(ACTIONS, return_dtype=pl.UInt8).alias("action"),
@@ -245,4 +250,14 @@ def _catalogue(items: pl.DataFrame | None, count: int) -> Catalogue:
         category_paths=[tuple(path) if isinstance(path, list) else () for path in column("category_path")],
         brands=[str(brand or "") for brand in column("brand")],
         price=np.array([np.nan if price is None else price for price in column("price")], dtype=np.float32),
+        vectors=_vectors(column("vector")) if "vector" in frame.columns else None,
     )
+
+
+def _vectors(rows: list[object]) -> NDArray[np.float32]:
+    """Return one row a vector, NaN where there is none; ValueError where widths differ."""
+    widths = {len(row) for row in rows if isinstance(row, list)}
+    if len(widths) > 1:
+        raise ValueError(f"item vectors have {sorted(widths)} numbers; give every item a vector of one width")
+    width = widths.pop() if widths else 0
+    return np.array([row if isinstance(row, list) else [np.nan] * width for row in rows], dtype=np.float32)

@@ -5,16 +5,18 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 import core_rs
-from trainers.base import DAY_MS, Array, Progress, Trainer, no_progress, rows_of
+from trainers.base import Array, Progress, no_progress, rows_of
 from trainers.dataset import Dataset
+from trainers.recommender import Queries, Recommender
 
-Measure = Literal["cosine", "tf_idf", "lift", "jaccard", "conditional"]
+Measure = Literal["cosine", "asymmetric", "tf_idf", "lift", "jaccard", "conditional"]
 
 
-class NeighbourTrainer(Trainer):
-    """Trainer of one neighbour list an item.
+class NeighbourTrainer(Recommender):
+    """Trainer of one neighbour list an item; a history scores the sum of its items' lists.
 
     Attributes
     ----------
@@ -27,7 +29,9 @@ class NeighbourTrainer(Trainer):
     """
 
     file: ClassVar[str]
-    actions: ClassVar[tuple[str, ...]]
+    actions: tuple[str, ...]
+    decay: float
+    length: int
     offsets_: NDArray[np.uint32]
     neighbours_: NDArray[np.uint32]
     scores_: NDArray[np.float32]
@@ -36,6 +40,15 @@ class NeighbourTrainer(Trainer):
         """Return offsets, neighbours and scores of the one file."""
         names = ("offsets", "neighbours", "scores")
         return {self.file: {name: self.fitted(f"{name}_") for name in names}}
+
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """Return the sum of the list scores over the last `length` steps of the history, each step back times `decay`.
+
+        Items in no list score 0.
+        """
+        shape = (queries.n_items, queries.n_items)
+        lists = sparse.csr_matrix((self.fitted("scores_"), self.neighbours_, self.offsets_), shape=shape)
+        return np.asarray((queries.matrix(queries.recency(self.decay, self.length)) @ lists).toarray(), np.float32)
 
     def keep(self, lists: tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]) -> None:
         """Set the fitted attributes."""
@@ -49,21 +62,45 @@ class ItemToItem(NeighbourTrainer):
     Parameters
     ----------
     measure : str
-        How alike two items are: `cosine`, `tf_idf`, `lift`, `jaccard` or `conditional`.
+        How alike two items are: `cosine`, `asymmetric`, `tf_idf`, `lift`, `jaccard` or `conditional`.
     k : int
         Neighbours of each item.
     shrink : float
         Added to the measure's denominator, in rows, so that pairs with little evidence sink.
+    alpha : float
+        Share of the item itself, 0 to 1, in the denominator of `asymmetric`; its neighbour has the rest.
+    decay : float
+        Weight of a step of the history relative to the next.
+    length : int
+        Steps of the history that count, newest first.
     seed : int
         Counting has no chance in it; kept so that every trainer has one.
+
+    References
+    ----------
+    Sarwar, Karypis, Konstan and Riedl 2001, Item-based collaborative filtering recommendation algorithms.
+    Aiolli 2013, Efficient top-n recommendation for very large scale binary rated datasets (asymmetric cosine).
     """
 
     by: ClassVar[Literal["visitor", "basket"]]
 
-    def __init__(self, *, measure: Measure = "cosine", k: int = 50, shrink: float = 10.0, seed: int = 0) -> None:
+    def __init__(  # noqa: PLR0913 - keyword hyper-parameters
+        self,
+        *,
+        measure: Measure = "cosine",
+        k: int = 50,
+        shrink: float = 10.0,
+        alpha: float = 0.5,
+        decay: float = 0.8,
+        length: int = 50,
+        seed: int = 0,
+    ) -> None:
         self.measure = measure
         self.k = k
         self.shrink = shrink
+        self.alpha = alpha
+        self.decay = decay
+        self.length = length
         self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
@@ -78,6 +115,7 @@ class ItemToItem(NeighbourTrainer):
                 measure=self.measure,
                 k=self.k,
                 shrink=self.shrink,
+                alpha=self.alpha,
             )
         )
         progress(1.0)
@@ -108,53 +146,9 @@ class BoughtTogether(ItemToItem):
     by = "basket"
 
 
-class SequentialRules(NeighbourTrainer):
-    """Items that visitors turn to after an item; in place of `AlsoViewed` where the order of views is known.
+class ItemKnn(ItemToItem):
+    """Items of the same visitors, whatever they did with them."""
 
-    Parameters
-    ----------
-    window : int
-        Furthest distance between the two items, in steps of the visitor's history.
-    directed : bool
-        Whether only later items count. False where the order within a day is not known.
-    k : int
-        Rules of each item.
-    half_life_days : float
-        Age at which evidence counts half; 0 lets nothing age.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
-
-    References
-    ----------
-    Ludewig and Jannach 2018, Evaluation of session-based recommendation algorithms, section 3.1.
-    """
-
-    file = "also_viewed.safetensors"
-    actions = ("click", "view")
-
-    def __init__(
-        self, *, window: int = 10, directed: bool = True, k: int = 50, half_life_days: float = 0.0, seed: int = 0
-    ) -> None:
-        self.window = window
-        self.directed = directed
-        self.k = k
-        self.half_life_days = half_life_days
-        self.seed = seed
-
-    def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
-        """Add up 1 / distance of all pairs of items within the window. O(rows * window)."""
-        rows = rows_of(dataset, *self.actions)
-        self.keep(
-            core_rs.sequence_neighbours(
-                rows.visitor,
-                rows.item,
-                rows.time_ms,
-                dataset.n_items,
-                window=self.window,
-                directed=self.directed,
-                k=self.k,
-                half_life_ms=round(self.half_life_days * DAY_MS),
-            )
-        )
-        progress(1.0)
-        return self
+    file = "item_knn.safetensors"
+    actions = ()
+    by = "visitor"

@@ -48,6 +48,20 @@ class Queries:
         """Number of the history that every entry belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
+    @property
+    def age(self) -> NDArray[np.int64]:
+        """Steps of every entry before the newest of its history: later moments there, so equal times share one."""
+        owner = self.owner
+        step = (np.diff(owner, append=-1) == 0) & (np.diff(self.time_ms, append=0) != 0)
+        later = np.cumsum(step[::-1])[::-1]
+        newest = np.append(later, 0)[self.offsets[1:] - 1]
+        return np.asarray(later - newest[owner], np.int64)
+
+    def recency(self, decay: float, length: int) -> NDArray[np.float32]:
+        """Return the weight `decay ** age` of every entry, 0 from `length` steps on."""
+        age = self.age
+        return np.where(age < length, np.power(decay, age), 0.0).astype(np.float32)
+
     def batch(self, start: int, stop: int) -> "Queries":
         """Return the histories `start` to `stop`."""
         first, last = self.offsets[start], self.offsets[min(stop, len(self))]

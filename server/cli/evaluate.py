@@ -14,6 +14,9 @@ FileArgument = Annotated[Path, typer.Argument(help="Lines of ids, or a table of 
 TestArgument = Annotated[Path, typer.Argument(help="What is asked after training, in the same format.")]
 ModelsOption = Annotated[str, typer.Option(help="Names of models, with commas between; all without it.")]
 SeedsOption = Annotated[str, typer.Option(help="Seeds, with commas between.")]
+AttributesOption = Annotated[
+    Path | None, typer.Option(help="What is known of items: JSON {item: [attribute, ...]}, or CSV with item_id.")
+]
 TuningOption = Annotated[bool, typer.Option("--tuning/--no-tuning", help="Search hyper-parameters on validation.")]
 PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy against coverage into.")]
 MlflowOption = Annotated[str | None, typer.Option(help="Tracking URI of MLflow to log the rows to.")]
@@ -53,13 +56,14 @@ def loo(
     file: FileArgument,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
+    attributes: AttributesOption = None,
     tuning: TuningOption = True,
     plot: PlotOption = None,
     mlflow: MlflowOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Next item of each visitor: the last is the test, the last but one validation; seen items do not rank."""
-    _protocol("loo", [file], _options(models, seeds, plot, mlflow, tuning=tuning), json=json)
+    _protocol("loo", [file], _options(models, seeds, attributes, plot, mlflow, tuning=tuning), json=json)
 
 
 @evaluations.command(epilog=EXIT_CODES)
@@ -69,13 +73,14 @@ def sessions(
     test: TestArgument,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
+    attributes: AttributesOption = None,
     tuning: TuningOption = True,
     plot: PlotOption = None,
     mlflow: MlflowOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Next item of new sessions; the newest tenth of the training sessions is validation."""
-    _protocol("sessions", [train, test], _options(models, seeds, plot, mlflow, tuning=tuning), json=json)
+    _protocol("sessions", [train, test], _options(models, seeds, attributes, plot, mlflow, tuning=tuning), json=json)
 
 
 @evaluations.command(epilog=EXIT_CODES)
@@ -85,13 +90,14 @@ def sets(
     test: TestArgument,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
+    attributes: AttributesOption = None,
     tuning: TuningOption = True,
     plot: PlotOption = None,
     mlflow: MlflowOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Rest of each visitor's set; a tenth of each training set is validation; seen items do not rank."""
-    _protocol("sets", [train, test], _options(models, seeds, plot, mlflow, tuning=tuning), json=json)
+    _protocol("sets", [train, test], _options(models, seeds, attributes, plot, mlflow, tuning=tuning), json=json)
 
 
 @evaluations.command(epilog=EXIT_CODES)
@@ -100,17 +106,26 @@ def baskets(
     file: FileArgument,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
+    attributes: AttributesOption = None,
     tuning: TuningOption = True,
     plot: PlotOption = None,
     mlflow: MlflowOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Next basket of each visitor, or the missing item of baskets of nobody."""
-    _protocol("baskets", [file], _options(models, seeds, plot, mlflow, tuning=tuning), json=json)
+    _protocol("baskets", [file], _options(models, seeds, attributes, plot, mlflow, tuning=tuning), json=json)
 
 
-def _options(models: str, seeds: str, plot: Path | None, mlflow: str | None, *, tuning: bool) -> list[str]:
-    wanted: dict[str, object] = {"--models": models, "--seeds": seeds, "--plot": plot, "--mlflow": mlflow}
+def _options(
+    models: str, seeds: str, attributes: Path | None, plot: Path | None, mlflow: str | None, *, tuning: bool
+) -> list[str]:
+    wanted: dict[str, object] = {
+        "--models": models,
+        "--seeds": seeds,
+        "--attributes": attributes,
+        "--plot": plot,
+        "--mlflow": mlflow,
+    }
     given = [text for name, value in wanted.items() if value for text in (name, str(value))]
     return [*given, "--tuning" if tuning else "--no-tuning"]
 

@@ -13,7 +13,9 @@ from safetensors.numpy import load_file
 
 import trainers
 from trainers.base import NotFittedError, Trainer
+from trainers.dataset import ACTIONS as NUMBERS
 from trainers.dataset import Dataset
+from trainers.recommender import NOBODY, Queries, Recommender
 
 ACTIONS = ("view", "click", "add_to_cart", "purchase")
 N_ITEMS = 30
@@ -34,6 +36,8 @@ def every_trainer() -> Iterator[type[Trainer]]:
 
 
 TRAINERS = sorted(every_trainer(), key=lambda found: found.__name__)
+RECOMMENDERS = [found for found in TRAINERS if issubclass(found, Recommender)]
+each_recommender = pytest.mark.parametrize("found", RECOMMENDERS, ids=lambda found: found.__name__)
 each_trainer = pytest.mark.parametrize("found", TRAINERS, ids=lambda found: found.__name__)
 
 
@@ -56,15 +60,10 @@ def dataset() -> Dataset:
 
 def test_trainers_are_found() -> None:
     names = {found.__name__ for found in TRAINERS}
-    assert {
-        "AlsoViewed",
-        "AlsoBought",
-        "BoughtTogether",
-        "SequentialRules",
-        "NextBasket",
-        "Popular",
-        "Transformer",
-    } <= names
+    assert {"AlsoViewed", "AlsoBought", "BoughtTogether", "SequentialRules", "NextBasket", "Popular"} <= names
+    scoring = {found.__name__ for found in RECOMMENDERS}
+    assert {"AlsoViewed", "Als", "Blend", "Content", "Ease", "HistoryKnn", "ItemKnn", "Trend"} <= scoring
+    assert {"Recurrent", "Transformer"} <= scoring
 
 
 @each_trainer
@@ -134,3 +133,54 @@ def test_exported_lists_are_in_range_sorted_and_finite(found: type[Trainer], dat
             assert ranked == sorted(ranked)
             assert len(set(items[start:end].tolist())) == end - start
             assert "neighbours" not in tensors or number not in items[start:end]
+
+
+def queries_of(histories: list[list[int]], n_items: int) -> Queries:
+    items = [item for history in histories for item in history]
+    offsets = np.cumsum([0, *map(len, histories)]).astype(np.int64)
+    return Queries(
+        visitor=np.where(np.arange(len(histories)) % 2, NOBODY, np.arange(len(histories))).astype(np.uint32),
+        offsets=offsets,
+        item=np.array(items, np.uint32),
+        action=np.full(len(items), NUMBERS["view"], np.uint8),
+        time_ms=1_700_000_000_000 + np.arange(len(items), dtype=np.int64) * 60_000,
+        n_items=n_items,
+    )
+
+
+@pytest.fixture(scope="module")
+def queries(dataset: Dataset) -> Queries:
+    return queries_of([[0, 3, 5], [], [2], [7, 7, 1, 0, 4], [dataset.n_items - 1]], dataset.n_items)
+
+
+@each_recommender
+def test_every_item_gets_a_score_for_every_history(
+    found: type[Recommender], dataset: Dataset, queries: Queries
+) -> None:
+    scores = found().fit(dataset).score(queries)
+    assert scores.shape == (len(queries), dataset.n_items)
+    assert scores.dtype == np.float32
+    assert (np.isfinite(scores) | np.isneginf(scores)).all()
+    assert scores.flags.writeable
+
+
+@each_recommender
+def test_a_score_depends_on_its_own_history_only(found: type[Recommender], dataset: Dataset, queries: Queries) -> None:
+    model = found().fit(dataset)
+    together = model.score(queries)
+    alone = [model.score(queries.batch(number, number + 1))[0] for number in range(len(queries))]
+    np.testing.assert_allclose(together, np.stack(alone), rtol=1e-5, atol=1e-5)
+    assert model.score(queries.batch(0, 0)).shape == (0, dataset.n_items)
+
+
+@each_recommender
+def test_score_before_fit_says_so(found: type[Recommender], queries: Queries) -> None:
+    with pytest.raises(NotFittedError, match=f"{found.__name__} has learnt nothing yet; call `fit` first"):
+        found().score(queries)
+
+
+def test_steps_of_a_history_are_its_moments() -> None:
+    queries = queries_of([[1, 2, 3], [4], [5, 6]], 9)
+    queries.time_ms[:2] = queries.time_ms[0]
+    assert queries.age.tolist() == [1, 1, 0, 0, 1, 0]
+    assert queries.recency(0.5, 1).tolist() == [0, 0, 1, 1, 0, 1]

@@ -104,8 +104,8 @@ def test_ties_break_by_item() -> None:
     assert neighbours.reshape(6, 2).tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
 
 
-@given(pairs, st.integers(1, 4), st.booleans())
-def test_sequence_neighbours_equal_a_double_loop(data: Pairs, window: int, directed: bool) -> None:
+@given(pairs, st.integers(1, 4), st.sampled_from([0.0, 0.25, 1.0]))
+def test_sequence_neighbours_equal_a_double_loop(data: Pairs, window: int, backward: float) -> None:
     sequence, items = np.sort(data[0]), data[1]
     time_ms = np.arange(len(items), dtype=np.int64)
     full = np.zeros((N_ITEMS, N_ITEMS))
@@ -114,10 +114,12 @@ def test_sequence_neighbours_equal_a_double_loop(data: Pairs, window: int, direc
             if sequence[first] == sequence[second]:
                 weight = 0.5 ** ((time_ms[-1] - time_ms[second]) / 10) / (second - first)
                 full[items[first], items[second]] += weight
-                full[items[second], items[first]] += 0 if directed else weight
+                full[items[second], items[first]] += backward * weight
     np.fill_diagonal(full, 0)
+    rows = np.maximum(np.bincount(items, minlength=N_ITEMS), 1)
+    full /= np.outer(np.sqrt(rows), rows)
     lists = core_rs.sequence_neighbours(
-        sequence, items, time_ms, N_ITEMS, window=window, directed=directed, k=5, half_life_ms=10
+        sequence, items, time_ms, N_ITEMS, window=window, k=5, backward=backward, damping=(0.5, 1.0), half_life_ms=10
     )
     assert_best(lists, full, 5)
 
@@ -178,7 +180,7 @@ def test_faults_name_the_argument() -> None:
     with pytest.raises(ValueError, match="`measure` is `cosines`; give one of"):
         core_rs.item_neighbours(good, good, (1, 1), measure="cosines", k=1, shrink=0.0)
     with pytest.raises(ValueError, match="`sequence` is not sorted"):
-        core_rs.sequence_neighbours(bad, good, good.astype(np.int64), 1, window=1, directed=True, k=1, half_life_ms=0)
+        core_rs.sequence_neighbours(bad, good, good.astype(np.int64), 1, window=1, k=1)
     with pytest.raises(ValueError, match=r"`within` is 1\.5; give a number from"):
         core_rs.next_baskets(
             good, good, good, (1, 1), n_groups=1, within=1.5, across=1.0, neighbours=1, alpha=1.0, length=1

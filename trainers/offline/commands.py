@@ -2,36 +2,58 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import polars as pl
 import typer
 
 from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.offline import protocols, report
 from trainers.offline.questions import Trial
-from trainers.offline.recipes import picked, recipes_of
+from trainers.offline.readers import read_attributes
+from trainers.offline.recipes import SEQUENCE_MODELS, picked, recipes_of
 from trainers.offline.runner import run
+from trainers.sequence.model import HOW_TO_INSTALL, has_torch
 
 FileArgument = Annotated[Path, typer.Argument(help="Lines of ids, or a table of events; plain or gzipped.")]
 TestArgument = Annotated[Path, typer.Argument(help="What is asked after training.")]
 ModelsOption = Annotated[str, typer.Option(help="Names of models, with commas between; all without it.")]
 SeedsOption = Annotated[str, typer.Option(help="Seeds, with commas between.")]
-TunedOption = Annotated[bool, typer.Option("--tuning/--no-tuning", help="Search hyper-parameters on validation.")]
+AttributesOption = Annotated[
+    Path | None, typer.Option(help="What is known of items: JSON {item: [attribute, ...]}, or CSV with item_id.")
+]
+TuningOption = Annotated[bool, typer.Option("--tuning/--no-tuning", help="Search hyper-parameters on validation.")]
 PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy against coverage into.")]
 MlflowOption = Annotated[str, typer.Option(help="Tracking URI of an MLflow server or folder to log the rows to.")]
+
+
+class Options(NamedTuple):
+    """What all protocols can be asked for, as typed."""
+
+    models: str
+    seeds: str
+    attributes: Path | None
+    tuning: bool
+    plot: Path | None
+    mlflow: str
 
 
 def loo(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     file: FileArgument,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
-    tuning: TunedOption = True,
+    attributes: AttributesOption = None,
+    tuning: TuningOption = True,
     plot: PlotOption = None,
     mlflow: MlflowOption = "",
     json: JsonOption = False,
 ) -> None:
     """Next item of each visitor: the last is the test, the last but one validation; seen items do not rank."""
-    _evaluate(lambda: protocols.leave_one_out(file), models, seeds, (tuning, plot, mlflow), json=json)
+    _evaluate(
+        lambda items: protocols.leave_one_out(file, items),
+        Options(models, seeds, attributes, tuning, plot, mlflow),
+        json=json,
+    )
 
 
 def sessions(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
@@ -39,13 +61,18 @@ def sessions(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     test: TestArgument,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
-    tuning: TunedOption = True,
+    attributes: AttributesOption = None,
+    tuning: TuningOption = True,
     plot: PlotOption = None,
     mlflow: MlflowOption = "",
     json: JsonOption = False,
 ) -> None:
     """Next item of new sessions; the newest tenth of the training sessions is validation."""
-    _evaluate(lambda: protocols.sessions(train, test), models, seeds, (tuning, plot, mlflow), json=json)
+    _evaluate(
+        lambda items: protocols.sessions(train, test, items),
+        Options(models, seeds, attributes, tuning, plot, mlflow),
+        json=json,
+    )
 
 
 def sets(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
@@ -53,47 +80,58 @@ def sets(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     test: TestArgument,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
-    tuning: TunedOption = True,
+    attributes: AttributesOption = None,
+    tuning: TuningOption = True,
     plot: PlotOption = None,
     mlflow: MlflowOption = "",
     json: JsonOption = False,
 ) -> None:
     """Rest of each visitor's set; a tenth of each training set is validation; seen items do not rank."""
-    _evaluate(lambda: protocols.sets(train, test), models, seeds, (tuning, plot, mlflow), json=json)
+    _evaluate(
+        lambda items: protocols.sets(train, test, items),
+        Options(models, seeds, attributes, tuning, plot, mlflow),
+        json=json,
+    )
 
 
 def baskets(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     file: FileArgument,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
-    tuning: TunedOption = True,
+    attributes: AttributesOption = None,
+    tuning: TuningOption = True,
     plot: PlotOption = None,
     mlflow: MlflowOption = "",
     json: JsonOption = False,
 ) -> None:
     """Next basket of each visitor, or the missing item of baskets of nobody."""
-    _evaluate(lambda: protocols.baskets(file), models, seeds, (tuning, plot, mlflow), json=json)
+    _evaluate(
+        lambda items: protocols.baskets(file, items),
+        Options(models, seeds, attributes, tuning, plot, mlflow),
+        json=json,
+    )
 
 
 COMMANDS = (loo, sessions, sets, baskets)
 """Commands of the protocols."""
 
 
-def _evaluate(
-    read: Callable[[], Trial], models: str, seeds: str, options: tuple[bool, Path | None, str], *, json: bool
-) -> None:
-    tuning, plot, mlflow = options
+def _evaluate(read: Callable[[pl.DataFrame | None], Trial], options: Options, *, json: bool) -> None:
     with errors_told(json=json), progress_told() as tell:
-        report.check_options(plot, mlflow)
-        numbers = _numbers(seeds)
+        report.check_options(options.plot, options.mlflow)
+        seeds = _numbers(options.seeds)
         tell("read the data", 0.0)
-        trial = read()
-        recipes = picked(recipes_of(trial.protocol), [name.strip() for name in models.split(",") if name.strip()])
-        outcome = run(trial, recipes, numbers, tell, tuned=tuning)
-        if plot is not None:
-            report.plot(outcome, plot)
-        if mlflow:
-            report.track(outcome, mlflow)
+        trial = read(None if options.attributes is None else read_attributes(options.attributes))
+        recipes = recipes_of(trial.protocol, with_content=options.attributes is not None)
+        if not options.models and not has_torch():
+            tell(f"{' and '.join(SEQUENCE_MODELS)} left out: each {HOW_TO_INSTALL}", 1.0)
+            recipes = {name: recipe for name, recipe in recipes.items() if name not in SEQUENCE_MODELS}
+        names = [name.strip() for name in options.models.split(",") if name.strip()]
+        outcome = run(trial, picked(recipes, names), seeds, tell, tuned=options.tuning)
+        if options.plot is not None:
+            report.plot(outcome, options.plot)
+        if options.mlflow:
+            report.track(outcome, options.mlflow)
     answer(report.as_json(outcome), report.table(outcome), json=json)
 
 

@@ -23,7 +23,8 @@ def leave_one_out(path: Path, items: pl.DataFrame | None = None) -> Trial:
     Models learn from what is before both. The history of the test question holds the validation item: models read it
     there and learn nothing from it. Visitors with fewer than three rows are learnt from and not asked.
     """
-    data = Dataset.from_frames(read_histories(path, ordered=True), items)
+    frame = read_histories(path, ordered=True)
+    data = Dataset.from_frames(frame, _known(items, frame))
     size = np.bincount(data.visitor, minlength=data.n_visitors)
     place = size[data.visitor] - _place(data.visitor)
     long = size[data.visitor] >= _LEAST_HISTORY
@@ -42,7 +43,7 @@ def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = Non
     frame = read_sessions(train_path)
     known = set(frame["item_id"].unique().to_list())
     new = {item for prefix in prefixes for item in (*prefix.items, prefix.target)} - known
-    data = Dataset.from_frames(frame, _item_table(items, known | new))
+    data = Dataset.from_frames(frame, _table(items, known | new))
     start = np.full(data.n_visitors, np.iinfo(np.int64).max)
     np.minimum.at(start, data.visitor, data.time_ms)
     newest = np.argsort(start, kind="stable")[data.n_visitors - max(int(data.n_visitors * _SHARE), 1) :]
@@ -64,7 +65,7 @@ def sets(train_path: Path, test_path: Path, items: pl.DataFrame | None = None, *
     """
     frames = [read_histories(path, ordered=False) for path in (train_path, test_path)]
     both = pl.concat([frame.with_columns(quantity=pl.lit(float(part))) for part, frame in enumerate(frames)])
-    data = Dataset.from_frames(both, items)
+    data = Dataset.from_frames(both, _known(items, both))
     train, rest = data.where(data.quantity == 0), data.where(data.quantity > 0)
     held = _held(train, np.random.default_rng(seed))
     fit_part = train.where(~held)
@@ -81,7 +82,7 @@ def baskets(path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> 
     validation; models learn from the others. Both are drawn by seed.
     """
     frame, of_visitors = read_baskets(path)
-    data = Dataset.from_frames(frame, items)
+    data = Dataset.from_frames(frame, _known(items, frame))
     return _next_baskets(path.name, data) if of_visitors else _completions(path.name, data, seed)
 
 
@@ -164,6 +165,11 @@ def _prefix_questions(prefixes: list[tuple[list[int], int]], n_items: int) -> Qu
     return Questions(queries, np.arange(len(prefixes) + 1), np.array([target for _, target in prefixes], np.uint32))
 
 
-def _item_table(items: pl.DataFrame | None, ids: set[str]) -> pl.DataFrame:
-    known = pl.DataFrame({"item_id": sorted(ids)})
-    return known if items is None else known.join(items, on="item_id", how="left")
+def _known(items: pl.DataFrame | None, events: pl.DataFrame) -> pl.DataFrame | None:
+    """Return what is known of the items that occur; others are no candidates."""
+    return None if items is None else _table(items, set(events["item_id"].unique().to_list()))
+
+
+def _table(items: pl.DataFrame | None, ids: set[str]) -> pl.DataFrame:
+    table = pl.DataFrame({"item_id": sorted(ids)})
+    return table if items is None else table.join(items, on="item_id", how="left", maintain_order="left")

@@ -87,6 +87,28 @@ def read_baskets(path: Path) -> tuple[pl.DataFrame, bool]:
     return _frame((items[0], items[1:], number) for number, items in _visitor_lines(path, text)), True
 
 
+def read_attributes(path: Path) -> pl.DataFrame:
+    """Return an item table with `title` from a file of attributes: JSON {item: [attribute, ...]}, or CSV with item_id.
+
+    A CSV file may have title, category_path (levels with ` > ` between) and brand.
+    """
+    text = text_of(path, content_of(path))
+    if text.lstrip().startswith("{"):
+        rows = [
+            (item, " ".join(f"a{name}".replace(" ", "_") for name in names))
+            for item, names in _json_histories(path, text)
+        ]
+        return pl.DataFrame(rows, schema={"item_id": pl.String, "title": pl.String}, orient="row")
+    table = pl.read_csv(io.StringIO(text), infer_schema=False)
+    if "item_id" not in table.columns:
+        raise ReadError(
+            path, 1, "the column item_id is missing", "name the columns item_id, title, category_path, brand"
+        )
+    if "category_path" in table.columns:
+        table = table.with_columns(pl.col("category_path").fill_null("").str.split(" > "))
+    return table.unique("item_id", keep="first", maintain_order=True)
+
+
 def _tokens(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield number and items of every line that is not blank."""
     for number, line in enumerate(io.StringIO(text), 1):

@@ -2,12 +2,29 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
+from trainers.als import Als
+from trainers.blend import Blend
+from trainers.content import Content
+from trainers.ease import Ease
+from trainers.history_knn import HistoryKnn
+from trainers.item_to_item import ItemKnn
 from trainers.offline.baselines import HistoryPopular, MostPopular, Random
 from trainers.recommender import Recommender
+from trainers.recurrent import Recurrent
+from trainers.sequence.settings import Training
+from trainers.sequential_rules import SequentialRules
+from trainers.transformer import Transformer
+from trainers.trend import Trend
+
+SEQUENCE_MODELS = ("transformer", "recurrent")
+"""Names of the models that need PyTorch."""
 
 Kind = Literal["baseline", "model", "hybrid"]
+HYBRID: Kind = "hybrid"
+"""Kind and name of the blend of all other models."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +56,101 @@ class Recipe:
         return replace(self, settings=settings, grid={})
 
 
-def recipes_of(protocol: str) -> dict[str, Recipe]:
-    """Return the models that take part in a protocol, baselines first."""
-    history = "session popular" if protocol == "sessions" else "personal popular"
+_RECENCY = frozenset({"decay", "length"})
+_DECAYS = (0.4, 0.5, 0.6, 0.8, 0.9)
+
+
+def _next_item() -> dict[str, Recipe]:
+    """Return the models of items one after the other."""
+    item_knn = {"decay": _DECAYS, "measure": ("tf_idf",), "shrink": (3.0, 30.0)}
+    rules = {"backward": (0.3, 1.0), "damping": ((0.5, 0.0), (0.5, 0.25)), "decay": _DECAYS, "window": (5,)}
     return {
-        "random": Recipe("baseline", Random),
-        "popular": Recipe("baseline", MostPopular),
-        history: Recipe("baseline", HistoryPopular),
+        "item-kNN": Recipe("model", ItemKnn, {"k": 200, "decay": 0.7}, item_knn, _RECENCY),
+        "rules": Recipe("model", partial(SequentialRules, actions=()), {"k": 300, "backward": 0.1}, rules, _RECENCY),
     }
 
 
+def _sequence(*, of_sessions: bool) -> dict[str, Recipe]:
+    """Return the models of `SEQUENCE_MODELS`; what they learn by was chosen on validation of public data."""
+    training = Training(length=20, negatives=1024, batch_targets=2048) if of_sessions else Training()
+    dropout = 0.3 if of_sessions else 0.4
+    makers = zip(SEQUENCE_MODELS, (Transformer, Recurrent), strict=True)
+    return {name: Recipe("model", make, {"dropout": dropout, "training": training}) for name, make in makers}
+
+
+def _near(*, of_sessions: bool) -> Recipe:
+    """Return the nearest visitors, or sessions, of sequences."""
+    grid: dict[str, Sequence[object]] = {
+        "decay": (0.4, 0.6, 0.8),
+        "nearby": (0.9, 0.5),
+        "behind": (0.1, 0.6, 1.0),
+        "power": (0.5, 1.5),
+        "rarity": (0.0, 0.5),
+        "normalise": (0.1, 0.5),
+    }
+    if of_sessions:
+        grid |= {"half_life_days": (10.0, 30.0, 90.0)}
+    late = _RECENCY | {"neighbours", "power", "nearby", "behind", "idf", "rarity"}
+    settings = {"neighbours": 500, "decay": 0.5, "nearby": 0.7, "behind": 0.3, "idf": 1.0, "rarity": 0.25}
+    return Recipe("model", HistoryKnn, settings | {"normalise": 0.25}, grid, late)
+
+
+def _set_models() -> dict[str, Recipe]:
+    """Return the models of sets, whose items have no order."""
+    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0)}
+    near = {
+        "neighbours": (100, 500),
+        "power": (2.0, 3.0, 4.0),
+        "idf": (0.5, 1.0),
+        "rarity": (-0.25, 0.25),
+        "normalise": (0.3, 0.7),
+    }
+    late = frozenset({"neighbours", "power", "idf", "rarity"})
+    ease = {"regularisation": (100.0, 250.0, 1000.0, 2000.0)}
+    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.03, 0.3, 1.0), "width": (64, 256)}
+    return {
+        "item-kNN": Recipe("model", ItemKnn, {"k": 200, "length": 10_000}, item_knn),
+        "user-kNN": Recipe("model", HistoryKnn, {"length": 10_000, "neighbours": 300}, near, late),
+        "EASE": Recipe("model", Ease, {"regularisation": 500.0}, ease),
+        "iALS": Recipe("model", Als, {"width": 128}, als),
+    }
+
+
+def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe]:
+    """Return the models that take part in a protocol: baselines, models, the hybrid of all.
+
+    `with_content` adds the model that needs to know something about items.
+    """
+    of_sessions = protocol == "sessions"
+    recipes = {
+        "random": Recipe("baseline", Random),
+        "popular": Recipe("baseline", MostPopular),
+        "session popular" if of_sessions else "personal popular": Recipe("baseline", HistoryPopular),
+    }
+    seasons = ((), ("hour", "weekday", "week"))
+    recipes["trend"] = Recipe("model", Trend, {"seasons": ()}, {"half_life_days": (1.0, 60.0), "seasons": seasons})
+    if protocol in {"loo", "sessions"}:
+        recipes |= _next_item() | _sequence(of_sessions=of_sessions)
+        recipes |= {"session-kNN" if of_sessions else "user-kNN": _near(of_sessions=of_sessions)}
+    else:
+        recipes |= _set_models()
+    if with_content:
+        grid = {"decay": (0.6, 0.95), "popularity": (0.5, 1.5)}
+        recipes["content"] = Recipe("model", Content, {}, grid, _RECENCY | {"popularity"})
+    return recipes | {HYBRID: Recipe(HYBRID, Blend)}
+
+
 def picked(recipes: Mapping[str, Recipe], names: Sequence[str]) -> dict[str, Recipe]:
-    """Return the recipes of these names, all without one; ValueError names what there is."""
+    """Return the recipes of these names, all without one; the hybrid alone blends all.
+
+    Raises
+    ------
+    ValueError
+        When a name is unknown; the text lists those there are.
+    """
     for name in names:
         if name not in recipes:
             raise ValueError(f"there is no model `{name}`; give one or more of {', '.join(recipes)}")
-    return {name: recipe for name, recipe in recipes.items() if not names or name in names}
+    wanted = set(names) - {HYBRID} or set(recipes)
+    chosen = {name: recipe for name, recipe in recipes.items() if name in wanted}
+    return chosen if names and HYBRID not in names else {**chosen, HYBRID: recipes[HYBRID]}

@@ -11,7 +11,7 @@ from trainers.offline.questions import Questions, Trial
 from trainers.offline.recipes import Recipe
 from trainers.recommender import Recommender
 
-QUESTIONS = 6000
+QUESTIONS = 4000
 """Validation questions that choose, drawn by seed."""
 
 

@@ -76,8 +76,8 @@ class Histories:
         )
 
     def inputs(self, starts: Integers, stops: Integers) -> Inputs:
-        """Return the entries `starts[i]` to `stops[i]` as row `i`."""
-        length = int((stops - starts).max(initial=0))
+        """Return the entries `starts[i]` to `stops[i]` as row `i`; rows have one column at least."""
+        length = int((stops - starts).max(initial=1))
         place = starts[:, None] + np.arange(length)
         inside = place < stops[:, None]
         place = np.minimum(place, max(len(self.items) - 1, 0))

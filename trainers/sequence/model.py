@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.base import Array, Artifact, Progress, no_progress
+from trainers.base import Array, Artifact, Progress, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 from trainers.sequence.histories import Histories
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from trainers.sequence.encoder import Encoder
 
 GRAPH_FILE, ITEMS_FILE, GOLDEN_FILE = "sequence.onnx", "sequence_items.safetensors", "sequence_golden.safetensors"
+
+HOW_TO_INSTALL = "needs PyTorch; install it with `pip install 'shopkeeper[torch]'`"
+"""What a line says that begins with the name of a model."""
 
 WIDTHS = (16, 32, 48, 64, 128, 192, 256)
 """Lengths of vectors: what the scan of item vectors takes and heads of attention divide."""
@@ -58,16 +61,16 @@ class SequenceModel(Recommender):
         MissingTorchError
             Where PyTorch is not installed; the text says how to install it.
         """
-        if not len(dataset):
-            raise ValueError("the data hold no event row; import events or train another model")
+        rows = rows_of(dataset)
         if self.width not in WIDTHS:
             raise ValueError(f"width is {self.width}; take one of {', '.join(map(str, WIDTHS))}")
-        need_torch(type(self).__name__)
+        if not has_torch():
+            raise MissingTorchError(f"{type(self).__name__} {HOW_TO_INSTALL}")
         from trainers.sequence.learning import Learner, Lesson  # noqa: PLC0415 - needs torch
         from trainers.sequence.processes import processes, repeatable  # noqa: PLC0415 - needs torch
 
         rng = np.random.default_rng(self.seed)
-        lesson = Lesson.of(Histories.of_dataset(dataset, rng), dataset.n_items, self.training, rng)
+        lesson = Lesson.of(Histories.of_dataset(rows, rng), dataset.n_items, self.training, rng)
         with processes() as group, repeatable(self.seed):
             encoder = self.untaught(np.bincount(dataset.item, minlength=dataset.n_items) > 0).to(group.device)
             self.encoder_ = Learner(encoder, lesson, self.training, group, rng).run(progress).cpu()
@@ -96,7 +99,6 @@ class SequenceModel(Recommender):
         return Artifact(folder, tuple(sorted((*artifact.files, GRAPH_FILE))))
 
 
-def need_torch(model: str) -> None:
-    """Raise MissingTorchError where PyTorch is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        raise MissingTorchError(f"{model} needs PyTorch; install it with `pip install 'shopkeeper[torch]'`")
+def has_torch() -> bool:
+    """Return whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None

@@ -29,10 +29,10 @@ class Training:
     """
 
     length: int = 50
-    negatives: int = 1024
+    negatives: int = 512
     power: float = 0.5
-    batch_targets: int = 2048
-    learning_rate: float = 1e-3
+    batch_targets: int = 1024
+    learning_rate: float = 3e-3
     weight_decay: float = 0.01
     average: float = 0.995
     epochs: int = 100

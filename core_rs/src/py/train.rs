@@ -1,11 +1,11 @@
 //! Kernels of the trainers for Python: numpy arrays in and out, the interpreter detached meanwhile.
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::error::Result;
-use crate::train::{Lists, csr::Csr, item_to_item, next_basket, sequence_rules};
+use crate::train::{Lists, als, csr::Csr, history_knn, item_to_item, next_basket, sequence_rules};
 
 /// Offsets, items and scores of ranked lists.
 type Arrays<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
@@ -17,7 +17,9 @@ type Arrays<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(item_neighbours, module)?)?;
     module.add_function(wrap_pyfunction!(sequence_neighbours, module)?)?;
-    module.add_function(wrap_pyfunction!(next_baskets, module)?)
+    module.add_function(wrap_pyfunction!(next_baskets, module)?)?;
+    module.add_function(wrap_pyfunction!(als_half_sweep, module)?)?;
+    module.add_function(wrap_pyfunction!(score_by_histories, module)?)
 }
 
 /// Runs a kernel without the interpreter.
@@ -28,7 +30,7 @@ fn detached(py: Python<'_>, kernel: impl FnOnce() -> Result<Lists> + Send) -> Py
 }
 
 #[pyfunction]
-#[pyo3(signature = (rows, items, shape, *, measure, k, shrink, weights=None))]
+#[pyo3(signature = (rows, items, shape, *, measure, k, shrink, alpha=0.5, weights=None))]
 #[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
 fn item_neighbours<'py>(
     py: Python<'py>,
@@ -38,18 +40,19 @@ fn item_neighbours<'py>(
     measure: &str,
     k: usize,
     shrink: f32,
+    alpha: f32,
     weights: Option<PyReadonlyArray1<'py, f32>>,
 ) -> PyResult<Arrays<'py>> {
     let (rows, items) = (rows.as_slice()?, items.as_slice()?);
     let weights = weights.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
     detached(py, || {
-        let options = item_to_item::Options { measure: measure.parse()?, k, shrink };
+        let options = item_to_item::Options { measure: measure.parse()?, k, shrink, alpha };
         item_to_item::neighbours(&Csr::from_pairs(rows, items, weights, shape)?, &options)
     })
 }
 
 #[pyfunction]
-#[pyo3(signature = (sequence, items, time_ms, n_items, *, window, directed, k, half_life_ms))]
+#[pyo3(signature = (sequence, items, time_ms, n_items, *, window, k, backward=0.0, damping=(0.0, 0.0), half_life_ms=0))]
 #[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
 fn sequence_neighbours<'py>(
     py: Python<'py>,
@@ -58,12 +61,13 @@ fn sequence_neighbours<'py>(
     time_ms: PyReadonlyArray1<'py, i64>,
     n_items: usize,
     window: usize,
-    directed: bool,
     k: usize,
+    backward: f32,
+    damping: (f32, f32),
     half_life_ms: i64,
 ) -> PyResult<Arrays<'py>> {
     let (sequence, items, time_ms) = (sequence.as_slice()?, items.as_slice()?, time_ms.as_slice()?);
-    let options = sequence_rules::Options { window, directed, k, half_life_ms };
+    let options = sequence_rules::Options { window, k, backward, damping, half_life_ms };
     detached(py, || sequence_rules::rules(sequence, items, time_ms, n_items, &options))
 }
 
@@ -88,4 +92,59 @@ fn next_baskets<'py>(
     let decay = next_basket::Decay { n_groups, within, across };
     let options = next_basket::Options { neighbours, alpha, length, only_new };
     detached(py, || next_basket::blend(&next_basket::vectors(visitors, baskets, items, shape, &decay)?, &options))
+}
+
+#[pyfunction]
+#[pyo3(signature = (table, queries, out, *, neighbours, power, nearby, behind))]
+#[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
+fn score_by_histories<'py>(
+    py: Python<'py>,
+    table: (PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, u32>, PyReadonlyArray1<'py, f32>),
+    queries: (
+        PyReadonlyArray1<'py, u32>,
+        PyReadonlyArray1<'py, i64>,
+        PyReadonlyArray1<'py, u32>,
+        PyReadonlyArray1<'py, f32>,
+    ),
+    mut out: PyReadwriteArray2<'py, f32>,
+    neighbours: usize,
+    power: f32,
+    nearby: f32,
+    behind: f32,
+) -> PyResult<()> {
+    let table =
+        history_knn::Table { offsets: table.0.as_slice()?, items: table.1.as_slice()?, weights: table.2.as_slice()? };
+    let queries = history_knn::Queries {
+        own: queries.0.as_slice()?,
+        offsets: queries.1.as_slice()?,
+        items: queries.2.as_slice()?,
+        weights: queries.3.as_slice()?,
+    };
+    let n_items = out.as_array().ncols();
+    let out = out.as_slice_mut()?;
+    let options = history_knn::Options { neighbours, power, nearby, behind };
+    py.detach(|| history_knn::score(&table, &queries, n_items, &options, out))
+        .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+#[pyfunction]
+#[pyo3(signature = (offsets, columns, fixed, rows, *, unobserved, regularisation, scaling, steps))]
+#[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
+fn als_half_sweep<'py>(
+    py: Python<'py>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    columns: PyReadonlyArray1<'py, u32>,
+    fixed: PyReadonlyArray2<'py, f32>,
+    mut rows: PyReadwriteArray2<'py, f32>,
+    unobserved: f32,
+    regularisation: f32,
+    scaling: f32,
+    steps: usize,
+) -> PyResult<()> {
+    let width = fixed.as_array().ncols();
+    let options = als::Options { width, unobserved, regularisation, scaling, steps };
+    let (offsets, columns, fixed) = (offsets.as_slice()?, columns.as_slice()?, fixed.as_slice()?);
+    let rows = rows.as_slice_mut()?;
+    py.detach(|| als::half_sweep(offsets, columns, fixed, &options, rows))
+        .map_err(|error| PyValueError::new_err(error.to_string()))
 }

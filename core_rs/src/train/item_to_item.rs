@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub enum Measure {
     /// `dot / (sqrt(a b) + shrink)`. Sarwar et al. 2001, section 3.1.1.
     Cosine,
+    /// `dot / (a^alpha b^(1 - alpha) + shrink)`; cosine at 1/2. Aiolli 2013, equation 1.
+    Asymmetric,
     /// Cosine of weights `sqrt(w) ln(1 + items / items of the row)`: rows with few items say more.
     TfIdf,
     /// `dot / (a b / n + shrink)`: how much more often than by chance. Brin et al. 1997 ("interest").
@@ -30,13 +32,14 @@ impl FromStr for Measure {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "cosine" => Ok(Self::Cosine),
+            "asymmetric" => Ok(Self::Asymmetric),
             "tf_idf" => Ok(Self::TfIdf),
             "lift" => Ok(Self::Lift),
             "jaccard" => Ok(Self::Jaccard),
             "conditional" => Ok(Self::Conditional),
             _ => Err(Error::out_of_range(
                 "measure",
-                format!("`measure` is `{name}`; give one of cosine, tf_idf, lift, jaccard, conditional"),
+                format!("`measure` is `{name}`; give one of cosine, asymmetric, tf_idf, lift, jaccard, conditional"),
             )),
         }
     }
@@ -51,6 +54,8 @@ pub struct Options {
     pub k: usize,
     /// Added to the denominator of the measure, in rows: pairs with little evidence sink. At least 0.
     pub shrink: f32,
+    /// Share of the first item in the denominator of [`Measure::Asymmetric`], 0 to 1; others leave it.
+    pub alpha: f32,
 }
 
 /// Exact top-`k` neighbours of each column of `table` (rows are visitors or baskets, columns items).
@@ -65,19 +70,25 @@ pub struct Options {
 pub fn neighbours(table: &Csr, options: &Options) -> Result<Lists> {
     check_positive("k", options.k)?;
     check_range("shrink", options.shrink, 0.0, f32::MAX)?;
-    if !is_binary(table) && !matches!(options.measure, Measure::Cosine | Measure::TfIdf) {
+    check_range("alpha", options.alpha, 0.0, 1.0)?;
+    if !is_binary(table) && !matches!(options.measure, Measure::Cosine | Measure::Asymmetric | Measure::TfIdf) {
         return Err(Error::out_of_range(
             "weights",
-            "this measure counts rows; leave `weights` out or use cosine or tf_idf",
+            "this measure counts rows; leave `weights` out or use cosine, asymmetric or tf_idf",
         ));
     }
     let (shrink, n_rows) = (options.shrink, table.n_rows() as f32);
     let shop = Shop::new(table, options.measure == Measure::TfIdf);
+    let alpha = options.alpha;
     Ok(match options.measure {
-        Measure::Cosine | Measure::TfIdf => shop.search(options.k, f32::sqrt, move |_, a, b| a * b + shrink),
-        Measure::Lift => shop.search(options.k, |a| a, move |_, a, b| a * b / n_rows + shrink),
-        Measure::Jaccard => shop.search(options.k, |a| a, move |dot, a, b| a + b - dot + shrink),
-        Measure::Conditional => shop.search(options.k, |a| a, move |_, a, _| a + shrink),
+        Measure::Cosine | Measure::TfIdf => shop.search(options.k, [f32::sqrt; 2], move |_, a, b| a * b + shrink),
+        Measure::Asymmetric => {
+            let power = |exponent: f32| move |sum: f32| sum.powf(exponent);
+            shop.search(options.k, [power(alpha), power(1.0 - alpha)], move |_, a, b| a * b + shrink)
+        }
+        Measure::Lift => shop.search(options.k, [|a| a; 2], move |_, a, b| a * b / n_rows + shrink),
+        Measure::Jaccard => shop.search(options.k, [|a| a; 2], move |dot, a, b| a + b - dot + shrink),
+        Measure::Conditional => shop.search(options.k, [|a| a; 2], move |_, a, _| a + shrink),
     })
 }
 
@@ -124,19 +135,19 @@ impl Shop {
         Self { order, rows_of, items_of, binary, classes, starts }
     }
 
-    /// Neighbour lists of all items, by item id, scored by `dot / denominator(dot, a, b)`; `norm` makes `a` and `b` of
-    /// the sums of squares.
-    fn search<D>(&self, k: usize, norm: impl Fn(f32) -> f32, denominator: D) -> Lists
+    /// Neighbour lists of all items, by item id, scored by `dot / denominator(dot, a, b)`; the two `norms` make `a` and
+    /// `b` of the sums of squares.
+    fn search<D>(&self, k: usize, norms: [impl Fn(f32) -> f32; 2], denominator: D) -> Lists
     where
         D: Fn(f32, f32, f32) -> f32 + Sync,
     {
         let n_items = self.order.len();
         let square = |rank| self.rows_of.row(rank).1.iter().map(|value| value * value).sum();
         let squares: Vec<f32> = (0..n_items).map(square).collect();
-        let norms = squares.iter().map(|&sum| norm(sum)).collect();
-        let scale = Scale { squares, norms, denominator };
-        let firsts: Vec<usize> = (0..n_items).step_by(BATCH).collect();
-        let mut ranked: Vec<_> = firsts
+        let [firsts, seconds] = norms.map(|norm| squares.iter().map(|&sum| norm(sum)).collect());
+        let scale = Scale { squares, firsts, seconds, denominator };
+        let batches: Vec<usize> = (0..n_items).step_by(BATCH).collect();
+        let mut ranked: Vec<_> = batches
             .into_par_iter()
             .with_max_len(1)
             .map_init(|| Accumulator::new(n_items), |sums, first| self.search_batch(first, k, &scale, sums))
@@ -161,8 +172,8 @@ impl Shop {
                     continue;
                 }
                 self.add_rows(rank, class, sums);
-                let denominator = |dot, other| (scale.denominator)(dot, scale.norms[rank], other);
-                sums.end(&scale.norms, top.floor(), denominator, |score, other| {
+                let denominator = |dot, other| (scale.denominator)(dot, scale.firsts[rank], other);
+                sums.end(&scale.seconds, top.floor(), denominator, |score, other| {
                     if other as usize != rank {
                         top.offer(score, self.order[other as usize]);
                     }
@@ -195,7 +206,8 @@ impl Shop {
 /// Sizes of the items, and the measure over them.
 struct Scale<D> {
     squares: Vec<f32>,
-    norms: Vec<f32>,
+    firsts: Vec<f32>,
+    seconds: Vec<f32>,
     denominator: D,
 }
 
@@ -204,7 +216,7 @@ impl<D: Fn(f32, f32, f32) -> f32> Scale<D> {
     /// of the other. It falls as the popularities move apart, whatever the measure.
     fn bound(&self, rank: usize, other: usize) -> f32 {
         let dot = self.squares[rank].min(self.squares[other]);
-        dot / (self.denominator)(dot, self.norms[rank], self.norms[other]) * (1.0 + 1e-5)
+        dot / (self.denominator)(dot, self.firsts[rank], self.seconds[other]) * (1.0 + 1e-5)
     }
 }
 
@@ -228,7 +240,7 @@ mod tests {
     use super::*;
 
     fn options(measure: Measure) -> Options {
-        Options { measure, k: 3, shrink: 0.0 }
+        Options { measure, k: 3, shrink: 0.0, alpha: 0.25 }
     }
 
     /// Items 0 and 1 share two of four rows, item 2 lies in one row with both, item 3 in none.
@@ -240,6 +252,7 @@ mod tests {
     fn measures_follow_their_formulas() {
         let second = |measure| neighbours(&table(), &options(measure)).expect("valid").list(0).1[0];
         assert!((second(Measure::Cosine) - 2.0 / 6.0_f32.sqrt()).abs() < 1e-6);
+        assert!((second(Measure::Asymmetric) - 2.0 / (3.0_f32.powf(0.25) * 2.0_f32.powf(0.75))).abs() < 1e-6);
         assert!((second(Measure::Jaccard) - 2.0 / 3.0).abs() < 1e-6);
         assert!((second(Measure::Conditional) - 2.0 / 3.0).abs() < 1e-6);
         assert!((second(Measure::Lift) - 4.0 / 3.0).abs() < 1e-6);

@@ -3,7 +3,9 @@
 //! A result depends on the input alone: every sum is taken in one fixed order by one thread, and ties break by the
 //! smaller id, so the count of threads never shows.
 
+pub mod als;
 pub mod csr;
+pub mod history_knn;
 pub mod item_to_item;
 pub mod next_basket;
 pub mod sequence_rules;

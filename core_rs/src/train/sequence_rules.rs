@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::{Lists, check_ids, check_lengths, check_positive, top::Accumulator, top::Top};
+use super::{Lists, check_ids, check_lengths, check_positive, check_range, top::Accumulator, top::Top};
 use crate::error::{Error, Result};
 
 /// Hyper-parameters of [`rules`].
@@ -12,15 +12,18 @@ use crate::error::{Error, Result};
 pub struct Options {
     /// Furthest distance between two items of a rule, in steps of the sequence; at least 1.
     pub window: usize,
-    /// Whether a rule leads only from the earlier item to the later one.
-    pub directed: bool,
+    /// Weight of a rule from the later item back to the earlier one, beside 1 of the way onwards; 0 to 1.
+    pub backward: f32,
+    /// Exponents by which the rows of the item that a rule leads from, and to, divide its weight; 0 to 1.
+    pub damping: (f32, f32),
     /// Rules kept of each item, at least 1.
     pub k: usize,
     /// Age at which a rule's evidence counts half, in milliseconds before the newest row; 0 lets nothing age.
     pub half_life_ms: i64,
 }
 
-/// Best rules from each item: the sum over its occurrences of `1 / distance` × decay of age, for each item around.
+/// Best rules from each item: the sum over its occurrences of `1 / distance` × decay of age, for each item around,
+/// damped by how often both ends occur.
 ///
 /// A sequence is a run of equal values of `sequence` (a visitor or a session), in order of time. The age of a pair is
 /// that of its later row. A rule from an item to itself is left out. O(rows × window).
@@ -32,6 +35,9 @@ pub fn rules(sequence: &[u32], item: &[u32], time_ms: &[i64], n_items: usize, op
     check_ids("item", item, n_items)?;
     check_positive("window", options.window)?;
     check_positive("k", options.k)?;
+    check_range("backward", options.backward, 0.0, 1.0)?;
+    check_range("damping", options.damping.0, 0.0, 1.0)?;
+    check_range("damping", options.damping.1, 0.0, 1.0)?;
     if options.half_life_ms < 0 {
         return Err(Error::out_of_range("half_life_ms", "`half_life_ms` is negative; give 0 for none, or more"));
     }
@@ -40,7 +46,8 @@ pub fn rules(sequence: &[u32], item: &[u32], time_ms: &[i64], n_items: usize, op
     }
     let log = Log { sequence, item, freshness: freshness(time_ms, options.half_life_ms) };
     let (starts, occurrences) = occurrences(item, n_items);
-    let ones = vec![1.0; n_items];
+    let rows_of = |item: usize| (starts[item + 1] - starts[item]).max(1) as f32;
+    let damped: Vec<f32> = (0..n_items).map(|item| rows_of(item).powf(options.damping.1)).collect();
     let ranked: Vec<_> = (0..n_items)
         .into_par_iter()
         .with_max_len(256)
@@ -48,14 +55,15 @@ pub fn rules(sequence: &[u32], item: &[u32], time_ms: &[i64], n_items: usize, op
             || (Accumulator::new(n_items), Top::new(options.k)),
             |(sums, top), from| {
                 let rows = &occurrences[starts[from]..starts[from + 1]];
+                let own = rows_of(from).powf(options.damping.0);
                 sums.begin(0..n_items, rows.len() * options.window);
                 for &row in rows {
                     log.add_around(row as usize, options, sums);
                 }
                 sums.end(
-                    &ones,
+                    &damped,
                     top.floor(),
-                    |_, one| one,
+                    |_, other| own * other,
                     |score, to| {
                         if to as usize != from {
                             top.offer(score, to);
@@ -111,9 +119,9 @@ impl Log<'_> {
         for other in after {
             sums.add_one(self.item[other], self.freshness[other] / (other - row) as f32);
         }
-        if !options.directed {
+        if options.backward > 0.0 {
             for other in (row.saturating_sub(options.window)..row).rev().take_while(same) {
-                sums.add_one(self.item[other], self.freshness[row] / (row - other) as f32);
+                sums.add_one(self.item[other], options.backward * self.freshness[row] / (row - other) as f32);
             }
         }
     }
@@ -123,7 +131,7 @@ impl Log<'_> {
 mod tests {
     use super::*;
 
-    const OPTIONS: Options = Options { window: 2, directed: true, k: 5, half_life_ms: 0 };
+    const OPTIONS: Options = Options { window: 2, backward: 0.0, damping: (0.0, 0.0), k: 5, half_life_ms: 0 };
 
     #[test]
     fn rules_lead_onwards_and_stay_within_a_sequence() {
@@ -134,10 +142,18 @@ mod tests {
     }
 
     #[test]
-    fn without_direction_a_rule_leads_both_ways() {
-        let lists = rules(&[0, 0], &[0, 1], &[0; 2], 2, &Options { directed: false, ..OPTIONS }).expect("valid");
-        assert_eq!(lists.list(0).0, [1]);
-        assert_eq!(lists.list(1).0, [0]);
+    fn rules_lead_back_by_a_weight_of_their_own() {
+        let lists = rules(&[0, 0], &[0, 1], &[0; 2], 2, &Options { backward: 0.5, ..OPTIONS }).expect("valid");
+        assert_eq!(lists.list(0), ([1].as_slice(), [1.0].as_slice()));
+        assert_eq!(lists.list(1), ([0].as_slice(), [0.5].as_slice()));
+    }
+
+    #[test]
+    fn many_rows_of_either_end_divide_a_rule() {
+        let options = Options { damping: (0.5, 1.0), ..OPTIONS };
+        let lists = rules(&[0, 0, 1, 1, 2], &[0, 1, 0, 2, 2], &[0; 5], 3, &options).expect("valid");
+        let root = 2.0_f32.sqrt();
+        assert_eq!(lists.list(0), ([1, 2].as_slice(), [1.0 / root, 1.0 / (root * 2.0)].as_slice()));
     }
 
     #[test]

@@ -1,0 +1,126 @@
+"""Items by linear regression on all other items, in closed form."""
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.dataset import Dataset
+from trainers.recommender import Queries, Recommender
+
+_MATRICES = 3
+"""Dense matrices, items by items, that the closed form holds at once."""
+_TOLD = 500
+"""Items between two words about progress."""
+
+
+class Ease(Recommender):
+    """EASE: each item regressed on all others, ridge, nothing on itself.
+
+    Where the dense form does not fit into `memory_mib`, each item is regressed on the `block` items it occurs with
+    most often; their weights are kept, others are 0.
+
+    Parameters
+    ----------
+    regularisation : float
+        Ridge, in rows; positive.
+    memory_mib : int
+        Most memory of the dense form, 12 bytes for each pair of items (20,000 items: 4,578 MiB).
+    block : int
+        Items that one is regressed on in the blocked form.
+    decay : float
+        Weight of a step of a history that is scored relative to the next; 1 ignores the order.
+    seed : int
+        The solution is exact; kept so that every trainer has one.
+
+    Attributes
+    ----------
+    weights_ : scipy.sparse.csr_matrix or NDArray[np.float32] of shape (n_items, n_items)
+        Row: item of the history; column: item that is scored.
+
+    References
+    ----------
+    Steck 2019, Embarrassingly shallow autoencoders for sparse data, equations 7 and 8.
+    """
+
+    weights_: NDArray[np.float32] | sparse.csr_matrix
+
+    def __init__(
+        self,
+        *,
+        regularisation: float = 500.0,
+        memory_mib: int = 4600,
+        block: int = 150,
+        decay: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.regularisation = regularisation
+        self.memory_mib = memory_mib
+        self.block = block
+        self.decay = decay
+        self.seed = seed
+
+    def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
+        """Solve. O(items³) in the dense form, O(items * block³) in the blocked one."""
+        if not self.regularisation > 0:
+            raise ValueError(f"regularisation is {self.regularisation}; give a positive number of rows")
+        rows = rows_of(dataset)
+        shape = (dataset.n_visitors, dataset.n_items)
+        table = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows.visitor, rows.item)), shape=shape)
+        table.sum_duplicates()
+        table.data[:] = 1
+        dense_mib = _MATRICES * 4 * dataset.n_items**2 / 2**20
+        gram = (table.T @ table).tocsr()
+        self.weights_ = self._dense(gram) if dense_mib <= self.memory_mib else self._blocked(gram, progress)
+        progress(1.0)
+        return self
+
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """Return the sum of the weights of the history's items, each counted once."""
+        weights = self.fitted("weights_")
+        recency = queries.matrix(queries.recency(self.decay, len(queries.item) + 1))
+        if self.decay == 1:
+            recency.data[:] = 1
+        scores = recency @ weights
+        return np.asarray(scores.toarray() if sparse.issparse(scores) else scores, np.float32)
+
+    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
+        """Return the weights as `ease.safetensors`: all of them, or by CSR in the blocked form."""
+        weights = self.fitted("weights_")
+        if not sparse.issparse(weights):
+            return {"ease.safetensors": {"weights": weights}}
+        parts = {"offsets": weights.indptr, "neighbours": weights.indices.astype(np.uint32), "weights": weights.data}
+        return {"ease.safetensors": parts}
+
+    def _dense(self, gram: sparse.csr_matrix) -> NDArray[np.float32]:
+        full = gram.toarray()
+        full[np.diag_indices_from(full)] += self.regularisation
+        factor, _ = linalg.lapack.spotrf(full.T, overwrite_a=1, clean=0)
+        inverse, _ = linalg.lapack.spotri(factor, overwrite_c=1)
+        inverse = np.triu(inverse) + np.triu(inverse, 1).T
+        weights = inverse / -np.diag(inverse)
+        weights[np.diag_indices_from(weights)] = 0
+        return np.ascontiguousarray(weights, np.float32)
+
+    def _blocked(self, gram: sparse.csr_matrix, progress: Progress) -> sparse.csr_matrix:
+        n_items = gram.shape[0]
+        items = np.repeat(np.arange(n_items), np.diff(gram.indptr))
+        order = np.lexsort((-gram.data, items))
+        column, row, value = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for item in range(n_items):
+            around = order[gram.indptr[item] : gram.indptr[item + 1]]
+            chosen = around[gram.indices[around] != item][: self.block]
+            near = gram.indices[chosen]
+            if len(near):
+                square = gram[near][:, near].toarray()
+                square[np.diag_indices_from(square)] += self.regularisation
+                column.append(np.full(len(near), item))
+                row.append(near)
+                value.append(linalg.solve(square, gram.data[chosen], assume_a="pos"))
+            if item % _TOLD == 0:
+                progress(item / n_items)
+        parts = (np.concatenate(value), (np.concatenate(row), np.concatenate(column)))
+        return sparse.csr_matrix(parts, shape=gram.shape, dtype=np.float32)
