@@ -77,5 +77,5 @@ clean: ## Remove what was built and the demo's data
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(INSTALL) --group dev
+	$(INSTALL) --requirements pyproject.toml --extra torch --group dev
 	@touch $@

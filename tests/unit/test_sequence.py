@@ -1,5 +1,6 @@
 """The sequence models: what an encoder may read, its loss, what it learns, its ONNX graph, several processes."""
 
+import json
 import os
 import socket
 import subprocess
@@ -12,12 +13,14 @@ import polars as pl
 import pytest
 import torch
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
+from trainers.__main__ import app
 from trainers.dataset import Dataset
 from trainers.recommender import NOBODY, Queries
 from trainers.recurrent import Recurrent
 from trainers.sequence.encoder import SHARPNESS
-from trainers.sequence.histories import Inputs
+from trainers.sequence.histories import Histories, Inputs
 from trainers.sequence.learning import Lesson
 from trainers.sequence.model import GOLDEN_FILE, GRAPH_FILE, ITEMS_FILE, SequenceModel
 from trainers.sequence.settings import Training
@@ -197,8 +200,6 @@ def test_few_items_are_all_negatives_once():
 
 
 def test_a_tenth_of_the_histories_is_held_out_and_not_learnt():
-    from trainers.sequence.histories import Histories  # noqa: PLC0415
-
     rng = np.random.default_rng(0)
     histories = Histories.of_dataset(walks(), rng)
     lesson = Lesson.of(histories, N_ITEMS, QUICK, rng)
@@ -227,6 +228,21 @@ def test_without_torch_it_says_what_to_install(monkeypatch):
         ValueError, match=r"Recurrent needs PyTorch; install it with `pip install 'shopkeeper\[torch\]'`"
     ):
         Recurrent().fit(walks())
+
+
+def test_the_command_writes_what_it_says(tmp_path):
+    rows = [(f"e{n:03}", f"v{n // 4:02}", f"i{n * 5 % 9}", "view", 1_700_000_000_000 + n * 60_000) for n in range(80)]
+    columns = ["event_id", "visitor_id", "item_id", "event_type", "time_ms"]
+    pl.DataFrame(rows, schema=columns, orient="row").write_parquet(tmp_path / "events.parquet")
+    pl.DataFrame({"item_id": [f"i{n}" for n in range(9)]}).write_parquet(tmp_path / "items.parquet")
+    pl.DataFrame({"payload": []}, schema={"payload": pl.String}).write_parquet(tmp_path / "placements.parquet")
+    (tmp_path / "meta.json").write_text("{}")
+    out = tmp_path / "out"
+    command = ["sequence", "--export", str(tmp_path), "--out", str(out), "--model", "recurrent", "--json"]
+    found = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert found.exit_code == 0
+    assert json.loads(found.stdout) == {"folder": str(out), "files": sorted(path.name for path in out.iterdir())}
+    assert (out / GRAPH_FILE).is_file()
 
 
 SHARED = """
