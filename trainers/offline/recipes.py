@@ -74,8 +74,9 @@ def _sequence(*, of_sessions: bool) -> dict[str, Recipe]:
     """Return the models of `SEQUENCE_MODELS`; what they learn by was chosen on validation of public data."""
     training = Training(length=20, negatives=1024, batch_targets=2048) if of_sessions else Training()
     dropout = 0.3 if of_sessions else 0.4
-    makers = zip(SEQUENCE_MODELS, (Transformer, Recurrent), strict=True)
-    return {name: Recipe("model", make, {"dropout": dropout, "training": training}) for name, make in makers}
+    makers: tuple[Callable[..., Recommender], ...] = (Transformer, Recurrent)
+    settings = {"dropout": dropout, "training": training}
+    return {name: Recipe("model", make, settings) for name, make in zip(SEQUENCE_MODELS, makers, strict=True)}
 
 
 def _near(*, of_sessions: bool) -> Recipe:

@@ -10,7 +10,6 @@ import typer
 from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.dataset import read_export
 from trainers.recurrent import Recurrent
-from trainers.sequence.model import SequenceModel
 from trainers.transformer import Transformer
 
 
@@ -21,7 +20,7 @@ class Kind(StrEnum):
     RECURRENT = "recurrent"
 
 
-_MODELS: dict[Kind, type[SequenceModel]] = {Kind.TRANSFORMER: Transformer, Kind.RECURRENT: Recurrent}
+_MODELS: dict[Kind, type[Transformer | Recurrent]] = {Kind.TRANSFORMER: Transformer, Kind.RECURRENT: Recurrent}
 
 
 def sequence(

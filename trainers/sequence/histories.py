@@ -78,9 +78,11 @@ class Histories:
     def inputs(self, starts: Integers, stops: Integers) -> Inputs:
         """Return the entries `starts[i]` to `stops[i]` as row `i`; rows have one column at least."""
         length = int((stops - starts).max(initial=1))
+        if not len(self.items):
+            return Inputs(*np.zeros((3, len(starts), length), np.int64))
         place = starts[:, None] + np.arange(length)
         inside = place < stops[:, None]
-        place = np.minimum(place, max(len(self.items) - 1, 0))
+        place = np.minimum(place, len(self.items) - 1)
         gaps = self.time_ms[place] - self.time_ms[np.maximum(place - 1, 0)]
         gaps[:, :1] = 0
         return Inputs(

@@ -65,6 +65,8 @@ class Lesson:
         held_out = np.zeros(len(histories), dtype=np.bool_)
         held_out[rng.permutation(long)[: min(int(len(long) * _HELD_OUT_SHARE), _MOST_HELD_OUT)]] = True
         windows = Windows.over(histories.offsets, training.length, held_out)
+        if not len(windows.stops):
+            raise ValueError("the data hold no visitor with two events to learn an order from; train another model")
         counts = np.bincount(histories.items - 1, minlength=n_items)
         return cls(histories, held_out, windows, Proposal.of_counts(counts, training.power))
 
@@ -145,7 +147,8 @@ class Learner:
     @torch.no_grad()
     def _remember(self) -> None:
         share = 1 - min(self.training.average**_REMEMBER_STEPS, self.steps / (self.steps + 10 * _REMEMBER_STEPS))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.encoder.parameters()), share)
+        for kept, fresh in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
+            kept.lerp_(fresh, share)
 
     @torch.no_grad()
     def _measure(self) -> float:
@@ -158,7 +161,7 @@ class Learner:
         vectors = encoder.vectors(torch.arange(encoder.unknown - 1, device=self.group.device)).T
         found = 0.0
         mine = asked[self.group.rank :: self.group.size]
-        for batch in np.array_split(mine, -(-len(mine) // _MEASURE_BATCH)):
+        for batch in (mine[start : start + _MEASURE_BATCH] for start in range(0, len(mine), _MEASURE_BATCH)):
             last = stops[batch] - 1
             target = torch.from_numpy(histories.items[last] - 1).to(self.group.device)
             scores = encoder.last(*tensors_of(histories.inputs(starts[batch], last), self.group.device)) @ vectors

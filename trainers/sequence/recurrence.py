@@ -8,7 +8,10 @@ from trainers.sequence.encoder import Encoder
 
 
 class RecurrentEncoder(Encoder):
-    """Encoder of `Recurrent`: gated recurrent units, then a linear map to the width of the items."""
+    """Encoder of `Recurrent`: the event itself, and what gated recurrent units kept of those before it.
+
+    The way around the units lets a history point at items like its last one from the first step of learning on.
+    """
 
     def __init__(self, seen: NDArray[np.bool_], *, width: int, hidden: int, dropout: float) -> None:
         super().__init__(seen, width, dropout)
@@ -19,5 +22,5 @@ class RecurrentEncoder(Encoder):
     def encode(self, events: Tensor) -> Tensor:
         """Return what is known after each event."""
         known, _ = self.units(events)
-        compared: Tensor = self.outward(self.after(known))
+        compared: Tensor = events + self.outward(self.after(known))
         return compared

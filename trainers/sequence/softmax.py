@@ -64,5 +64,5 @@ def cross_entropy(states: Tensor, targets: Tensor, negatives: Tensor, log_expect
     correction, equation 9, for the target that is not corrected.
     """
     positive = (states * targets).sum(dim=1)
-    scores = torch.addmm(-log_expected, states, negatives.T).masked_fill_(hits, -torch.inf)
+    scores = torch.addmm(-log_expected, states, negatives.T).masked_fill_(hits, torch.finfo(states.dtype).min)
     return (torch.logaddexp(positive, scores.logsumexp(dim=1)) - positive).sum()
