@@ -28,6 +28,7 @@ __all__ = [
     "feature_names",
     "item_neighbours",
     "next_baskets",
+    "rank_targets",
     "schema_hash",
     "score_by_histories",
     "sequence_neighbours",
@@ -325,4 +326,13 @@ def als_half_sweep(
     Row r has the distinct columns `columns[offsets[r]:offsets[r + 1]]`; every pair weighs `unobserved`, an observed one
     1 more, a row's squared length `regularisation` * (entries + `unobserved` * m) ** `scaling`. ValueError names the
     argument at fault.
+    """
+
+def rank_targets(
+    scores: NDArray[np.float32], offsets: NDArray[np.int64], targets: NDArray[np.uint32], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.uint32]]:
+    """Return the place from 0 of every target in its row of `scores` (n, n_items), and the `k` best items of each row.
+
+    Row r has the targets `targets[offsets[r]:offsets[r + 1]]`. Equal scores share the middle of their places; -inf and
+    NaN rank nowhere: infinity. The items are flat, best first, ties by item. ValueError names the argument at fault.
     """

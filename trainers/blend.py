@@ -101,4 +101,5 @@ def forms(scores: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
     """
     best = np.maximum(scores.max(axis=1, keepdims=True, initial=0), np.float32(1e-12))
     share = np.clip(scores, 0, None) / best
-    return share, np.log1p(_STEEP * share) / np.float32(np.log1p(_STEEP))
+    logarithm = np.log1p(_STEEP * share, where=share > 0, out=np.zeros_like(share))
+    return share, logarithm / np.float32(np.log1p(_STEEP))

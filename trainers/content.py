@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from trainers.base import Array, Progress, no_progress, rows_of
@@ -15,17 +15,22 @@ from trainers.recommender import Queries, Recommender
 
 
 class Content(Recommender):
-    """Cosine of words, categories and brand by tf-idf, and of the shop's item vectors, times log popularity.
+    """Words, categories and brand in common by tf-idf, and likeness of the shop's item vectors, times log popularity.
 
     A category counts with its path, so that near branches of the tree are alike. An item of which nothing is known is
     like no other.
 
     Parameters
     ----------
+    rarity : float
+        Exponent of ln(items / items with the term), a term's weight in both items.
+    normalise : float
+        Exponent of the length of an item's terms that divides them: 1 is the cosine; at 0 a well described item has
+        more to offer.
     popularity : float
-        Exponent of ln(1 + rows of the item), which multiplies the cosine; at 0 items that nobody met score as well.
+        Exponent of ln(1 + rows of the item), which multiplies the likeness; at 0 items that nobody met score as well.
     vectors : float
-        Share of the item vectors in the cosine, 0 to 1, where the catalogue has any.
+        Share of the item vectors in the likeness, 0 to 1, where the catalogue has any.
     decay : float
         Weight of a step of the history relative to the next.
     length : int
@@ -36,7 +41,7 @@ class Content(Recommender):
     Attributes
     ----------
     terms_ : scipy.sparse.csr_matrix of shape (n_items, n_terms + width of the vectors)
-        Rows of length 1, or 0 where nothing is known.
+        All 0 where nothing is known.
     factor_ : NDArray[np.float32] of shape (n_items,)
         Rows of the item, plus 1, as a logarithm.
 
@@ -48,9 +53,19 @@ class Content(Recommender):
     terms_: sparse.csr_matrix
     factor_: NDArray[np.float32]
 
-    def __init__(
-        self, *, popularity: float = 1.0, vectors: float = 0.5, decay: float = 0.8, length: int = 20, seed: int = 0
+    def __init__(  # noqa: PLR0913 - keyword hyper-parameters
+        self,
+        *,
+        rarity: float = 1.5,
+        normalise: float = 0.0,
+        popularity: float = 1.0,
+        vectors: float = 0.5,
+        decay: float = 0.6,
+        length: int = 20,
+        seed: int = 0,
     ) -> None:
+        self.rarity = rarity
+        self.normalise = normalise
         self.popularity = popularity
         self.vectors = vectors
         self.decay = decay
@@ -60,23 +75,24 @@ class Content(Recommender):
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Weigh the terms of the catalogue. O(terms)."""
         rows = rows_of(dataset)
-        texts = [" ".join(words) for words in map(words_of, *_columns(dataset.catalogue))]
         parts = []
+        texts = [" ".join(words) for words in map(words_of, *_columns(dataset.catalogue))]
         if any(texts):
-            parts.append(TfidfVectorizer(analyzer=str.split, dtype=np.float32).fit_transform(texts))
+            parts.append(self._weighed(CountVectorizer(analyzer=str.split, binary=True).fit_transform(texts)))
         given = dataset.catalogue.vectors
         if given is not None:
-            shares = np.sqrt([1 - self.vectors, self.vectors]) if parts else np.ones(2)
-            parts = [part * shares[0] for part in parts]
-            parts.append(sparse.csr_matrix(normalize(np.nan_to_num(given)) * shares[1]))
+            parts.append(sparse.csr_matrix(normalize(np.nan_to_num(given))))
+        if len(parts) > 1:
+            longest = np.sqrt(parts[0].multiply(parts[0]).sum(axis=1).max())
+            parts = [parts[0] * np.sqrt(1 - self.vectors), parts[1] * (longest * np.sqrt(self.vectors))]
         empty = sparse.csr_matrix((dataset.n_items, 1), dtype=np.float32)
-        self.terms_ = normalize(sparse.hstack(parts or [empty], format="csr", dtype=np.float32))
+        self.terms_ = sparse.hstack(parts or [empty], format="csr", dtype=np.float32)
         self.factor_ = np.log1p(np.bincount(rows.item, minlength=dataset.n_items)).astype(np.float32)
         progress(1.0)
         return self
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
-        """Return the weighed sum of cosines with the history's items, times popularity."""
+        """Return the weighed sum of likeness with the history's items, times popularity."""
         profile = queries.matrix(queries.recency(self.decay, self.length)) @ self.fitted("terms_")
         return np.asarray((profile @ self.terms_.T).toarray() * self.factor_**self.popularity, np.float32)
 
@@ -85,6 +101,12 @@ class Content(Recommender):
         terms = self.fitted("terms_")
         parts = {"offsets": terms.indptr, "terms": terms.indices, "weights": terms.data, "popularity": self.factor_}
         return {"content.safetensors": parts}
+
+    def _weighed(self, terms: sparse.csr_matrix) -> sparse.csr_matrix:
+        items, count = terms.shape[0], np.bincount(terms.indices, minlength=terms.shape[1])
+        weighed = terms.astype(np.float64) @ sparse.diags(np.log(items / np.maximum(count, 1)) ** self.rarity)
+        length = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1)).ravel())
+        return sparse.diags(np.maximum(length, 1e-12) ** -self.normalise) @ weighed
 
 
 def words_of(title: str, path: tuple[str, ...], brand: str) -> list[str]:

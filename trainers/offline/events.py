@@ -1,5 +1,6 @@
 """Tables of events, as `shopkeeper import` takes them: CSV, JSON lines or Parquet."""
 
+import datetime as dt
 import io
 import json
 from pathlib import Path
@@ -71,20 +72,22 @@ def _time_ms(column: pl.Series) -> pl.Series:
         return column.dt.epoch("ms")
     if column.dtype == pl.String:
         numbers = column.cast(pl.Float64, strict=False)
-        moments = _moments(column)
+        moments = column.filter(numbers.is_null()).drop_nulls().unique().to_list()
+        known = pl.Series([_iso_ms(text) for text in moments], dtype=pl.Int64)
+        texts = column.replace_strict(pl.Series(moments, dtype=pl.String), known, default=None, return_dtype=pl.Int64)
     else:
-        numbers = column.cast(pl.Float64)
-        moments = pl.Series([None] * len(column), dtype=pl.Int64)
+        numbers, texts = column.cast(pl.Float64), pl.Series([None] * len(column), dtype=pl.Int64)
     as_ms = pl.select(pl.when(numbers.abs() < _LEAST_MS).then(numbers * 1000).otherwise(numbers)).to_series()
-    return as_ms.cast(pl.Int64).fill_null(moments) if as_ms.null_count() else as_ms.cast(pl.Int64)
+    return as_ms.cast(pl.Int64).fill_null(0).zip_with(numbers.is_not_null(), texts)
 
 
-def _moments(column: pl.Series) -> pl.Series:
-    """Return Unix milliseconds of ISO 8601 texts, null where one is none."""
+def _iso_ms(text: str) -> int | None:
+    """Return Unix milliseconds of an ISO 8601 text, None where it is none."""
     try:
-        return column.str.to_datetime(time_unit="ms", time_zone="UTC", strict=False).dt.epoch("ms")
-    except pl.exceptions.ComputeError:
-        return pl.Series([None] * len(column), dtype=pl.Int64)
+        moment = dt.datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
 def _check(path: Path, events: pl.DataFrame) -> None:

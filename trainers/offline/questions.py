@@ -85,6 +85,12 @@ class Trial:
     left_out: int
 
     @property
+    def has_ties(self) -> bool:
+        """Whether a visitor's rows share a time, so that their order is a matter of chance."""
+        train = self.train
+        return bool(np.any((np.diff(train.visitor.astype(np.int64)) == 0) & (np.diff(train.time_ms) == 0)))
+
+    @property
     def goal(self) -> str:
         """Measure that models are chosen by."""
         return {"loo": "N@10", "sessions": "M@20"}.get(self.protocol, "N@20")

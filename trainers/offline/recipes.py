@@ -12,6 +12,7 @@ from trainers.ease import Ease
 from trainers.history_knn import HistoryKnn
 from trainers.item_to_item import ItemKnn
 from trainers.offline.baselines import HistoryPopular, MostPopular, Random
+from trainers.offline.questions import Trial
 from trainers.recommender import Recommender
 from trainers.recurrent import Recurrent
 from trainers.sequence.settings import Training
@@ -25,6 +26,18 @@ SEQUENCE_MODELS = ("transformer", "recurrent")
 Kind = Literal["baseline", "model", "hybrid"]
 HYBRID: Kind = "hybrid"
 """Kind and name of the blend of all other models."""
+
+
+def _never(_: Trial) -> bool:
+    return False
+
+
+def _always(_: Trial) -> bool:
+    return True
+
+
+def _ties(trial: Trial) -> bool:
+    return trial.has_ties
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,8 @@ class Recipe:
         Values to try of each hyper-parameter, one hyper-parameter after the other.
     late : frozenset[str]
         Hyper-parameters that only `score` reads: a fitted model takes another value as it is.
+    chance : Callable[[Trial], bool]
+        Whether the seed shows in what the model learns; if not, one fit serves all seeds.
     """
 
     kind: Kind
@@ -50,23 +65,26 @@ class Recipe:
     settings: Mapping[str, object] = field(default_factory=dict)
     grid: Mapping[str, Sequence[object]] = field(default_factory=dict)
     late: frozenset[str] = frozenset()
+    chance: Callable[[Trial], bool] = _never
 
     def fixed(self, settings: Mapping[str, object]) -> "Recipe":
         """Return the recipe with these settings and nothing to try."""
         return replace(self, settings=settings, grid={})
 
 
+_EASE_MIB = 1000
+"""Memory of the dense form of EASE, which is slow before it is large: about 9,000 items."""
 _RECENCY = frozenset({"decay", "length"})
-_DECAYS = (0.4, 0.5, 0.6, 0.8, 0.9)
 
 
 def _next_item() -> dict[str, Recipe]:
     """Return the models of items one after the other."""
-    item_knn = {"decay": _DECAYS, "measure": ("tf_idf",), "shrink": (3.0, 30.0)}
-    rules = {"backward": (0.3, 1.0), "damping": ((0.5, 0.0), (0.5, 0.25)), "decay": _DECAYS, "window": (5,)}
+    item_knn = {"decay": (0.4, 0.8), "measure": ("tf_idf",), "shrink": (10.0, 100.0)}
+    rules = {"backward": (0.0, 0.3, 1.0), "damping": ((0.25, 0.0), (0.5, 0.25)), "decay": (0.4, 0.7)}
+    settings = {"k": 300, "backward": 0.1, "damping": (0.5, 0.0), "decay": 0.5}
     return {
-        "item-kNN": Recipe("model", ItemKnn, {"k": 200, "decay": 0.7}, item_knn, _RECENCY),
-        "rules": Recipe("model", partial(SequentialRules, actions=()), {"k": 300, "backward": 0.1}, rules, _RECENCY),
+        "item-kNN": Recipe("model", ItemKnn, {"k": 200, "decay": 0.6, "shrink": 30.0}, item_knn, _RECENCY),
+        "rules": Recipe("model", partial(SequentialRules, actions=()), settings, rules, _RECENCY, _ties),
     }
 
 
@@ -82,11 +100,11 @@ def _sequence(*, of_sessions: bool) -> dict[str, Recipe]:
 def _near(*, of_sessions: bool) -> Recipe:
     """Return the nearest visitors, or sessions, of sequences."""
     grid: dict[str, Sequence[object]] = {
-        "decay": (0.4, 0.6, 0.8),
+        "decay": (0.4, 0.65, 0.8),
         "nearby": (0.9, 0.5),
         "behind": (0.1, 0.6, 1.0),
-        "power": (0.5, 1.5),
-        "rarity": (0.0, 0.5),
+        "power": (0.6, 1.5),
+        "rarity": (0.0, 0.4),
         "normalise": (0.1, 0.5),
     }
     if of_sessions:
@@ -98,7 +116,7 @@ def _near(*, of_sessions: bool) -> Recipe:
 
 def _set_models() -> dict[str, Recipe]:
     """Return the models of sets, whose items have no order."""
-    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0)}
+    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0), "alpha": (0.3,)}
     near = {
         "neighbours": (100, 500),
         "power": (2.0, 3.0, 4.0),
@@ -107,13 +125,13 @@ def _set_models() -> dict[str, Recipe]:
         "normalise": (0.3, 0.7),
     }
     late = frozenset({"neighbours", "power", "idf", "rarity"})
-    ease = {"regularisation": (100.0, 250.0, 1000.0, 2000.0)}
-    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.03, 0.3, 1.0), "width": (64, 256)}
+    ease = {"regularisation": (50.0, 100.0, 200.0, 1000.0)}
+    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.1, 1.0)}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"k": 200, "length": 10_000}, item_knn),
         "user-kNN": Recipe("model", HistoryKnn, {"length": 10_000, "neighbours": 300}, near, late),
-        "EASE": Recipe("model", Ease, {"regularisation": 500.0}, ease),
-        "iALS": Recipe("model", Als, {"width": 128}, als),
+        "EASE": Recipe("model", Ease, {"regularisation": 500.0, "memory_mib": _EASE_MIB}, ease),
+        "iALS": Recipe("model", Als, {"unobserved": 0.3, "sweeps": 8}, als, chance=_always),
     }
 
 
@@ -124,7 +142,7 @@ def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe
     """
     of_sessions = protocol == "sessions"
     recipes = {
-        "random": Recipe("baseline", Random),
+        "random": Recipe("baseline", Random, chance=_always),
         "popular": Recipe("baseline", MostPopular),
         "session popular" if of_sessions else "personal popular": Recipe("baseline", HistoryPopular),
     }
@@ -135,8 +153,11 @@ def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe
         recipes |= {"session-kNN" if of_sessions else "user-kNN": _near(of_sessions=of_sessions)}
     else:
         recipes |= _set_models()
+    if protocol == "loo":
+        settings = {"regularisation": 30.0, "block": 100, "decay": 0.6, "memory_mib": _EASE_MIB}
+        recipes["EASE"] = Recipe("model", Ease, settings, {"decay": (0.4, 0.8)}, frozenset({"decay"}))
     if with_content:
-        grid = {"decay": (0.6, 0.95), "popularity": (0.5, 1.5)}
+        grid = {"rarity": (1.0, 2.0, 3.0), "normalise": (0.5,), "popularity": (0.5, 1.5), "decay": (0.4, 0.8)}
         recipes["content"] = Recipe("model", Content, {}, grid, _RECENCY | {"popularity"})
     return recipes | {HYBRID: Recipe(HYBRID, Blend)}
 

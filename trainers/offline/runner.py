@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from trainers.offline.recipes import HYBRID, Recipe
 from trainers.offline.tuning import QUESTIONS, Chosen, goal_of, search
 from trainers.offline.weights import best_weights
 from trainers.recommender import Recommender
+
+_LOT = "random"
+"""The model that has no part in a hybrid."""
 
 Tell = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done."""
@@ -62,12 +66,24 @@ class Outcome:
 
 @dataclass
 class _Turn:
-    """What one seed has made so far."""
+    """What one seed has made so far, by name of the model."""
 
     seed: int
     chosen: dict[str, Chosen] = field(default_factory=dict)
     models: dict[str, Recommender] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def repeat(self, other: "_Turn", name: str) -> None:
+        """Take over what another seed has made of a model without chance."""
+        self.chosen[name], self.models[name] = other.chosen[name], other.models[name]
+        self.costs[name], self.metrics[name] = other.costs[name], other.metrics[name]
+
+    def row(self, name: str, kind: str) -> Row:
+        """Return the line of a model."""
+        chosen, cost = self.chosen[name], self.costs[name]
+        settings = dict(chosen.settings)
+        return Row(name, kind, self.seed, self.metrics[name], cost.seconds, cost.peak_mib, chosen.goal, settings)
 
 
 def run(
@@ -75,35 +91,47 @@ def run(
 ) -> Outcome:
     """Return the rows of every recipe and seed; the recipe `HYBRID`, the last, blends all before it but chance.
 
-    Settings are searched with the first seed and kept for the others; weights are chosen for each.
+    Settings are searched with the first seed and kept for the others. A model without chance is fitted once and has the
+    same row for every seed.
     """
     rows: list[Row] = []
-    searched = dict(recipes)
+    turns: list[_Turn] = []
+    chance = {name for name, recipe in recipes.items() if recipe.chance(trial)}
+    if chance - {_LOT}:
+        chance.add(HYBRID)
     for seed in seeds:
-        turn = _Turn(seed)
-        for name, recipe in searched.items():
-            tell(f"{name}, seed {seed}", 0.0)
-            if recipe.kind == HYBRID:
-                _blend(name, trial, turn)
+        turns.append(_Turn(seed))
+        for name, recipe in recipes.items():
+            label = f"{name}, seed {seed}"
+            tell(label, 0.0)
+            if len(turns) > 1 and name not in chance:
+                turns[-1].repeat(turns[0], name)
             else:
-                found = _single(name, recipe, trial, turn, tell, tuned=tuned)
-                searched[name] = recipe.fixed(found.settings)
-            rows.append(_row(name, recipe.kind, trial, turn))
-            tell(f"{name}, seed {seed}", 1.0)
+                _fit(name, recipe, trial, turns, partial(tell, label), tuned=tuned)
+            rows.append(turns[-1].row(name, recipe.kind))
+            tell(label, 1.0)
     return Outcome(trial, rows)
 
 
-def _single(name: str, recipe: Recipe, trial: Trial, turn: _Turn, tell: Tell, *, tuned: bool) -> Chosen:  # noqa: PLR0913
-    label = f"{name}, seed {turn.seed}"
-    found = search(recipe, trial, turn.seed, lambda share: tell(label, share * 0.8), tuned=tuned)
-    with counted() as cost:
-        turn.models[name] = recipe.make(**found.settings, seed=turn.seed).fit(trial.train)
-    turn.chosen[name], turn.costs[name] = found, cost
-    return found
+def _fit(  # noqa: PLR0913 - a step of the loop above
+    name: str, recipe: Recipe, trial: Trial, turns: list[_Turn], tell: Callable[[float], None], *, tuned: bool
+) -> None:
+    turn = turns[-1]
+    if recipe.kind == HYBRID:
+        _blend(name, trial, turn)
+    else:
+        known = recipe if len(turns) == 1 else recipe.fixed(turns[0].chosen[name].settings)
+        found = search(known, trial, turn.seed, lambda share: tell(share * 0.8), tuned=tuned)
+        with counted() as cost:
+            turn.models[name] = recipe.make(**found.settings, seed=turn.seed).fit(trial.train)
+        turn.chosen[name], turn.costs[name] = found, cost
+    popularity = np.bincount(trial.train.item, minlength=trial.train.n_items).astype(np.float64)
+    answered = answers(turn.models[name], trial.test, filter_seen=trial.filter_seen)
+    turn.metrics[name] = measured(answered, trial.test, popularity)
 
 
 def _blend(name: str, trial: Trial, turn: _Turn) -> None:
-    members = {member: found for member, found in turn.chosen.items() if member != "random"}
+    members = {member: found for member, found in turn.chosen.items() if member != _LOT}
     questions = trial.validation.sample(QUESTIONS)
     with counted() as cost:
         weights = best_weights([found.model for found in members.values()], trial, questions)
@@ -114,11 +142,3 @@ def _blend(name: str, trial: Trial, turn: _Turn) -> None:
     cost.seconds += sum(turn.costs[member].seconds for member in members)
     cost.peak_mib = max(cost.peak_mib, *(turn.costs[member].peak_mib for member in members))
     turn.costs[name] = cost
-
-
-def _row(name: str, kind: str, trial: Trial, turn: _Turn) -> Row:
-    popularity = np.bincount(trial.train.item, minlength=trial.train.n_items).astype(np.float64)
-    found = answers(turn.models[name], trial.test, filter_seen=trial.filter_seen)
-    metrics = measured(found, trial.test, popularity)
-    chosen, cost = turn.chosen[name], turn.costs[name]
-    return Row(name, kind, turn.seed, metrics, cost.seconds, cost.peak_mib, chosen.goal, dict(chosen.settings))

@@ -4,15 +4,13 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from trainers.offline.measures import answers, measured
+from trainers.offline.measures import accuracy
 from trainers.offline.questions import Questions, Trial
 from trainers.offline.recipes import Recipe
 from trainers.recommender import Recommender
 
-QUESTIONS = 4000
-"""Validation questions that choose, drawn by seed."""
+SEARCHED, QUESTIONS = 3000, 10_000
+"""Validation questions that a search asks for every setting, and that choose weights and models; drawn by lot."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,7 @@ class Chosen:
 
 def goal_of(model: Recommender, trial: Trial, questions: Questions) -> float:
     """Return the measure that the trial chooses by, of a fitted model on some of the validation questions."""
-    found = answers(model, questions, filter_seen=trial.filter_seen)
-    return measured(found, questions, np.ones(trial.train.n_items))[trial.goal]
+    return accuracy(model, questions, filter_seen=trial.filter_seen)[trial.goal]
 
 
 def search(recipe: Recipe, trial: Trial, seed: int, tell: Callable[[float], None], *, tuned: bool = True) -> Chosen:
@@ -45,7 +42,7 @@ def search(recipe: Recipe, trial: Trial, seed: int, tell: Callable[[float], None
 
     Without `tuned` the recipe's own settings are measured only.
     """
-    questions = trial.validation.sample(QUESTIONS)
+    questions = trial.validation.sample(SEARCHED)
     settings = dict(recipe.settings)
     model = recipe.make(**settings, seed=seed).fit(trial.fit_part)
     best = Chosen(settings, goal_of(model, trial, questions), model)
@@ -63,4 +60,4 @@ def search(recipe: Recipe, trial: Trial, seed: int, tell: Callable[[float], None
         if (goal := goal_of(model, trial, questions)) > best.goal:
             best = Chosen(settings, goal, model)
     tell(1.0)
-    return best
+    return Chosen(best.settings, goal_of(best.model, trial, trial.validation.sample(QUESTIONS)), best.model)

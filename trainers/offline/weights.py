@@ -24,15 +24,18 @@ class _Table:
 
     Attributes
     ----------
-    features : NDArray[np.float32] of shape (n, candidates, members * FORMS)
+    features : NDArray[np.float32] of shape (members * FORMS, n, candidates)
     hit : NDArray[np.bool_] of shape (n, candidates)
     size : NDArray[np.int64] of shape (n,)
         Targets of each question, candidates or not.
+    cut : int
+        Length of the lists that the goal measures.
     """
 
     features: NDArray[np.float32]
     hit: NDArray[np.bool_]
     size: NDArray[np.int64]
+    cut: int
 
 
 def best_weights(members: Sequence[Recommender], trial: Trial, questions: Questions) -> tuple[float, ...]:
@@ -42,9 +45,15 @@ def best_weights(members: Sequence[Recommender], trial: Trial, questions: Questi
     over candidates; then each in turn takes the factor that lifts the trial's measure.
     """
     table = _table(members, trial, questions)
-    start = np.full(table.features.shape[2], 1.0)
+    start = np.full(len(table.features), 1.0)
     fitted = minimize(
-        _loss, start, (table,), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start), options={"maxiter": 60}
+        _loss,
+        start,
+        _found(table),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * len(start),
+        options={"maxiter": 60},
     )
     goal = _reciprocal if trial.goal.startswith("M") else _discounted
     weights = _climbed(fitted.x, table, goal)
@@ -53,7 +62,7 @@ def best_weights(members: Sequence[Recommender], trial: Trial, questions: Questi
 
 def _table(members: Sequence[Recommender], trial: Trial, questions: Questions) -> _Table:
     width = min(_CANDIDATES, questions.queries.n_items)
-    features = np.empty((len(questions), width, FORMS * len(members)), np.float32)
+    features = np.empty((FORMS * len(members), len(questions), width), np.float32)
     hit = np.zeros((len(questions), width), np.bool_)
     for start in range(0, len(questions), _BATCH):
         queries = questions.queries.batch(start, start + _BATCH)
@@ -64,27 +73,34 @@ def _table(members: Sequence[Recommender], trial: Trial, questions: Questions) -
         chosen = np.argpartition(reach, -width, axis=1)[:, -width:]
         rows = slice(start, start + len(queries))
         for column, form in enumerate(full):
-            features[rows, :, column] = np.take_along_axis(form, chosen, axis=1)
+            features[column, rows] = np.take_along_axis(form, chosen, axis=1)
         wanted = np.zeros(reach.shape, np.bool_)
         offsets = questions.offsets[start : start + len(queries) + 1]
         wanted[np.repeat(np.arange(len(queries)), np.diff(offsets)), questions.target[offsets[0] : offsets[-1]]] = True
         hit[rows] = np.take_along_axis(wanted, chosen, axis=1)
-    return _Table(features, hit, np.diff(questions.offsets))
+    return _Table(features, hit, np.diff(questions.offsets), int(trial.goal.partition("@")[2]))
 
 
-def _loss(weights: NDArray[np.float64], table: _Table) -> tuple[float, NDArray[np.float64]]:
-    """Return mean negative log-likelihood of the targets among the candidates, and its gradient."""
+def _found(table: _Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return features and share of the likelihood of each candidate, of the questions with a target among them."""
     found = table.hit.any(axis=1)
-    features, hit = table.features[found], table.hit[found]
-    if not len(hit):
+    hit = table.hit[found]
+    return table.features[:, found], (hit / hit.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _loss(
+    weights: NDArray[np.float64], features: NDArray[np.float32], target: NDArray[np.float32]
+) -> tuple[float, NDArray[np.float64]]:
+    """Return mean negative log-likelihood of the targets among the candidates, and its gradient."""
+    if not len(target):
         return 0.0, np.zeros_like(weights)
-    scores = features @ weights.astype(np.float32)
+    scores = np.tensordot(weights.astype(np.float32), features, 1)
     scores -= scores.max(axis=1, keepdims=True)
     odds = np.exp(scores)
-    share = odds / odds.sum(axis=1, keepdims=True)
-    target = hit / hit.sum(axis=1, keepdims=True)
-    loss = -np.mean(np.sum(target * np.log(np.maximum(share, 1e-12)), axis=1))
-    gradient = np.einsum("nc,ncf->f", share - target, features) / len(hit)
+    sums = odds.sum(axis=1, keepdims=True)
+    loss = -np.mean(np.sum(target * (scores - np.log(sums)), axis=1))
+    off = ((odds / sums - target) / len(target)).ravel()
+    gradient = (features.reshape(len(weights), -1) @ off).astype(np.float64)
     return float(loss + _RIDGE * weights @ weights), gradient + 2 * _RIDGE * weights
 
 
@@ -92,13 +108,13 @@ def _climbed(
     weights: NDArray[np.float64], table: _Table, goal: Callable[[NDArray[np.float32], _Table], float]
 ) -> NDArray[np.float64]:
     """Return the weights after rounds in which each takes its best factor."""
-    scores = table.features @ weights.astype(np.float32)
+    scores = np.tensordot(weights.astype(np.float32), table.features, 1)
     best = goal(scores, table)
     for _ in range(_ROUNDS):
         for column in range(len(weights)):
             own = max(float(weights[column]), 0.02 * float(weights.max()))
             for value in [own * factor for factor in _FACTORS]:
-                moved = scores + table.features[:, :, column] * np.float32(value - weights[column])
+                moved = scores + table.features[column] * np.float32(value - weights[column])
                 if (reached := goal(moved, table)) > best:
                     best, scores = reached, moved
                     weights[column] = value
@@ -117,12 +133,11 @@ def _reciprocal(scores: NDArray[np.float32], table: _Table) -> float:
     question, place = _places(scores, table)
     first = np.full(len(table.size), np.inf)
     np.minimum.at(first, question, place)
-    return float(np.mean(np.where(first < 20, 1 / (first + 1), 0.0)))  # noqa: PLR2004 - the goal M@20
+    return float(np.mean(np.where(first < table.cut, 1 / (first + 1), 0.0)))
 
 
 def _discounted(scores: NDArray[np.float32], table: _Table) -> float:
-    k = 10 if np.all(table.size == 1) else 20
     question, place = _places(scores, table)
-    gain = np.bincount(question, np.where(place < k, 1 / np.log2(place + 2), 0.0), minlength=len(table.size))
-    ideal = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(table.size, k) - 1]
+    gain = np.bincount(question, np.where(place < table.cut, 1 / np.log2(place + 2), 0.0), minlength=len(table.size))
+    ideal = np.cumsum(1 / np.log2(np.arange(table.cut) + 2))[np.minimum(table.size, table.cut) - 1]
     return float(np.mean(gain / ideal))

@@ -5,7 +5,7 @@ use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwri
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::error::Result;
-use crate::train::{Lists, als, csr::Csr, history_knn, item_to_item, next_basket, sequence_rules};
+use crate::train::{Lists, als, csr::Csr, history_knn, item_to_item, next_basket, ranks, sequence_rules};
 
 /// Offsets, items and scores of ranked lists.
 type Arrays<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
@@ -19,6 +19,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sequence_neighbours, module)?)?;
     module.add_function(wrap_pyfunction!(next_baskets, module)?)?;
     module.add_function(wrap_pyfunction!(als_half_sweep, module)?)?;
+    module.add_function(wrap_pyfunction!(rank_targets, module)?)?;
     module.add_function(wrap_pyfunction!(score_by_histories, module)?)
 }
 
@@ -147,4 +148,20 @@ fn als_half_sweep<'py>(
     let rows = rows.as_slice_mut()?;
     py.detach(|| als::half_sweep(offsets, columns, fixed, &options, rows))
         .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+#[pyfunction]
+fn rank_targets<'py>(
+    py: Python<'py>,
+    scores: PyReadonlyArray2<'py, f32>,
+    offsets: PyReadonlyArray1<'py, i64>,
+    targets: PyReadonlyArray1<'py, u32>,
+    k: usize,
+) -> PyResult<(Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<u32>>)> {
+    let n_items = scores.as_array().ncols();
+    let (scores, offsets, targets) = (scores.as_slice()?, offsets.as_slice()?, targets.as_slice()?);
+    let ranked = py
+        .detach(|| ranks::rank(scores, n_items, offsets, targets, k))
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok((ranked.ranks.into_pyarray(py), ranked.best.into_pyarray(py)))
 }

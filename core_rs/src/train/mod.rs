@@ -8,6 +8,7 @@ pub mod csr;
 pub mod history_knn;
 pub mod item_to_item;
 pub mod next_basket;
+pub mod ranks;
 pub mod sequence_rules;
 pub mod top;
 

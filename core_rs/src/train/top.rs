@@ -8,15 +8,25 @@ pub struct Top {
     k: usize,
     entries: Vec<(f32, u32)>,
     floor: (f32, u32),
+    lowest: f32,
 }
 
 impl Top {
-    /// Empty selection of at most `k` > 0 entries.
+    /// Empty selection of at most `k` > 0 entries of positive score.
     pub fn new(k: usize) -> Self {
-        Self { k, entries: Vec::with_capacity(4 * k), floor: (f32::MIN_POSITIVE, u32::MAX) }
+        Self::from_lowest(k, f32::MIN_POSITIVE)
     }
 
-    /// Score below which no entry can enter; positive.
+    /// Empty selection of at most `k` > 0 entries of any score that is a number.
+    pub fn of_any(k: usize) -> Self {
+        Self::from_lowest(k, f32::NEG_INFINITY)
+    }
+
+    fn from_lowest(k: usize, lowest: f32) -> Self {
+        Self { k, entries: Vec::with_capacity(4 * k), floor: (lowest, u32::MAX), lowest }
+    }
+
+    /// Score below which no entry can enter.
     pub fn floor(&self) -> f32 {
         self.floor.0
     }
@@ -46,7 +56,7 @@ impl Top {
         let mut best = self.entries.clone();
         best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         self.entries.clear();
-        self.floor = (f32::MIN_POSITIVE, u32::MAX);
+        self.floor = (self.lowest, u32::MAX);
         best
     }
 

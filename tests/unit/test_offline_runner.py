@@ -1,0 +1,232 @@
+"""Measures by hand, search and weights by validation only, and what the command prints."""
+
+import json
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from server.cli.main import app as shopkeeper
+from trainers.__main__ import app
+from trainers.blend import Blend
+from trainers.offline import protocols, report, runner
+from trainers.offline.baselines import HistoryPopular, MostPopular
+from trainers.offline.cost import counted
+from trainers.offline.measures import Answers, accuracy, answers, measured
+from trainers.offline.recipes import HYBRID, Recipe, picked, recipes_of
+from trainers.offline.tuning import search
+from trainers.offline.weights import best_weights
+from trainers.recommender import Recommender
+
+
+def ring(tmp_path, visitors=60, items=12):
+    """Return a file in which every visitor walks along a ring of items."""
+    lines = (f"u{n:02} " + " ".join(f"i{(n + step) % items:02}" for step in range(6)) for n in range(visitors))
+    path = tmp_path / "ring.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def trial(tmp_path):
+    return protocols.leave_one_out(ring(tmp_path))
+
+
+class Constant(Recommender):
+    """Scores every item by a number given beforehand."""
+
+    def __init__(self, *, values=(), seed=0):
+        self.values = values
+        self.seed = seed
+
+    def fit(self, dataset, progress=None):  # noqa: ARG002
+        self.fitted_ = dataset
+        return self
+
+    def score(self, queries):
+        return np.tile(np.array(self.values, np.float32), (len(queries), 1))
+
+    def tensors(self):
+        return {}
+
+
+class Oracle(Constant):
+    """Scores the next item of the ring, of `values` times the way of `away` steps."""
+
+    def __init__(self, *, away=1, seed=0):
+        self.away = away
+        self.seed = seed
+
+    def score(self, queries):
+        newest = queries.item[queries.offsets[1:] - 1].astype(np.int64)
+        scores = np.zeros((len(queries), queries.n_items), np.float32)
+        scores[np.arange(len(queries)), (newest + self.away) % queries.n_items] = 1
+        return scores
+
+
+def test_measures_of_a_case_worked_out_by_hand(trial):
+    questions = trial.test.take(np.arange(2))
+    questions = type(questions)(questions.queries, np.array([0, 2, 3]), np.array([0, 1, 2], np.uint32))
+    lists = np.array([[0, 1], [0, 2]], np.uint32)
+    found = measured(Answers(np.array([1.0, 15.0, np.inf]), lists), questions, np.array([8.0, 4.0, 4.0, 0.0]))
+    gain, ideal = 1 / math.log2(3), 1 + 1 / math.log2(3)
+    assert found["R@10"] == pytest.approx(1 / 4)
+    assert found["R@20"] == pytest.approx(1 / 2)
+    assert found["N@10"] == pytest.approx(gain / ideal / 2)
+    assert found["M@20"] == pytest.approx(1 / 4)
+    assert found["F1@20"] == pytest.approx(2 * 2 / 22 / 2)
+    assert found["coverage@2"] == 3 / 4
+    assert found["novelty@2"] == pytest.approx((1 + 2 + 1 + 2) / 4)
+    assert found["popularity_bias@2"] == pytest.approx(6 / (16 / 3))
+
+
+def test_seen_items_rank_only_where_the_protocol_says_so(trial):
+    model = HistoryPopular().fit(trial.train)
+    shown = answers(model, trial.test, filter_seen=False).lists
+    unseen = answers(model, trial.test, filter_seen=True).lists
+    own = set(trial.test.queries.batch(0, 1).item.tolist())
+    assert own == set(shown[0, : len(own)].tolist())
+    assert own == set(unseen[0, -len(own) :].tolist())
+
+
+def test_accuracy_agrees_with_all_measures(trial):
+    model = MostPopular().fit(trial.train)
+    full = measured(answers(model, trial.test, filter_seen=True), trial.test, np.ones(trial.train.n_items))
+    assert {name: full[name] for name in accuracy(model, trial.test, filter_seen=True)} == accuracy(
+        model, trial.test, filter_seen=True
+    )
+
+
+def test_the_search_takes_what_validation_likes_and_refits_only_what_fit_reads(trial):
+    made = []
+
+    def make(**settings):
+        made.append(settings)
+        return Oracle(**settings)
+
+    recipe = Recipe("model", make, {"away": 3}, {"away": (2, 1, 5)}, frozenset({"away"}))
+    found = search(recipe, trial, 0, lambda _: None)
+    assert found.settings == {"away": 1}
+    assert found.goal == 1.0
+    assert len(made) == 1
+    search(Recipe("model", make, {"away": 3}, {"away": (2, 1, 5)}), trial, 0, lambda _: None)
+    assert len(made) == 5
+    assert search(recipe, trial, 0, lambda _: None, tuned=False).settings == {"away": 3}
+
+
+def test_weights_favour_the_member_that_validation_favours(trial):
+    values = tuple(np.linspace(0.9, 1.0, trial.train.n_items))
+    members = [Constant(values=values).fit(trial.train), Oracle().fit(trial.train)]
+    weights = best_weights(members, trial, trial.validation)
+    assert all(weight >= 0 for weight in weights)
+    assert sum(weights[2:]) > sum(weights[:2])
+    blend = Blend(weights=weights).adopt(members)
+    assert accuracy(blend, trial.test, filter_seen=True)["R@10"] == 1.0
+
+
+def test_a_blend_needs_weights_for_every_member(trial):
+    members = [MostPopular().fit(trial.train)]
+    with pytest.raises(ValueError, match="1 members need 2 weights; 3 are given"):
+        Blend(weights=(1.0, 1.0, 1.0)).adopt(members)
+
+
+def test_the_test_has_no_say_in_what_is_chosen(trial):
+    recipes = {
+        "right": Recipe("model", Oracle),
+        "wrong": Recipe("model", Oracle, {"away": 4}),
+        HYBRID: Recipe(HYBRID, Blend),
+    }
+    outcome = runner.run(trial, recipes, [0, 1], lambda *_: None)
+    assert [(row.model, row.seed) for row in outcome.rows] == [
+        (name, seed) for seed in (0, 1) for name in ("right", "wrong", "hybrid")
+    ]
+    assert outcome.chosen == "right"
+    assert outcome.rows[2].metrics["R@10"] == 1.0
+    swapped = runner.Outcome(trial, [row for row in outcome.rows if row.model != "hybrid"])
+    swapped.rows[0].metrics["N@10"] = 0.0
+    assert swapped.chosen == "right"
+
+
+def test_costs_are_counted():
+    with counted() as cost:
+        block = np.ones(8_000_000)
+    assert cost.seconds > 0
+    assert cost.peak_mib > block.nbytes / 2**20
+
+
+def test_picked_names_what_there_is():
+    recipes = recipes_of("loo")
+    assert list(picked(recipes, [])) == list(recipes)
+    assert list(picked(recipes, ["rules", "popular"])) == ["popular", "rules"]
+    assert list(picked(recipes, ["rules", HYBRID])) == ["rules", HYBRID]
+    assert list(picked(recipes, [HYBRID])) == list(recipes)
+    with pytest.raises(ValueError, match="there is no model `bert`; give one or more of random, popular"):
+        picked(recipes, ["bert"])
+
+
+def test_the_command_prints_one_object(tmp_path):
+    arguments = ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular,rules,hybrid", "--seeds", "0,1", "--json"]
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 0, ran.output
+    answer = json.loads(ran.stdout)
+    assert (answer["protocol"], answer["data"], answer["chosen"]) == ("loo", "ring.txt", "rules")
+    assert {row["kind"] for row in answer["rows"]} == {"baseline", "model", "hybrid"}
+    assert {row["seed"] for row in answer["rows"]} == {0, 1}
+    for row in answer["rows"]:
+        assert {"R@10", "N@10", "M@20", "novelty@12", "coverage@12", "popularity_bias@12"} <= set(row["metrics"])
+        assert row["fit_seconds"] >= 0
+        assert row["peak_mib"] > 0
+    found = {row["model"]: row["metrics"]["N@10"] for row in answer["rows"]}
+    assert found["rules"] == 1.0
+    assert found["popular"] < 0.7
+
+
+def test_the_table_is_for_people(tmp_path):
+    ran = CliRunner().invoke(app, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular,rules", "--no-tuning"])
+    assert "rules*" in ran.stdout
+    assert "best on validation" in ran.stdout
+
+
+@pytest.mark.parametrize("program", [app, shopkeeper])
+def test_faults_end_with_a_text_and_a_status(tmp_path, program, capfd):
+    bad = tmp_path / "bad.txt"
+    bad.write_text("u1 a\nu2\n", encoding="utf-8")
+    ran = CliRunner().invoke(program, ["evaluate", "loo", str(bad), "--json"])
+    assert ran.exit_code == 1
+    assert "line 2: has only `u2`; write the visitor" in ran.stdout
+    ran = CliRunner().invoke(program, ["evaluate", "loo", str(ring(tmp_path)), "--seeds", "one", "--json"])
+    assert ran.exit_code == 1
+    assert "write whole numbers with commas between" in ran.stdout
+    capfd.readouterr()
+
+
+def test_what_is_not_installed_is_named_before_the_work(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match="--plot needs matplotlib; install it with"):
+        report.check_options(ring, "")
+    with pytest.raises(ValueError, match="--mlflow needs MLflow; install it with"):
+        report.check_options(None, "file:runs")
+
+
+def test_rows_go_to_mlflow_where_it_is_asked_for(trial, monkeypatch):
+    logged = []
+    fake = types.ModuleType("mlflow")
+    for name in ("set_tracking_uri", "set_experiment", "set_tags", "log_params", "log_metrics"):
+        setattr(fake, name, lambda value, name=name: logged.append((name, value)))
+    fake.start_run = lambda run_name: counted()  # noqa: ARG005
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    outcome = runner.run(trial, {"right": Recipe("model", Oracle, {"away": 1})}, [3], lambda *_: None)
+    report.track(outcome, "file:runs")
+    assert ("set_tracking_uri", "file:runs") in logged
+    assert ("log_params", {"seed": 3, "away": 1}) in logged
+    assert dict(logged)["log_metrics"]["N_at_10"] == 1.0
+
+
+def test_the_plot_is_a_picture(trial, tmp_path):
+    pytest.importorskip("matplotlib")
+    outcome = runner.run(trial, {"right": Recipe("model", Oracle)}, [0], lambda *_: None)
+    report.plot(outcome, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
