@@ -1,4 +1,4 @@
-"""`python -m trainers`: train a bundle, measure models beside baselines, measure what a server shows.
+"""`python -m trainers`: train a bundle or a sequence model, measure models beside baselines or a server.
 
 Results go to standard output, progress to standard error. Exit codes: 0 ok · 1 failed · 2 usage · 4 dependency down.
 """
@@ -20,6 +20,7 @@ from trainers.offline.commands import COMMANDS
 from trainers.pipeline import Fitted, Pipeline, Schedule, split_of, write
 from trainers.plot import draw_recall
 from trainers.protocols import NextBasket
+from trainers.sequence.commands import sequence
 from trainers.served import measure_served
 
 ExportOption = Annotated[Path, typer.Option("--export", help="Folder of the export to read.")]
@@ -39,6 +40,7 @@ evaluations = typer.Typer(invoke_without_command=True)
 app.add_typer(evaluations, name="evaluate")
 for command in COMMANDS:
     evaluations.command()(command)
+app.command()(sequence)
 
 
 @app.command()

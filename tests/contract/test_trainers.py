@@ -63,6 +63,7 @@ def test_trainers_are_found() -> None:
     assert {"AlsoViewed", "AlsoBought", "BoughtTogether", "SequentialRules", "NextBasket", "Popular"} <= names
     scoring = {found.__name__ for found in RECOMMENDERS}
     assert {"AlsoViewed", "Als", "Blend", "Content", "Ease", "HistoryKnn", "ItemKnn", "Trend"} <= scoring
+    assert {"Recurrent", "Transformer"} <= scoring
 
 
 @each_trainer
@@ -113,7 +114,7 @@ def test_empty_data_are_refused(found: type[Trainer], dataset: Dataset) -> None:
 def test_exported_lists_are_in_range_sorted_and_finite(found: type[Trainer], dataset: Dataset, tmp_path: Path) -> None:
     artifact = found().fit(dataset).export(tmp_path)
     for name in artifact.files:
-        tensors = load_file(artifact.folder / name)
+        tensors = load_file(artifact.folder / name) if name.endswith(".safetensors") else {}
         if "scores" not in tensors:
             continue
         items, scores = tensors.get("neighbours", tensors.get("items")), tensors["scores"]
@@ -168,7 +169,7 @@ def test_a_score_depends_on_its_own_history_only(found: type[Recommender], datas
     model = found().fit(dataset)
     together = model.score(queries)
     alone = [model.score(queries.batch(number, number + 1))[0] for number in range(len(queries))]
-    np.testing.assert_array_equal(together, np.stack(alone))
+    np.testing.assert_allclose(together, np.stack(alone), rtol=1e-5, atol=1e-5)
     assert model.score(queries.batch(0, 0)).shape == (0, dataset.n_items)
 
 

@@ -11,8 +11,9 @@ from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.offline import protocols, report
 from trainers.offline.questions import Trial
 from trainers.offline.readers import read_attributes
-from trainers.offline.recipes import picked, recipes_of
+from trainers.offline.recipes import SEQUENCE_MODELS, picked, recipes_of
 from trainers.offline.runner import run
+from trainers.sequence.model import HOW_TO_INSTALL, has_torch
 
 FileArgument = Annotated[Path, typer.Argument(help="Lines of ids, or a table of events; plain or gzipped.")]
 TestArgument = Annotated[Path, typer.Argument(help="What is asked after training.")]
@@ -122,6 +123,9 @@ def _evaluate(read: Callable[[pl.DataFrame | None], Trial], options: Options, *,
         tell("read the data", 0.0)
         trial = read(None if options.attributes is None else read_attributes(options.attributes))
         recipes = recipes_of(trial.protocol, with_content=options.attributes is not None)
+        if not options.models and not has_torch():
+            tell(f"{' and '.join(SEQUENCE_MODELS)} left out: each {HOW_TO_INSTALL}", 1.0)
+            recipes = {name: recipe for name, recipe in recipes.items() if name not in SEQUENCE_MODELS}
         names = [name.strip() for name in options.models.split(",") if name.strip()]
         outcome = run(trial, picked(recipes, names), seeds, tell, tuned=options.tuning)
         if options.plot is not None:

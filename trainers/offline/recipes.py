@@ -14,8 +14,14 @@ from trainers.item_to_item import ItemKnn
 from trainers.offline.baselines import HistoryPopular, MostPopular, Random
 from trainers.offline.questions import Trial
 from trainers.recommender import Recommender
+from trainers.recurrent import Recurrent
+from trainers.sequence.settings import Training
 from trainers.sequential_rules import SequentialRules
+from trainers.transformer import Transformer
 from trainers.trend import Trend
+
+SEQUENCE_MODELS = ("transformer", "recurrent")
+"""Names of the models that need PyTorch."""
 
 Kind = Literal["baseline", "model", "hybrid"]
 HYBRID: Kind = "hybrid"
@@ -82,6 +88,15 @@ def _next_item() -> dict[str, Recipe]:
     }
 
 
+def _sequence(*, of_sessions: bool) -> dict[str, Recipe]:
+    """Return the models of `SEQUENCE_MODELS`; what they learn by was chosen on validation of public data."""
+    training = Training(length=20, negatives=1024, batch_targets=2048) if of_sessions else Training()
+    dropout = 0.3 if of_sessions else 0.4
+    makers: tuple[Callable[..., Recommender], ...] = (Transformer, Recurrent)
+    settings = {"dropout": dropout, "training": training}
+    return {name: Recipe("model", make, settings) for name, make in zip(SEQUENCE_MODELS, makers, strict=True)}
+
+
 def _near(*, of_sessions: bool) -> Recipe:
     """Return the nearest visitors, or sessions, of sequences."""
     grid: dict[str, Sequence[object]] = {
@@ -134,7 +149,8 @@ def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe
     seasons = ((), ("hour", "weekday", "week"))
     recipes["trend"] = Recipe("model", Trend, {"seasons": ()}, {"half_life_days": (1.0, 60.0), "seasons": seasons})
     if protocol in {"loo", "sessions"}:
-        recipes |= _next_item() | {"session-kNN" if of_sessions else "user-kNN": _near(of_sessions=of_sessions)}
+        recipes |= _next_item() | _sequence(of_sessions=of_sessions)
+        recipes |= {"session-kNN" if of_sessions else "user-kNN": _near(of_sessions=of_sessions)}
     else:
         recipes |= _set_models()
     if protocol == "loo":

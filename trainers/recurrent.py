@@ -1,0 +1,53 @@
+"""The recurrent network: what a visitor does next, by a state that every event changes."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.sequence.model import SequenceModel
+from trainers.sequence.settings import USUAL, Training
+
+if TYPE_CHECKING:
+    from trainers.sequence.encoder import Encoder
+
+
+class Recurrent(SequenceModel):
+    """Gated recurrent units over the events of a history, taught by a sampled softmax of every next item.
+
+    Parameters
+    ----------
+    width : int
+        Length of the vectors, one of `WIDTHS`.
+    hidden : int
+        Width of the state.
+    dropout : float
+        Share of entries that are hidden while learning, 0 to 1.
+    training : Training
+    seed : int
+
+    References
+    ----------
+    Hidasi and Karatzoglou 2018, Recurrent Neural Networks with Top-k Gains for Session-based Recommendations.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        hidden: int = 128,
+        dropout: float = 0.3,
+        training: Training = USUAL,
+        seed: int = 0,
+    ) -> None:
+        self.width = width
+        self.hidden = hidden
+        self.dropout = dropout
+        self.training = training
+        self.seed = seed
+
+    def untaught(self, seen: NDArray[np.bool_]) -> "Encoder":
+        """Return an encoder with weights drawn by chance."""
+        from trainers.sequence.recurrence import RecurrentEncoder  # noqa: PLC0415 - needs torch
+
+        return RecurrentEncoder(seen, width=self.width, hidden=self.hidden, dropout=self.dropout)

@@ -1,0 +1,104 @@
+"""What the sequence models have in common: learn, score, export."""
+
+import importlib.util
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.base import Array, Artifact, Progress, no_progress, rows_of
+from trainers.dataset import Dataset
+from trainers.recommender import Queries, Recommender
+from trainers.sequence.histories import Histories
+from trainers.sequence.settings import Training
+
+if TYPE_CHECKING:
+    from trainers.sequence.encoder import Encoder
+
+GRAPH_FILE, ITEMS_FILE, GOLDEN_FILE = "sequence.onnx", "sequence_items.safetensors", "sequence_golden.safetensors"
+
+HOW_TO_INSTALL = "needs PyTorch; install it with `pip install 'shopkeeper[torch]'`"
+"""What a line says that begins with the name of a model."""
+
+WIDTHS = (16, 32, 48, 64, 128, 192, 256)
+"""Lengths of vectors: what the scan of item vectors takes and heads of attention divide."""
+
+
+class MissingTorchError(ValueError):
+    """A sequence model was to learn where PyTorch is not installed."""
+
+
+class SequenceModel(Recommender):
+    """Encoder of histories whose vector, times that of an item, is the item's score.
+
+    An unknown visitor needs no model of its own: the history is all that is read. A history without events scores 0
+    for every item.
+
+    Attributes
+    ----------
+    encoder_ : Encoder
+        With the vectors of the items within.
+    """
+
+    width: int
+    training: Training
+    encoder_: "Encoder"
+
+    @abstractmethod
+    def untaught(self, seen: NDArray[np.bool_]) -> "Encoder":
+        """Return an encoder of the hyper-parameters for the items that data hold (`seen`, shape (n_items,))."""
+
+    def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
+        """Learn to foretell every event from those before it; the last of some histories say when to stop.
+
+        In processes started by `torchrun` all learn together and keep the same weights.
+
+        Raises
+        ------
+        MissingTorchError
+            Where PyTorch is not installed; the text says how to install it.
+        """
+        rows = rows_of(dataset)
+        if self.width not in WIDTHS:
+            raise ValueError(f"width is {self.width}; take one of {', '.join(map(str, WIDTHS))}")
+        if not has_torch():
+            raise MissingTorchError(f"{type(self).__name__} {HOW_TO_INSTALL}")
+        from trainers.sequence.learning import Learner, Lesson  # noqa: PLC0415 - needs torch
+        from trainers.sequence.processes import processes, repeatable  # noqa: PLC0415 - needs torch
+
+        rng = np.random.default_rng(self.seed)
+        lesson = Lesson.of(Histories.of_dataset(rows, rng), dataset.n_items, self.training, rng)
+        with processes() as group, repeatable(self.seed):
+            encoder = self.untaught(np.bincount(dataset.item, minlength=dataset.n_items) > 0).to(group.device)
+            self.encoder_ = Learner(encoder, lesson, self.training, group, rng).run(progress).cpu()
+        return self
+
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """Return the product of each history's vector with every item's, shape (n, n_items)."""
+        encoder: Encoder = self.fitted("encoder_")
+        histories = Histories.of_queries(queries)
+        starts, stops = histories.latest(self.training.length)
+        return encoder.answer(histories.inputs(starts, stops)) @ encoder.table().T
+
+    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
+        """Return `vectors` of the items, f32 (n_items, width), and golden inputs with their `vector`."""
+        encoder = self.fitted("encoder_")
+        from trainers.sequence.graph import golden  # noqa: PLC0415 - needs torch
+
+        return {ITEMS_FILE: {"vectors": encoder.table()}, GOLDEN_FILE: golden(encoder, self.training.length, self.seed)}
+
+    def export(self, folder: Path) -> Artifact:
+        """Write the tensors and `sequence.onnx` into `folder`, which is made if it is missing."""
+        artifact = super().export(folder)
+        from trainers.sequence.graph import write  # noqa: PLC0415 - needs torch
+
+        write(self.encoder_, self.training.length, folder / GRAPH_FILE)
+        return Artifact(folder, tuple(sorted((*artifact.files, GRAPH_FILE))))
+
+
+def has_torch() -> bool:
+    """Return whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None

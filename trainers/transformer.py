@@ -1,0 +1,60 @@
+"""The transformer: what a visitor does next, by attention to what they did."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.sequence.model import SequenceModel
+from trainers.sequence.settings import USUAL, Training
+
+if TYPE_CHECKING:
+    from trainers.sequence.encoder import Encoder
+
+
+class Transformer(SequenceModel):
+    """Causal self-attention over the events of a history, taught by a sampled softmax of every next item.
+
+    Parameters
+    ----------
+    width : int
+        Length of the vectors, one of `WIDTHS`.
+    layers : int
+        Pairs of attention and feed-forward part.
+    dropout : float
+        Share of entries that are hidden while learning, 0 to 1.
+    training : Training
+    seed : int
+
+    References
+    ----------
+    Kang and McAuley 2018, Self-Attentive Sequential Recommendation; Tikhonovich et al. 2025, eSASRec: Enhancing
+    Transformer-based Recommendations in a Modular Fashion, for the layers and the loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        layers: int = 1,
+        dropout: float = 0.4,
+        training: Training = USUAL,
+        seed: int = 0,
+    ) -> None:
+        self.width = width
+        self.layers = layers
+        self.dropout = dropout
+        self.training = training
+        self.seed = seed
+
+    def untaught(self, seen: NDArray[np.bool_]) -> "Encoder":
+        """Return an encoder with weights drawn by chance."""
+        from trainers.sequence.attention import AttentionEncoder  # noqa: PLC0415 - needs torch
+
+        return AttentionEncoder(
+            seen,
+            width=self.width,
+            layers=self.layers,
+            dropout=self.dropout,
+            length=self.training.length,
+        )
