@@ -154,7 +154,9 @@ class Trial(_message.Message):
         MODE_SHADOW: Trial._Mode.ValueType  # 1
         """It answers a share of the requests once more; nothing of it is shown or logged."""
         MODE_CANARY: Trial._Mode.ValueType  # 2
-        """It serves a share of the visitors; a visitor always meets the same bundle."""
+        """It serves a share of the visitors; a visitor meets the same bundle as long as `user_id`, or without one
+        `visitor_id`, stays the same.
+        """
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
         """What is done with it."""
@@ -164,27 +166,35 @@ class Trial(_message.Message):
     MODE_SHADOW: Trial.Mode.ValueType  # 1
     """It answers a share of the requests once more; nothing of it is shown or logged."""
     MODE_CANARY: Trial.Mode.ValueType  # 2
-    """It serves a share of the visitors; a visitor always meets the same bundle."""
+    """It serves a share of the visitors; a visitor meets the same bundle as long as `user_id`, or without one
+    `visitor_id`, stays the same.
+    """
 
     VERSION_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Required. Version of a published bundle that does not serve."""
     mode: Global___Trial.Mode.ValueType
-    """Required. What is done with it."""
+    """Required. What is done with it; INVALID_ARGUMENT if unset or unknown."""
     share: _builtins.float
-    """Required. Share of requests (shadow) or of visitors (canary). Above 0, at most 1."""
+    """Required. Share of requests (shadow) or of visitors (canary). Above 0, at most 1, otherwise INVALID_ARGUMENT."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it began."""
+
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         mode: Global___Trial.Mode.ValueType = ...,
         share: _builtins.float = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "share", b"share", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "share", b"share", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -206,11 +216,11 @@ class TrialReport(_message.Message):
     MEAN_DURATION_US_FIELD_NUMBER: _builtins.int
     MEAN_SERVED_DURATION_US_FIELD_NUMBER: _builtins.int
     request_count: _builtins.int
-    """Requests answered once more."""
+    """Requests that the bundle answered once more."""
     dropped_count: _builtins.int
     """Requests of the share that were passed over because too many waited."""
     failed_count: _builtins.int
-    """Requests that the bundle could not answer with its model."""
+    """Requests that the bundle could not answer with its model; they count in nothing else."""
     mean_agreement: _builtins.float
     """Mean share of the items shown that the bundle would have shown too, 0 to 1."""
     first_agreement: _builtins.float

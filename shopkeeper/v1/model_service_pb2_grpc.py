@@ -117,7 +117,7 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StartTrial(self, request, context):
-        """Tries a published bundle beside the one that serves, on every replica. Activating it, or any other, ends the trial.
+        """Tries a published bundle beside the one that serves, on every replica. Any activation ends the trial.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

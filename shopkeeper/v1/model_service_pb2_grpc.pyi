@@ -44,7 +44,7 @@ class ModelServiceStub:
     RollbackModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RollbackModelRequest, _model_service_pb2.RollbackModelResponse]
     """Makes the bundle before serve again."""
     StartTrial: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StartTrialRequest, _model_service_pb2.StartTrialResponse]
-    """Tries a published bundle beside the one that serves, on every replica. Activating it, or any other, ends the trial."""
+    """Tries a published bundle beside the one that serves, on every replica. Any activation ends the trial."""
     GetTrial: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetTrialRequest, _model_service_pb2.GetTrialResponse]
     """Returns the trial in force and what this replica saw of it."""
     StopTrial: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StopTrialRequest, _model_service_pb2.StopTrialResponse]
@@ -66,7 +66,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     RollbackModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RollbackModelRequest, _model_service_pb2.RollbackModelResponse]  # type: ignore[assignment]
     """Makes the bundle before serve again."""
     StartTrial: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StartTrialRequest, _model_service_pb2.StartTrialResponse]  # type: ignore[assignment]
-    """Tries a published bundle beside the one that serves, on every replica. Activating it, or any other, ends the trial."""
+    """Tries a published bundle beside the one that serves, on every replica. Any activation ends the trial."""
     GetTrial: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetTrialRequest, _model_service_pb2.GetTrialResponse]  # type: ignore[assignment]
     """Returns the trial in force and what this replica saw of it."""
     StopTrial: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StopTrialRequest, _model_service_pb2.StopTrialResponse]  # type: ignore[assignment]
@@ -121,7 +121,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.StartTrialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.StartTrialResponse, _abc.Awaitable[_model_service_pb2.StartTrialResponse]]:
-        """Tries a published bundle beside the one that serves, on every replica. Activating it, or any other, ends the trial."""
+        """Tries a published bundle beside the one that serves, on every replica. Any activation ends the trial."""
 
     @_abc_1.abstractmethod
     def GetTrial(

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from shopkeeper.v1 import common_pb2 as shopkeeper_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*shopkeeper/v1/recommendation_service.proto\x12\rshopkeeper.v1\x1a\x1ashopkeeper/v1/common.proto\"\x99\x01\n\x10PlacementRequest\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x17\n\x0f\x61nchor_item_ids\x18\x03 \x03(\t\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x19.shopkeeper.v1.ItemFilter\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\"\x84\x01\n\x10RecommendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x16.shopkeeper.v1.Context\x12\x33\n\nplacements\x18\x03 \x03(\x0b\x32\x1f.shopkeeper.v1.PlacementRequest\"\x96\x01\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12%\n\x06reason\x18\x03 \x01(\x0e\x32\x15.shopkeeper.v1.Reason\x12\x17\n\x0f\x62\x65\x63\x61use_item_id\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x12\n\npropensity\x18\x06 \x01(\x01\"\x9b\x01\n\x05Slate\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12-\n\x05items\x18\x02 \x03(\x0b\x32\x1e.shopkeeper.v1.RecommendedItem\x12\x19\n\x11\x61ttribution_token\x18\x03 \x01(\t\x12\x18\n\x10\x61pplied_controls\x18\x04 \x03(\t\x12\x18\n\x10missing_item_ids\x18\x05 \x03(\t\"v\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06slates\x18\x02 \x03(\x0b\x32\x14.shopkeeper.v1.Slate\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x04 \x03(\t\"J\n\x15\x42\x61tchRecommendRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.shopkeeper.v1.RecommendRequest\"j\n\x16\x42\x61tchRecommendResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32 .shopkeeper.v1.RecommendResponse\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"B\n\x0e\x45xplainRequest\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.shopkeeper.v1.RecommendRequest\"T\n\nStageTrace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08in_count\x18\x02 \x01(\x05\x12\x11\n\tout_count\x18\x03 \x01(\x05\x12\x13\n\x0b\x64uration_us\x18\x04 \x01(\x01\"+\n\x0c\x46\x65\x61tureValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"-\n\rFeatureEffect\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x01\"\x9e\x01\n\tItemTrace\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nbase_score\x18\x02 \x01(\x01\x12\r\n\x05score\x18\x03 \x01(\x01\x12-\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1b.shopkeeper.v1.FeatureValue\x12.\n\x08moved_by\x18\x05 \x03(\x0b\x32\x1c.shopkeeper.v1.FeatureEffect\".\n\x0bRemovedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\"\xa3\x01\n\nSlateTrace\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12)\n\x06stages\x18\x02 \x03(\x0b\x32\x19.shopkeeper.v1.StageTrace\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.shopkeeper.v1.ItemTrace\x12+\n\x07removed\x18\x04 \x03(\x0b\x32\x1a.shopkeeper.v1.RemovedItem\"p\n\x0f\x45xplainResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .shopkeeper.v1.RecommendResponse\x12)\n\x06traces\x18\x02 \x03(\x0b\x32\x19.shopkeeper.v1.SlateTrace*\xf1\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_POPULAR\x10\x01\x12\x13\n\x0fREASON_TRENDING\x10\x02\x12\x16\n\x12REASON_NEW_ARRIVAL\x10\x03\x12\x1a\n\x16REASON_RECENTLY_VIEWED\x10\x04\x12\x1d\n\x19REASON_PERSONAL_FAVOURITE\x10\x05\x12\x14\n\x10REASON_BUY_AGAIN\x10\x06\x12\x16\n\x12REASON_ALSO_VIEWED\x10\x07\x12\x16\n\x12REASON_ALSO_BOUGHT\x10\x08\x12\x1a\n\x16REASON_BOUGHT_TOGETHER\x10\t\x12\x16\n\x12REASON_NEXT_BASKET\x10\n\x12\x11\n\rREASON_PINNED\x10\x0b\x12\x0f\n\x0bREASON_FILL\x10\x0c\x12\x1b\n\x17REASON_SIMILAR_VISITORS\x10\r\x12\x18\n\x14REASON_SAME_CATEGORY\x10\x0e\x32\x92\x02\n\x15RecommendationService\x12N\n\tRecommend\x12\x1f.shopkeeper.v1.RecommendRequest\x1a .shopkeeper.v1.RecommendResponse\x12_\n\x0e\x42\x61tchRecommend\x12$.shopkeeper.v1.BatchRecommendRequest\x1a%.shopkeeper.v1.BatchRecommendResponse0\x01\x12H\n\x07\x45xplain\x12\x1d.shopkeeper.v1.ExplainRequest\x1a\x1e.shopkeeper.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*shopkeeper/v1/recommendation_service.proto\x12\rshopkeeper.v1\x1a\x1ashopkeeper/v1/common.proto\"\x99\x01\n\x10PlacementRequest\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x17\n\x0f\x61nchor_item_ids\x18\x03 \x03(\t\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x19.shopkeeper.v1.ItemFilter\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\"\x84\x01\n\x10RecommendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x16.shopkeeper.v1.Context\x12\x33\n\nplacements\x18\x03 \x03(\x0b\x32\x1f.shopkeeper.v1.PlacementRequest\"\x96\x01\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12%\n\x06reason\x18\x03 \x01(\x0e\x32\x15.shopkeeper.v1.Reason\x12\x17\n\x0f\x62\x65\x63\x61use_item_id\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x12\n\npropensity\x18\x06 \x01(\x01\"\x9b\x01\n\x05Slate\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12-\n\x05items\x18\x02 \x03(\x0b\x32\x1e.shopkeeper.v1.RecommendedItem\x12\x19\n\x11\x61ttribution_token\x18\x03 \x01(\t\x12\x18\n\x10\x61pplied_controls\x18\x04 \x03(\t\x12\x18\n\x10missing_item_ids\x18\x05 \x03(\t\"\x8e\x01\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06slates\x18\x02 \x03(\x0b\x32\x14.shopkeeper.v1.Slate\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x04 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x05 \x01(\t\"J\n\x15\x42\x61tchRecommendRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.shopkeeper.v1.RecommendRequest\"j\n\x16\x42\x61tchRecommendResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32 .shopkeeper.v1.RecommendResponse\x12\r\n\x05\x65rror\x18\x03 \x01(\t\"B\n\x0e\x45xplainRequest\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.shopkeeper.v1.RecommendRequest\"T\n\nStageTrace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08in_count\x18\x02 \x01(\x05\x12\x11\n\tout_count\x18\x03 \x01(\x05\x12\x13\n\x0b\x64uration_us\x18\x04 \x01(\x01\"+\n\x0c\x46\x65\x61tureValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"-\n\rFeatureEffect\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x01\"\x9e\x01\n\tItemTrace\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nbase_score\x18\x02 \x01(\x01\x12\r\n\x05score\x18\x03 \x01(\x01\x12-\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1b.shopkeeper.v1.FeatureValue\x12.\n\x08moved_by\x18\x05 \x03(\x0b\x32\x1c.shopkeeper.v1.FeatureEffect\".\n\x0bRemovedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\"\xa3\x01\n\nSlateTrace\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12)\n\x06stages\x18\x02 \x03(\x0b\x32\x19.shopkeeper.v1.StageTrace\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.shopkeeper.v1.ItemTrace\x12+\n\x07removed\x18\x04 \x03(\x0b\x32\x1a.shopkeeper.v1.RemovedItem\"p\n\x0f\x45xplainResponse\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32 .shopkeeper.v1.RecommendResponse\x12)\n\x06traces\x18\x02 \x03(\x0b\x32\x19.shopkeeper.v1.SlateTrace*\x8d\x03\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_POPULAR\x10\x01\x12\x13\n\x0fREASON_TRENDING\x10\x02\x12\x16\n\x12REASON_NEW_ARRIVAL\x10\x03\x12\x1a\n\x16REASON_RECENTLY_VIEWED\x10\x04\x12\x1d\n\x19REASON_PERSONAL_FAVOURITE\x10\x05\x12\x14\n\x10REASON_BUY_AGAIN\x10\x06\x12\x16\n\x12REASON_ALSO_VIEWED\x10\x07\x12\x16\n\x12REASON_ALSO_BOUGHT\x10\x08\x12\x1a\n\x16REASON_BOUGHT_TOGETHER\x10\t\x12\x16\n\x12REASON_NEXT_BASKET\x10\n\x12\x11\n\rREASON_PINNED\x10\x0b\x12\x0f\n\x0bREASON_FILL\x10\x0c\x12\x1b\n\x17REASON_SIMILAR_VISITORS\x10\r\x12\x18\n\x14REASON_SAME_CATEGORY\x10\x0e\x12\x1a\n\x16REASON_SIMILAR_CONTENT\x10\x0f\x32\x92\x02\n\x15RecommendationService\x12N\n\tRecommend\x12\x1f.shopkeeper.v1.RecommendRequest\x1a .shopkeeper.v1.RecommendResponse\x12_\n\x0e\x42\x61tchRecommend\x12$.shopkeeper.v1.BatchRecommendRequest\x1a%.shopkeeper.v1.BatchRecommendResponse0\x01\x12H\n\x07\x45xplain\x12\x1d.shopkeeper.v1.ExplainRequest\x1a\x1e.shopkeeper.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shopkeeper.v1.recommendation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REASON']._serialized_start=1731
-  _globals['_REASON']._serialized_end=2100
+  _globals['_REASON']._serialized_start=1756
+  _globals['_REASON']._serialized_end=2153
   _globals['_PLACEMENTREQUEST']._serialized_start=90
   _globals['_PLACEMENTREQUEST']._serialized_end=243
   _globals['_RECOMMENDREQUEST']._serialized_start=246
@@ -42,28 +42,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDEDITEM']._serialized_end=531
   _globals['_SLATE']._serialized_start=534
   _globals['_SLATE']._serialized_end=689
-  _globals['_RECOMMENDRESPONSE']._serialized_start=691
-  _globals['_RECOMMENDRESPONSE']._serialized_end=809
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=811
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=885
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=887
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=993
-  _globals['_EXPLAINREQUEST']._serialized_start=995
-  _globals['_EXPLAINREQUEST']._serialized_end=1061
-  _globals['_STAGETRACE']._serialized_start=1063
-  _globals['_STAGETRACE']._serialized_end=1147
-  _globals['_FEATUREVALUE']._serialized_start=1149
-  _globals['_FEATUREVALUE']._serialized_end=1192
-  _globals['_FEATUREEFFECT']._serialized_start=1194
-  _globals['_FEATUREEFFECT']._serialized_end=1239
-  _globals['_ITEMTRACE']._serialized_start=1242
-  _globals['_ITEMTRACE']._serialized_end=1400
-  _globals['_REMOVEDITEM']._serialized_start=1402
-  _globals['_REMOVEDITEM']._serialized_end=1448
-  _globals['_SLATETRACE']._serialized_start=1451
-  _globals['_SLATETRACE']._serialized_end=1614
-  _globals['_EXPLAINRESPONSE']._serialized_start=1616
-  _globals['_EXPLAINRESPONSE']._serialized_end=1728
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=2103
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=2377
+  _globals['_RECOMMENDRESPONSE']._serialized_start=692
+  _globals['_RECOMMENDRESPONSE']._serialized_end=834
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=836
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=910
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=912
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1018
+  _globals['_EXPLAINREQUEST']._serialized_start=1020
+  _globals['_EXPLAINREQUEST']._serialized_end=1086
+  _globals['_STAGETRACE']._serialized_start=1088
+  _globals['_STAGETRACE']._serialized_end=1172
+  _globals['_FEATUREVALUE']._serialized_start=1174
+  _globals['_FEATUREVALUE']._serialized_end=1217
+  _globals['_FEATUREEFFECT']._serialized_start=1219
+  _globals['_FEATUREEFFECT']._serialized_end=1264
+  _globals['_ITEMTRACE']._serialized_start=1267
+  _globals['_ITEMTRACE']._serialized_end=1425
+  _globals['_REMOVEDITEM']._serialized_start=1427
+  _globals['_REMOVEDITEM']._serialized_end=1473
+  _globals['_SLATETRACE']._serialized_start=1476
+  _globals['_SLATETRACE']._serialized_end=1639
+  _globals['_EXPLAINRESPONSE']._serialized_start=1641
+  _globals['_EXPLAINRESPONSE']._serialized_end=1753
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=2156
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=2430
 # @@protoc_insertion_point(module_scope)

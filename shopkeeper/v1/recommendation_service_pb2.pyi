@@ -55,7 +55,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SIMILAR_VISITORS: _Reason.ValueType  # 13
     """Similar visitors buy it."""
     REASON_SAME_CATEGORY: _Reason.ValueType  # 14
-    """It is of the category of `because_item_id`."""
+    """It is of the category of `because_item_id`, or of the one above where that one is small."""
+    REASON_SIMILAR_CONTENT: _Reason.ValueType  # 15
+    """It is made like `because_item_id`."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an item is shown."""
@@ -89,7 +91,9 @@ REASON_FILL: Reason.ValueType  # 12
 REASON_SIMILAR_VISITORS: Reason.ValueType  # 13
 """Similar visitors buy it."""
 REASON_SAME_CATEGORY: Reason.ValueType  # 14
-"""It is of the category of `because_item_id`."""
+"""It is of the category of `because_item_id`, or of the one above where that one is small."""
+REASON_SIMILAR_CONTENT: Reason.ValueType  # 15
+"""It is made like `because_item_id`."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
@@ -268,10 +272,13 @@ class RecommendResponse(_message.Message):
     SLATES_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id of the request."""
     model_version: _builtins.str
     """Version of the bundle that scored; empty where rules did."""
+    bundle_version: _builtins.str
+    """Version of the bundle that answered the visitor, whoever scored: the one that serves, or a canary; empty if none."""
     @_builtins.property
     def slates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Slate]:
         """One slate a placement, in the order of the request."""
@@ -287,10 +294,11 @@ class RecommendResponse(_message.Message):
         slates: _abc.Iterable[Global___Slate] | None = ...,
         model_version: _builtins.str = ...,
         degraded: _abc.Iterable[_builtins.str] | None = ...,
+        bundle_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "model_version", b"model_version", "request_id", b"request_id", "slates", b"slates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degraded", b"degraded", "model_version", b"model_version", "request_id", b"request_id", "slates", b"slates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -485,7 +493,7 @@ class ItemTrace(_message.Message):
 
     @_builtins.property
     def moved_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureEffect]:
-        """The two features that moved the score most, strongest first; empty where rules rank."""
+        """The two features that moved the score most, strongest first; empty where rules rank, and after 20 items."""
 
     def __init__(
         self,

@@ -175,8 +175,11 @@ class Activation(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     TRIAL_FIELD_NUMBER: _builtins.int
+    IS_TRIAL_ONLY_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Bundle that serves from here on; empty means rules only."""
+    is_trial_only: _builtins.bool
+    """Whether only the trial changes and `version` says nothing."""
     @_builtins.property
     def trial(self) -> _model_service_pb2.Trial:
         """Bundle on trial from here on; unset means none."""
@@ -186,10 +189,11 @@ class Activation(_message.Message):
         *,
         version: _builtins.str = ...,
         trial: _model_service_pb2.Trial | None = ...,
+        is_trial_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_trial_only", b"is_trial_only", "trial", b"trial", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,12 +264,15 @@ class Decision(_message.Message):
     SLATES_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     CONSENTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     now_ms: _builtins.int
     """Time the decision was made for, Unix milliseconds."""
     state_offset: _builtins.int
     """Last record of the log that the state reflected."""
     model_version: _builtins.str
     """Bundle that scored; empty where rules did."""
+    bundle_version: _builtins.str
+    """Bundle whose lists were read, whoever scored; empty if none."""
     @_builtins.property
     def request(self) -> _recommendation_service_pb2.RecommendRequest:
         """The request as received, with its id filled in."""
@@ -292,10 +299,11 @@ class Decision(_message.Message):
         slates: _abc.Iterable[Global___DecidedSlate] | None = ...,
         degraded: _abc.Iterable[_builtins.str] | None = ...,
         consents: _abc.Iterable[_common_pb2.Consent] | None = ...,
+        bundle_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "degraded", b"degraded", "model_version", b"model_version", "now_ms", b"now_ms", "request", b"request", "slates", b"slates", "state_offset", b"state_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "consents", b"consents", "degraded", b"degraded", "model_version", b"model_version", "now_ms", b"now_ms", "request", b"request", "slates", b"slates", "state_offset", b"state_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
