@@ -96,7 +96,7 @@ mod tests {
             };
             let traits: Vec<Traits> = drawn.iter().enumerate().map(item).collect();
             let scores: Vec<f32> = drawn.iter().map(|&(_, _, score)| score).collect();
-            let sorted = super::super::best_first(&scores, &traits);
+            let sorted = super::super::best_first(&scores, &traits, scores.len(), |_| true);
             let mut ordered = sorted.clone();
             diversify(&mut ordered, &scores, &traits, lambda, k);
             let mut relevance = vec![0.0; scores.len()];

@@ -316,7 +316,7 @@ mod tests {
                 (RecordKind::Document, DocumentChange { document, deleted: visitor % 4 == 0 }.encode_to_vec())
             }
             _ if item % 2 == 0 => (RecordKind::Erasure, Erasure { visitor_id }.encode_to_vec()),
-            _ => (RecordKind::Activation, Activation { version: item_id }.encode_to_vec()),
+            _ => (RecordKind::Activation, Activation { version: item_id, ..Activation::default() }.encode_to_vec()),
         };
         let offset = state.offset + 1;
         state.apply(&Record { offset, kind: kind as i32, time_ms, payload: &payload }).expect("a sound record");

@@ -83,7 +83,7 @@ impl Shop {
             write_bundle(chance, folder, shop.item_count);
             let bundle = core_rs::bundle::Bundle::load(folder).expect("a sound bundle");
             shop.state.keep_bundle(Arc::new(bundle));
-            shop.put(RecordKind::Activation, &Activation { version: "test".into() });
+            shop.put(RecordKind::Activation, &Activation { version: "test".into(), ..Activation::default() });
         }
         shop
     }
