@@ -120,7 +120,7 @@ def test_the_search_takes_what_validation_likes_and_refits_only_what_fit_reads(t
 def test_weights_favour_the_member_that_validation_favours(trial):
     values = tuple(np.linspace(0.9, 1.0, trial.train.n_items))
     members = [Constant(values=values).fit(trial.train), Oracle().fit(trial.train)]
-    weights = best_weights(members, trial, trial.validation)
+    weights = best_weights([members], trial, trial.folds)
     assert all(weight >= 0 for weight in weights)
     assert sum(weights[2:]) > sum(weights[:2])
     blend = Blend(weights=weights).adopt(members)

@@ -8,11 +8,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainers.dataset import ACTIONS, Dataset
-from trainers.offline.questions import Questions, Trial, asked, offsets_of
+from trainers.offline.questions import Fold, Questions, Trial, asked, offsets_of
 from trainers.offline.readers import read_baskets, read_histories, read_prefixes, read_sessions
 from trainers.recommender import NOBODY, Queries
 
 _LEAST_HISTORY = 3
+_FOLDS, _ENOUGH = 5, 20_000
+"""Most parts of sets that choose together, and the held-out items that need no further part."""
 _SHARE = 0.1
 """Part of the training sessions, of a visitor's set or of the baskets that validation takes."""
 
@@ -31,7 +33,7 @@ def leave_one_out(path: Path, items: pl.DataFrame | None = None) -> Trial:
     train = data.where(~long | (place > 2))  # noqa: PLR2004 - the last two rows are asked for
     validation = asked(train, data.where(long & (place == 2)))  # noqa: PLR2004
     test = asked(data.where(~long | (place > 1)), data.where(long & (place == 1)))
-    return Trial("loo", path.name, train, test, train, validation, True, int((size < _LEAST_HISTORY).sum()))
+    return Trial("loo", path.name, train, test, (Fold(train, validation),), True, int((size < _LEAST_HISTORY).sum()))
 
 
 def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = None) -> Trial:
@@ -55,23 +57,26 @@ def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = Non
     cut = [part.item[start:end].tolist() for start, end in pairwise(bounds)]
     asked_for = [(session[:end], session[end]) for session in cut for end in range(1, len(session))]
     validation = _prefix_questions(asked_for, data.n_items)
-    return Trial("sessions", train_path.name, data, test, data.where(~held), validation, False, 0)
+    return Trial("sessions", train_path.name, data, test, (Fold(data.where(~held), validation),), False, 0)
 
 
 def sets(train_path: Path, test_path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Trial:
     """Return questions about the rest of each visitor's set; validation takes a tenth of each training set, by seed.
 
+    Where that is less than `_ENOUGH` items, up to `_FOLDS` such tenths choose together, each with models of its own.
     A visitor of one item keeps it. Visitors without a test item are left out and counted.
     """
     frames = [read_histories(path, ordered=False) for path in (train_path, test_path)]
     both = pl.concat([frame.with_columns(quantity=pl.lit(float(part))) for part, frame in enumerate(frames)])
     data = Dataset.from_frames(both, _known(items, both))
     train, rest = data.where(data.quantity == 0), data.where(data.quantity > 0)
-    held = _held(train, np.random.default_rng(seed))
-    fit_part = train.where(~held)
-    test, validation = asked(train, rest), asked(fit_part, train.where(held))
+    random = np.random.default_rng(seed)
+    folds = [_fold(train, random)]
+    while len(folds) < _FOLDS and len(folds) * len(folds[0].questions.target) < _ENOUGH:
+        folds.append(_fold(train, random))
+    test = asked(train, rest)
     left_out = len(np.unique(data.visitor)) - len(test)
-    return Trial("sets", train_path.name, train, test, fit_part, validation, True, left_out)
+    return Trial("sets", train_path.name, train, test, tuple(folds), True, left_out)
 
 
 def baskets(path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Trial:
@@ -97,7 +102,7 @@ def _next_baskets(name: str, data: Dataset) -> Trial:
     train = data.where(~long | (place > 2))  # noqa: PLR2004 - the last two baskets are asked for
     validation = asked(train, _distinct(data.where(long & (place == 2))))  # noqa: PLR2004
     test = asked(data.where(~long | (place > 1)), _distinct(data.where(long & (place == 1))))
-    return Trial("baskets", name, train, test, train, validation, False, int((count < _LEAST_HISTORY).sum()))
+    return Trial("baskets", name, train, test, (Fold(train, validation),), False, int((count < _LEAST_HISTORY).sum()))
 
 
 def _completions(name: str, data: Dataset, seed: int) -> Trial:
@@ -114,7 +119,8 @@ def _completions(name: str, data: Dataset, seed: int) -> Trial:
         for of in (np.isin(data.visitor, part) for part in parts)
     )
     train = data.where(~np.isin(data.visitor, np.concatenate(parts)))
-    return Trial("baskets", name, train, _of_nobody(test), train, _of_nobody(validation), False, int((size < 2).sum()))  # noqa: PLR2004
+    fold = Fold(train, _of_nobody(validation))
+    return Trial("baskets", name, train, _of_nobody(test), (fold,), False, int((size < 2).sum()))  # noqa: PLR2004
 
 
 def _place(visitor: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -124,15 +130,16 @@ def _place(visitor: NDArray[np.uint32]) -> NDArray[np.int64]:
     return np.arange(len(visitor)) - np.repeat(starts, sizes)
 
 
-def _held(train: Dataset, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a tenth of each visitor's rows, at least one of two."""
+def _fold(train: Dataset, random: np.random.Generator) -> Fold:
+    """Return the questions about a tenth of each visitor's rows, at least one of two."""
     shuffled = random.permutation(len(train))
     order = shuffled[np.argsort(train.visitor[shuffled], kind="stable")]
     size = np.bincount(train.visitor, minlength=train.n_visitors)
     wanted = np.minimum(np.ceil(size * _SHARE), size - 1)
     held = np.zeros(len(train), np.bool_)
     held[order[_place(train.visitor[order]) < wanted[train.visitor[order]]]] = True
-    return held
+    rest = train.where(~held)
+    return Fold(rest, asked(rest, train.where(held)))
 
 
 def _distinct(rows: Dataset) -> Dataset:

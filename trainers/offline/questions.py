@@ -1,6 +1,7 @@
 """What models are asked: histories, each with the items that came next."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,20 @@ class Questions:
         return self.take(np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False)))
 
 
+class Fold(NamedTuple):
+    """A part of the training data that is held out to choose by.
+
+    Attributes
+    ----------
+    train : Dataset
+        What a model learns from before it is asked; all of `Trial.train` where that holds no answer.
+    questions : Questions
+    """
+
+    train: Dataset
+    questions: Questions
+
+
 @dataclass(frozen=True)
 class Trial:
     """One protocol on one file: what models learn from and what they are asked.
@@ -65,10 +80,8 @@ class Trial:
     train : Dataset
         All that a model may learn from before it is asked `test`.
     test : Questions
-    fit_part : Dataset
-        What a model learns from before it is asked `validation`; `train` itself where that holds no validation item.
-    validation : Questions
-        What chooses hyper-parameters, weights and models.
+    folds : tuple[Fold, ...]
+        What chooses hyper-parameters, weights and models; several where one asks too few questions.
     filter_seen : bool
         Whether items of the history do not rank.
     left_out : int
@@ -79,8 +92,7 @@ class Trial:
     data: str
     train: Dataset
     test: Questions
-    fit_part: Dataset
-    validation: Questions
+    folds: tuple[Fold, ...]
     filter_seen: bool
     left_out: int
 

@@ -74,6 +74,7 @@ class Recipe:
 
 _EASE_MIB = 1000
 """Memory of the dense form of EASE, which is slow before it is large: about 9,000 items."""
+_RARE = {"idf": 0.5, "rarity": 0.25, "normalise": 0.7}
 _RECENCY = frozenset({"decay", "length"})
 
 
@@ -116,20 +117,22 @@ def _near(*, of_sessions: bool) -> Recipe:
 
 def _set_models() -> dict[str, Recipe]:
     """Return the models of sets, whose items have no order."""
-    item_knn = {"measure": ("tf_idf", "asymmetric"), "k": (50, 100, 400), "shrink": (0.0, 50.0), "alpha": (0.3,)}
+    item_knn = {"measure": ("cosine", "asymmetric"), "k": (50, 200, 2000), "shrink": (0.0, 30.0, 100.0)}
     near = {
-        "neighbours": (100, 500),
-        "power": (2.0, 3.0, 4.0),
-        "idf": (0.5, 1.0),
-        "rarity": (-0.25, 0.25),
-        "normalise": (0.3, 0.7),
+        "power": (1.0, 3.0, 4.0),
+        "neighbours": (100, 1000),
+        "idf": (0.0, 1.0),
+        "rarity": (0.0, 0.5),
+        "normalise": (0.5, 0.9),
     }
     late = frozenset({"neighbours", "power", "idf", "rarity"})
-    ease = {"regularisation": (50.0, 100.0, 200.0, 1000.0)}
-    als = {"regularisation": (0.003, 0.03, 0.1), "unobserved": (0.1, 1.0)}
+    ease = {"regularisation": (100.0, 200.0, 1000.0)}
+    als = {"regularisation": (0.003, 0.03), "unobserved": (0.1, 1.0), "width": (64, 256)}
     return {
-        "item-kNN": Recipe("model", ItemKnn, {"k": 200, "length": 10_000}, item_knn),
-        "user-kNN": Recipe("model", HistoryKnn, {"length": 10_000, "neighbours": 300}, near, late),
+        "item-kNN": Recipe("model", ItemKnn, {"measure": "tf_idf", "k": 500, "length": 10_000}, item_knn),
+        "user-kNN": Recipe(
+            "model", HistoryKnn, {"length": 10_000, "neighbours": 300, "power": 2.0} | _RARE, near, late
+        ),
         "EASE": Recipe("model", Ease, {"regularisation": 500.0, "memory_mib": _EASE_MIB}, ease),
         "iALS": Recipe("model", Als, {"unobserved": 0.3, "sweeps": 8}, als, chance=_always),
     }

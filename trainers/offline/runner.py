@@ -11,7 +11,7 @@ from trainers.offline.cost import Cost, counted
 from trainers.offline.measures import answers, measured
 from trainers.offline.questions import Trial
 from trainers.offline.recipes import HYBRID, Recipe
-from trainers.offline.tuning import QUESTIONS, Chosen, goal_of, search
+from trainers.offline.tuning import QUESTIONS, Chosen, goal_of, sampled, search
 from trainers.offline.weights import best_weights
 from trainers.recommender import Recommender
 
@@ -132,12 +132,12 @@ def _fit(  # noqa: PLR0913 - a step of the loop above
 
 def _blend(name: str, trial: Trial, turn: _Turn) -> None:
     members = {member: found for member, found in turn.chosen.items() if member != _LOT}
-    questions = trial.validation.sample(QUESTIONS)
+    of_folds = list(zip(*(found.models for found in members.values()), strict=True))
     with counted() as cost:
-        weights = best_weights([found.model for found in members.values()], trial, questions)
-    before = Blend(weights=weights, seed=turn.seed).adopt([found.model for found in members.values()])
+        weights = best_weights(of_folds, trial, sampled(trial, QUESTIONS))
+    before = tuple(Blend(weights=weights, seed=turn.seed).adopt(models) for models in of_folds)
     named = {member: weights[2 * number : 2 * number + 2] for number, member in enumerate(members)}
-    turn.chosen[name] = Chosen(named, goal_of(before, trial, questions), before)
+    turn.chosen[name] = Chosen(named, goal_of(before, trial), before)
     turn.models[name] = Blend(weights=weights, seed=turn.seed).adopt([turn.models[member] for member in members])
     cost.seconds += sum(turn.costs[member].seconds for member in members)
     cost.peak_mib = max(cost.peak_mib, *(turn.costs[member].peak_mib for member in members))

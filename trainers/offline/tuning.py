@@ -1,11 +1,13 @@
 """Hyper-parameters by search on the validation part, never on the test."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from trainers.offline.measures import accuracy
-from trainers.offline.questions import Questions, Trial
+from trainers.offline.questions import Fold, Trial
 from trainers.offline.recipes import Recipe
 from trainers.recommender import Recommender
 
@@ -23,18 +25,26 @@ class Chosen:
         Hyper-parameters of the best measure.
     goal : float
         The measure on validation.
-    model : Recommender
-        With these settings, fitted on the part before validation.
+    models : tuple[Recommender, ...]
+        One for each fold, with these settings, fitted on what is before its questions.
     """
 
     settings: Mapping[str, object]
     goal: float
-    model: Recommender
+    models: tuple[Recommender, ...]
 
 
-def goal_of(model: Recommender, trial: Trial, questions: Questions) -> float:
-    """Return the measure that the trial chooses by, of a fitted model on some of the validation questions."""
-    return accuracy(model, questions, filter_seen=trial.filter_seen)[trial.goal]
+def sampled(trial: Trial, count: int) -> tuple[Fold, ...]:
+    """Return the folds with `count` questions in all, at most."""
+    share = count // len(trial.folds)
+    return tuple(fold._replace(questions=fold.questions.sample(share)) for fold in trial.folds)
+
+
+def goal_of(models: Sequence[Recommender], trial: Trial, count: int = QUESTIONS) -> float:
+    """Return the measure that the trial chooses by, the mean over the folds of what their models reach."""
+    pairs = zip(models, sampled(trial, count), strict=True)
+    reached = [accuracy(model, fold.questions, filter_seen=trial.filter_seen)[trial.goal] for model, fold in pairs]
+    return float(np.mean(reached))
 
 
 def search(recipe: Recipe, trial: Trial, seed: int, tell: Callable[[float], None], *, tuned: bool = True) -> Chosen:
@@ -42,10 +52,9 @@ def search(recipe: Recipe, trial: Trial, seed: int, tell: Callable[[float], None
 
     Without `tuned` the recipe's own settings are measured only.
     """
-    questions = trial.validation.sample(SEARCHED)
     settings = dict(recipe.settings)
-    model = recipe.make(**settings, seed=seed).fit(trial.fit_part)
-    best = Chosen(settings, goal_of(model, trial, questions), model)
+    models = _fitted(recipe, settings, trial, seed)
+    best = Chosen(settings, goal_of(models, trial, SEARCHED), models)
     steps = [(name, value) for name, values in recipe.grid.items() for value in values] if tuned else []
     for number, (name, value) in enumerate(steps):
         tell(number / len(steps))
@@ -53,11 +62,16 @@ def search(recipe: Recipe, trial: Trial, seed: int, tell: Callable[[float], None
             continue
         settings = {**best.settings, name: value}
         if name in recipe.late:
-            model = copy.copy(best.model)
-            setattr(model, name, value)
+            models = tuple(map(copy.copy, best.models))
+            for model in models:
+                setattr(model, name, value)
         else:
-            model = recipe.make(**settings, seed=seed).fit(trial.fit_part)
-        if (goal := goal_of(model, trial, questions)) > best.goal:
-            best = Chosen(settings, goal, model)
+            models = _fitted(recipe, settings, trial, seed)
+        if (goal := goal_of(models, trial, SEARCHED)) > best.goal:
+            best = Chosen(settings, goal, models)
     tell(1.0)
-    return Chosen(best.settings, goal_of(best.model, trial, trial.validation.sample(QUESTIONS)), best.model)
+    return Chosen(best.settings, goal_of(best.models, trial), best.models)
+
+
+def _fitted(recipe: Recipe, settings: Mapping[str, object], trial: Trial, seed: int) -> tuple[Recommender, ...]:
+    return tuple(recipe.make(**settings, seed=seed).fit(fold.train) for fold in trial.folds)

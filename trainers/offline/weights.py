@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from trainers.blend import FORMS, forms
-from trainers.offline.questions import Questions, Trial
+from trainers.offline.questions import Fold, Questions, Trial
 from trainers.recommender import Recommender
 
 _CANDIDATES = 250
@@ -38,13 +38,19 @@ class _Table:
     cut: int
 
 
-def best_weights(members: Sequence[Recommender], trial: Trial, questions: Questions) -> tuple[float, ...]:
-    """Return the weights, at least 0, of fitted members for these validation questions.
+def best_weights(members: Sequence[Sequence[Recommender]], trial: Trial, folds: Sequence[Fold]) -> tuple[float, ...]:
+    """Return the weights, at least 0, of the members fitted on each fold, for the questions of all.
 
     Candidates are the items that any member scores best. Weights maximise the likelihood of the targets under a softmax
     over candidates; then each in turn takes the factor that lifts the trial's measure.
     """
-    table = _table(members, trial, questions)
+    tables = [_table(own, trial, fold.questions) for own, fold in zip(members, folds, strict=True)]
+    table = _Table(
+        np.concatenate([part.features for part in tables], axis=1),
+        np.concatenate([part.hit for part in tables]),
+        np.concatenate([part.size for part in tables]),
+        tables[0].cut,
+    )
     start = np.full(len(table.features), 1.0)
     fitted = minimize(
         _loss,
