@@ -55,7 +55,8 @@ class Network:
         for number in range(len(self.weights) - 1, -1, -1):
             by_weights.append(found[number].T @ back)
             by_bias.append(back.sum(axis=0))
-            back = (back @ self.weights[number].T) * (found[number] > 0)
+            if number:
+                back = (back @ self.weights[number].T) * (found[number] > 0)
         return [*reversed(by_weights), *reversed(by_bias)]
 
     @property
