@@ -14,6 +14,7 @@ pub mod trees;
 pub mod trial;
 pub mod vector;
 
+pub mod affinity;
 pub mod bundle;
 pub mod catalog;
 pub mod decay;

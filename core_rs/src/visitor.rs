@@ -1,6 +1,9 @@
 //! What the engine remembers of one visitor: a ring of interactions, fading affinities, counts of bought items.
 
+pub use crate::affinity::Affinity;
+
 use crate::{
+    affinity::{NO_AFFINITY, strengthen},
     decay,
     ids::NONE,
     params::{AFFINITIES, BASKET_DECAY, LATELY_HALF_LIFE_DAYS, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
@@ -47,17 +50,6 @@ impl Bought {
         self.basket_weight * BASKET_DECAY.powf(since)
     }
 }
-
-/// Fading interest in one category or brand.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Affinity {
-    /// Category or brand; [`NONE`] in an empty slot.
-    pub key: u32,
-    /// Decayed weight, kept as by [`decay`].
-    pub weight: f32,
-}
-
-const NO_AFFINITY: Affinity = Affinity { key: NONE, weight: f32::NEG_INFINITY };
 
 /// Live state of one visitor.
 #[derive(Clone, Debug)]
@@ -307,22 +299,6 @@ fn ordinal(baskets: u32) -> u16 {
 /// Unix seconds of a time, within what `u32` holds.
 pub fn seconds(time_ms: i64) -> u32 {
     (time_ms / 1000).clamp(0, i64::from(u32::MAX)) as u32
-}
-
-/// Adds `gain` to `key`; a key that is not kept replaces the weakest one when it is stronger.
-fn strengthen(slots: &mut [Affinity; AFFINITIES], key: u32, gain: f32) {
-    if key == NONE {
-        return;
-    }
-    if let Some(slot) = slots.iter_mut().find(|slot| slot.key == key) {
-        slot.weight = decay::add(f64::from(slot.weight), f64::from(gain)) as f32;
-        return;
-    }
-    if let Some(weakest) = slots.iter_mut().min_by(|a, b| a.weight.total_cmp(&b.weight))
-        && (weakest.key == NONE || gain > weakest.weight)
-    {
-        *weakest = Affinity { key, weight: gain };
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server.defaults import PLACEMENTS
 from server.ports import NewRecord
 from shopkeeper.calls import event
 from shopkeeper.v1 import catalog_service_pb2 as catalog
@@ -144,7 +145,7 @@ async def test_imported_items_count_from_the_start_of_the_stream(shop):
 async def test_default_placements_are_there_once(shop):
     listed = await PlacementServiceStub(shop.channel).ListPlacements(placements.ListPlacementsRequest())
     names = [placement.placement_id for placement in listed.placements]
-    assert len(names) == 10
+    assert len(names) == len(PLACEMENTS)
     assert names == sorted(set(names))
     assert {"home_for_you", "home_discover", "cart_addons", "email_picks"} <= set(names)
 

@@ -17,7 +17,7 @@ class FakeEngine:
         self.asked.append(request)
         if request == b"bad":
             raise ValueError("bad")
-        return SimpleNamespace(request=request, model_version="", features=None, visitor_key="")
+        return SimpleNamespace(request=request, model_version="", features=None, visitor_key="", shadowed=False)
 
     def finish(self, plan, _actions, _degraded):
         return SimpleNamespace(response=plan.request, decision=b"", degraded=[], stage_us=[])
@@ -31,7 +31,7 @@ def engine():
 @pytest.fixture
 def service(engine):
     models = SimpleNamespace(score=lambda *_: (None, ""))
-    return RecommendationService(engine, models, None, ShiftedClock(0))
+    return RecommendationService(engine, models, None, None, ShiftedClock(0))
 
 
 async def test_a_fault_and_a_caller_that_left_touch_no_other_call(service, engine):

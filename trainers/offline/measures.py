@@ -94,7 +94,7 @@ def _accuracy(ranks: NDArray[np.float64], questions: Questions) -> dict[str, flo
 
 
 def _beyond_accuracy(found: Answers, questions: Questions, popularity: NDArray[np.float64]) -> dict[str, float]:
-    k = found.lists.shape[1]
+    k = max(CUTS)  # shorter lists are all there is
     shown = popularity[found.lists]
     share = np.maximum(shown, 1) / max(popularity.sum(), 1)
     return {
