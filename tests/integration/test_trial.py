@@ -40,8 +40,14 @@ async def start(stub, version="two", mode=pb.Trial.MODE_SHADOW, share=1.0):
     return (await stub.StartTrial(pb.StartTrialRequest(trial=trial), timeout=60)).trial
 
 
-async def report(stub):
-    return (await stub.GetTrial(pb.GetTrialRequest())).report
+async def report(stub, count=0):
+    """Return the report once it covers `count` requests; the shadow follows a little behind the answers."""
+    for _ in range(1_000):
+        found = (await stub.GetTrial(pb.GetTrialRequest())).report
+        if found.request_count + found.dropped_count + found.failed_count >= count:
+            return found
+        await asyncio.sleep(0.01)
+    pytest.fail(f"the shadow did not follow {count} requests within 10 s")
 
 
 async def versions(client, visitors=VISITORS):
@@ -55,7 +61,7 @@ async def test_a_shadow_is_compared_and_never_shown(shop, models):
         answer = await shop.client.recommend("home_for_you", visitor)
         assert answer.model_version == "one"
         assert [item.item_id for item in answer.slates[0].items] == shown
-    found = await report(models)
+    found = await report(models, 20)
     assert (found.request_count, found.failed_count, found.dropped_count) == (20, 0, 0)
     assert found.mean_agreement == 1.0  # the same three items
     assert found.first_agreement == 0.0  # the other way round
@@ -122,8 +128,8 @@ async def test_a_shadow_whose_model_fails_is_counted_and_the_answers_stay(shop, 
     ranker = shop.app._models._rankers["two"]
     monkeypatch.setattr(ranker, "score", lambda _: (None, "model_failed"))
     assert set((await versions(shop.client, VISITORS[:5])).values()) == {"one"}
-    await asyncio.sleep(0)
-    assert (await report(models)).failed_count == 5
+    found = await report(models, 5)
+    assert (found.failed_count, found.request_count) == (5, 0)
 
 
 @pytest.mark.parametrize(
