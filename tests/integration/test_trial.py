@@ -111,6 +111,7 @@ async def test_a_trial_goes_on_after_a_restart_from_a_snapshot(shop, models, set
 async def test_another_trial_begins_its_report_at_nothing(shop, models):
     await start(models)
     await versions(shop.client, VISITORS[:5])
+    await report(models, 5)
     await start(models, share=0.5)
     assert (await report(models)).request_count == 0
 
