@@ -78,9 +78,9 @@ def test_measures_of_a_case_worked_out_by_hand(trial):
     assert found["N@10"] == pytest.approx(gain / ideal / 2)
     assert found["M@20"] == pytest.approx(1 / 4)
     assert found["F1@20"] == pytest.approx(2 * 2 / 22 / 2)
-    assert found["coverage@2"] == 3 / 4
-    assert found["novelty@2"] == pytest.approx((1 + 2 + 1 + 2) / 4)
-    assert found["popularity_bias@2"] == pytest.approx(6 / (16 / 3))
+    assert found["coverage@20"] == 3 / 4
+    assert found["novelty@20"] == pytest.approx((1 + 2 + 1 + 2) / 4)
+    assert found["popularity_bias@20"] == pytest.approx(6 / (16 / 3))
 
 
 def test_seen_items_rank_only_where_the_protocol_says_so(trial):
@@ -176,7 +176,7 @@ def test_the_command_prints_one_object(tmp_path):
     assert {row["kind"] for row in answer["rows"]} == {"baseline", "model", "hybrid"}
     assert {row["seed"] for row in answer["rows"]} == {0, 1}
     for row in answer["rows"]:
-        assert {"R@10", "N@10", "M@20", "novelty@12", "coverage@12", "popularity_bias@12"} <= set(row["metrics"])
+        assert {"R@10", "N@10", "M@20", "novelty@20", "coverage@20", "popularity_bias@20"} <= set(row["metrics"])
         assert row["fit_seconds"] >= 0
         assert row["peak_mib"] > 0
     found = {row["model"]: row["metrics"]["N@10"] for row in answer["rows"]}
@@ -188,6 +188,12 @@ def test_the_table_is_for_people(tmp_path):
     ran = CliRunner().invoke(app, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular,rules", "--no-tuning"])
     assert "rules*" in ran.stdout
     assert "best on validation" in ran.stdout
+
+
+def test_the_command_line_shows_a_table_of_a_small_shop(tmp_path):
+    ran = CliRunner().invoke(shopkeeper, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular"])
+    assert ran.exit_code == 0, ran.output
+    assert "popularity bias@20" in ran.stdout
 
 
 @pytest.mark.parametrize("program", [app, shopkeeper])
