@@ -263,8 +263,8 @@ def sequence_neighbours(
     *,
     window: int,
     k: int,
+    damping: tuple[float, float],
     backward: float = 0.0,
-    damping: tuple[float, float] = (0.0, 0.0),
     half_life_ms: int = 0,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
     """Return offsets, items and scores of each item's `k` best rules; rows are sorted by sequence, then time.

@@ -79,7 +79,7 @@ class Ease(Recommender):
         return self
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
-        """Return the sum of the weights of the history's items, each counted once."""
+        """Return the sum of the weights of the history's items, by recency where `decay` is below 1."""
         weights = self.fitted("weights_")
         recency = queries.matrix(queries.recency(self.decay, len(queries.item) + 1))
         if self.decay == 1:
@@ -98,8 +98,10 @@ class Ease(Recommender):
     def _dense(self, gram: sparse.csr_matrix) -> NDArray[np.float32]:
         full = gram.toarray()
         full[np.diag_indices_from(full)] += self.regularisation
-        factor, _ = linalg.lapack.spotrf(full.T, overwrite_a=1, clean=0)
-        inverse, _ = linalg.lapack.spotri(factor, overwrite_c=1)
+        factor, fault = linalg.lapack.spotrf(full.T, overwrite_a=1, clean=0)
+        inverse, lost = linalg.lapack.spotri(factor, overwrite_c=1)
+        if fault or lost:
+            raise ValueError(f"the items' table is singular at regularisation {self.regularisation}; give a larger one")
         inverse = np.triu(inverse) + np.triu(inverse, 1).T
         weights = inverse / -np.diag(inverse)
         weights[np.diag_indices_from(weights)] = 0

@@ -180,7 +180,7 @@ def test_faults_name_the_argument() -> None:
     with pytest.raises(ValueError, match="`measure` is `cosines`; give one of"):
         core_rs.item_neighbours(good, good, (1, 1), measure="cosines", k=1, shrink=0.0)
     with pytest.raises(ValueError, match="`sequence` is not sorted"):
-        core_rs.sequence_neighbours(bad, good, good.astype(np.int64), 1, window=1, k=1)
+        core_rs.sequence_neighbours(bad, good, good.astype(np.int64), 1, window=1, k=1, damping=(0.0, 0.0))
     with pytest.raises(ValueError, match=r"`within` is 1\.5; give a number from"):
         core_rs.next_baskets(
             good, good, good, (1, 1), n_groups=1, within=1.5, across=1.0, neighbours=1, alpha=1.0, length=1

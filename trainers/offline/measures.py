@@ -66,7 +66,7 @@ def measured(found: Answers, questions: Questions, popularity: NDArray[np.float6
     R recall, N NDCG (the ideal is min(k, targets) hits on top), M reciprocal rank of the first hit and F1 the harmonic
     mean of precision and recall, all at k; coverage, the share of items that any list shows; novelty, the mean
     -log2 of a shown item's share in training; popularity_bias, how much more often than a target a shown item occurs
-    in training (1 is no bias). Of fewer items than k, all are shown.
+    in training (1 is no bias).
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _accuracy(ranks: NDArray[np.float64], questions: Questions) -> dict[str, flo
 
 
 def _beyond_accuracy(found: Answers, questions: Questions, popularity: NDArray[np.float64]) -> dict[str, float]:
-    k = max(CUTS)
+    k = max(CUTS)  # shorter lists are all there is
     shown = popularity[found.lists]
     share = np.maximum(shown, 1) / max(popularity.sum(), 1)
     return {

@@ -53,7 +53,7 @@ fn item_neighbours<'py>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (sequence, items, time_ms, n_items, *, window, k, backward=0.0, damping=(0.0, 0.0), half_life_ms=0))]
+#[pyo3(signature = (sequence, items, time_ms, n_items, *, window, k, damping, backward=0.0, half_life_ms=0))]
 #[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
 fn sequence_neighbours<'py>(
     py: Python<'py>,
@@ -63,12 +63,12 @@ fn sequence_neighbours<'py>(
     n_items: usize,
     window: usize,
     k: usize,
-    backward: f32,
     damping: (f32, f32),
+    backward: f32,
     half_life_ms: i64,
 ) -> PyResult<Arrays<'py>> {
     let (sequence, items, time_ms) = (sequence.as_slice()?, items.as_slice()?, time_ms.as_slice()?);
-    let options = sequence_rules::Options { window, k, backward, damping, half_life_ms };
+    let options = sequence_rules::Options { window, backward, damping, k, half_life_ms };
     detached(py, || sequence_rules::rules(sequence, items, time_ms, n_items, &options))
 }
 
@@ -143,12 +143,18 @@ fn als_half_sweep<'py>(
     steps: usize,
 ) -> PyResult<()> {
     let width = fixed.as_array().ncols();
+    if rows.as_array().ncols() != width {
+        return Err(PyValueError::new_err("`rows` and `fixed` differ in width; give factors of one width"));
+    }
     let options = als::Options { width, unobserved, regularisation, scaling, steps };
     let (offsets, columns, fixed) = (offsets.as_slice()?, columns.as_slice()?, fixed.as_slice()?);
     let rows = rows.as_slice_mut()?;
     py.detach(|| als::half_sweep(offsets, columns, fixed, &options, rows))
         .map_err(|error| PyValueError::new_err(error.to_string()))
 }
+
+/// Ranks of targets, and the best items of each row.
+type Ranked<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<u32>>);
 
 #[pyfunction]
 fn rank_targets<'py>(
@@ -157,7 +163,7 @@ fn rank_targets<'py>(
     offsets: PyReadonlyArray1<'py, i64>,
     targets: PyReadonlyArray1<'py, u32>,
     k: usize,
-) -> PyResult<(Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<u32>>)> {
+) -> PyResult<Ranked<'py>> {
     let n_items = scores.as_array().ncols();
     let (scores, offsets, targets) = (scores.as_slice()?, offsets.as_slice()?, targets.as_slice()?);
     let ranked = py

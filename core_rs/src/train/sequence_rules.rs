@@ -31,19 +31,7 @@ pub struct Options {
 /// # Errors
 /// When lengths differ, `sequence` is not sorted, an item is outside the table or a hyper-parameter is out of range.
 pub fn rules(sequence: &[u32], item: &[u32], time_ms: &[i64], n_items: usize, options: &Options) -> Result<Lists> {
-    check_lengths(&[("sequence", sequence.len()), ("item", item.len()), ("time_ms", time_ms.len())])?;
-    check_ids("item", item, n_items)?;
-    check_positive("window", options.window)?;
-    check_positive("k", options.k)?;
-    check_range("backward", options.backward, 0.0, 1.0)?;
-    check_range("damping", options.damping.0, 0.0, 1.0)?;
-    check_range("damping", options.damping.1, 0.0, 1.0)?;
-    if options.half_life_ms < 0 {
-        return Err(Error::out_of_range("half_life_ms", "`half_life_ms` is negative; give 0 for none, or more"));
-    }
-    if !sequence.is_sorted() {
-        return Err(Error::out_of_range("sequence", "`sequence` is not sorted; sort the rows by sequence, then time"));
-    }
+    check(sequence, item, time_ms, n_items, options)?;
     let log = Log { sequence, item, freshness: freshness(time_ms, options.half_life_ms) };
     let (starts, occurrences) = occurrences(item, n_items);
     let rows_of = |item: usize| (starts[item + 1] - starts[item]).max(1) as f32;
@@ -76,6 +64,23 @@ pub fn rules(sequence: &[u32], item: &[u32], time_ms: &[i64], n_items: usize, op
         )
         .collect();
     Ok(ranked.into_iter().collect())
+}
+
+fn check(sequence: &[u32], item: &[u32], time_ms: &[i64], n_items: usize, options: &Options) -> Result<()> {
+    check_lengths(&[("sequence", sequence.len()), ("item", item.len()), ("time_ms", time_ms.len())])?;
+    check_ids("item", item, n_items)?;
+    check_positive("window", options.window)?;
+    check_positive("k", options.k)?;
+    check_range("backward", options.backward, 0.0, 1.0)?;
+    check_range("damping", options.damping.0, 0.0, 1.0)?;
+    check_range("damping", options.damping.1, 0.0, 1.0)?;
+    if options.half_life_ms < 0 {
+        return Err(Error::out_of_range("half_life_ms", "`half_life_ms` is negative; give 0 for none, or more"));
+    }
+    if !sequence.is_sorted() {
+        return Err(Error::out_of_range("sequence", "`sequence` is not sorted; sort the rows by sequence, then time"));
+    }
+    Ok(())
 }
 
 /// Weight of each row by its age relative to the newest one.
