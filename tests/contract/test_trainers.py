@@ -62,7 +62,7 @@ def test_trainers_are_found() -> None:
     names = {found.__name__ for found in TRAINERS}
     assert {"AlsoViewed", "AlsoBought", "BoughtTogether", "SequentialRules", "NextBasket", "Popular"} <= names
     scoring = {found.__name__ for found in RECOMMENDERS}
-    assert {"AlsoViewed", "Als", "Blend", "Content", "Ease", "HistoryKnn", "ItemKnn", "Trend"} <= scoring
+    assert {"AlsoViewed", "Als", "Blend", "Content", "Ease", "HistoryKnn", "ItemKnn", "Spectral", "Trend"} <= scoring
     assert {"Recurrent", "Transformer"} <= scoring
 
 

@@ -192,6 +192,12 @@ def test_the_table_is_for_people(tmp_path):
     assert "best on validation" in ran.stdout
 
 
+def test_the_command_line_shows_a_table_of_a_small_shop(tmp_path):
+    ran = CliRunner().invoke(shopkeeper, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular"])
+    assert ran.exit_code == 0, ran.output
+    assert "popularity bias@20" in ran.stdout
+
+
 @pytest.mark.parametrize("program", [app, shopkeeper])
 def test_faults_end_with_a_text_and_a_status(tmp_path, program, capfd):
     bad = tmp_path / "bad.txt"
@@ -228,7 +234,6 @@ def test_rows_go_to_mlflow_where_it_is_asked_for(trial, monkeypatch):
 
 
 def test_the_plot_is_a_picture(trial, tmp_path):
-    pytest.importorskip("matplotlib")
     outcome = runner.run(trial, {"right": Recipe("model", Oracle)}, [0], lambda *_: None)
     report.plot(outcome, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

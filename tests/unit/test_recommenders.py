@@ -16,6 +16,7 @@ from trainers.history_knn import HistoryKnn
 from trainers.item_to_item import ItemKnn
 from trainers.recommender import NOBODY, Queries
 from trainers.sequential_rules import SequentialRules
+from trainers.spectral import Spectral
 from trainers.trend import Trend
 
 DAY, HOUR = 86_400_000, 3_600_000
@@ -111,6 +112,18 @@ def test_ease_in_blocks_agrees_where_every_item_meets_every_other():
     narrow = Ease(regularisation=3.0, memory_mib=0, block=1).fit(shop(everything))
     assert np.diff(narrow.weights_.tocsc().indptr).tolist() == [1] * N_ITEMS
     assert set(narrow.tensors()["ease.safetensors"]) == {"offsets", "neighbours", "weights"}
+
+
+def test_the_spectral_filter_is_that_of_the_dense_decomposition():
+    table = np.zeros((len(HISTORIES), N_ITEMS))
+    for row, history in enumerate(HISTORIES):
+        table[row, history] = 1
+    degree = np.sqrt(table.sum(axis=0))
+    damped = table / np.sqrt(table.sum(axis=1))[:, None] / degree
+    waves = np.linalg.svd(damped)[2][:2].T
+    spread = damped.T @ damped + 0.3 * (waves @ waves.T) / degree[:, None] * degree
+    model = Spectral(width=2, low_pass=0.3).fit(shop(HISTORIES))
+    np.testing.assert_allclose(model.score(asked([[1, 4, 1]]))[0], spread[1] + spread[4], atol=1e-5)
 
 
 def test_als_ends_where_the_gradient_vanishes():

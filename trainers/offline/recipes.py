@@ -17,6 +17,7 @@ from trainers.recommender import Recommender
 from trainers.recurrent import Recurrent
 from trainers.sequence.settings import Training
 from trainers.sequential_rules import SequentialRules
+from trainers.spectral import Spectral
 from trainers.transformer import Transformer
 from trainers.trend import Trend
 
@@ -127,12 +128,14 @@ def _set_models() -> dict[str, Recipe]:
     }
     late = frozenset({"neighbours", "power", "idf", "rarity"})
     ease = {"regularisation": (100.0, 200.0, 1000.0)}
+    waves = {"width": (16, 64, 128), "low_pass": (0.0, 0.05, 0.2, 0.5), "damping": (0.4,)}
     als = {"regularisation": (0.003, 0.03), "unobserved": (0.1, 1.0), "width": (64, 256)}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"measure": "tf_idf", "k": 500, "length": 10_000}, item_knn),
         "user-kNN": Recipe(
             "model", HistoryKnn, {"length": 10_000, "neighbours": 300, "power": 2.0} | _RARE, near, late
         ),
+        "spectral": Recipe("model", Spectral, {}, waves, frozenset({"low_pass"})),
         "EASE": Recipe("model", Ease, {"regularisation": 500.0, "memory_mib": _EASE_MIB}, ease),
         "iALS": Recipe("model", Als, {"unobserved": 0.3, "sweeps": 8}, als, chance=_always),
     }

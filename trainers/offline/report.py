@@ -62,7 +62,7 @@ def _by_model(outcome: Outcome) -> dict[str, list[Row]]:
 def check_options(plot_file: Path | None, uri: str) -> None:
     """Raise ValueError, which names what to install, where a plot or tracking is asked for and cannot be had."""
     if plot_file is not None and importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib; install it with `pip install matplotlib`")
+        raise ValueError("--plot needs matplotlib; install it with `pip install 'shopkeeper[trainers]'`")
     if uri and importlib.util.find_spec("mlflow") is None:
         raise ValueError("--mlflow needs MLflow; install it with `pip install mlflow-skinny`")
 
