@@ -11,12 +11,12 @@ SPLIT_MS = int(SPLIT.timestamp() * 1000)
 VISITORS, ITEMS, DAYS = 60, 40, 120
 
 
-def purchases() -> pl.DataFrame:
+def purchases(visitors: int = VISITORS) -> pl.DataFrame:
     """Visitors who shop weekly, each from a small set of favourites with some of everything between."""
     rng = np.random.default_rng(5)
-    favourites = [rng.choice(ITEMS, 8, replace=False) for _ in range(VISITORS)]
+    favourites = [rng.choice(ITEMS, 8, replace=False) for _ in range(visitors)]
     rows = []
-    for visitor in range(VISITORS):
+    for visitor in range(visitors):
         for day in range(visitor % 7, DAYS, 7):
             time_ms = SPLIT_MS + (day - DAYS + 14) * DAY + 3_600_000 * (visitor % 12) + visitor
             lines = {*rng.choice(favourites[visitor], 4, replace=False), rng.integers(ITEMS)}
