@@ -144,7 +144,7 @@ class TableWriter:
             yield from self._event_tables(events[:middle])
             yield from self._event_tables(events[middle:])
         else:
-            yield rows.event_table(columns)
+            yield rows.event_table(columns, {event.offset: event.time_ms for event in events})
 
     def _latest_items(self, records: list[LogRecord]) -> Iterable[Row]:
         changes = list(self._parsed(records, RECORD_KIND_ITEM, ItemChange))
