@@ -245,6 +245,10 @@ class ArrivalFeed(Protocol):
         """Return up to `limit` arrivals, and the places after them; none where there was nothing."""
         ...
 
+    def lag(self) -> int:
+        """Return how many records there are still to read, as far as is known."""
+        ...
+
 
 class Inbox(Protocol):
     """The log of this machine as the follower fills it."""

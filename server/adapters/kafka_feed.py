@@ -41,6 +41,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, settings: KafkaSettings, group: str = "", topics: Collection[str] = tuple(TOPICS)) -> None:
         self._settings = settings
         self._group = f"{settings.prefix}.{group}" if group else None
+        self._reader = group or "follower"
         self._thread = LoopThread("kafka-consumer")
         self._consumer: AIOKafkaConsumer | None = None
         self._positions: Callable[[], Mapping[str, int]] = dict
@@ -182,7 +183,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         for part in self._running.assignment():
             end = self._running.highwater(part)
             lag = 1 if end is None else max(0, end - await self._running.position(part))
-            telemetry.PARTITION_LAG_RECORDS.labels(self._names[part.topic], str(part.partition)).set(lag)
+            telemetry.PARTITION_LAG_RECORDS.labels(self._reader, self._names[part.topic], str(part.partition)).set(lag)
             total += lag
         return total
 
