@@ -37,6 +37,7 @@ COMMANDS = [
     ["migrate"],
     ["publish"],
     ["recommend"],
+    ["replay"],
     ["retrain"],
     ["rollback"],
     ["serve"],
