@@ -50,7 +50,7 @@ def measure(note: Callable[[str], None]) -> list[Row]:
     found = json.loads(output.stdout)
     require(not found["failed"], f"{found['failed']} answers failed, e.g. {found['fault']}")
     pauses = {name: found[name] for name in found if name.endswith("_ms")}
-    snapshot = {name: found[name] for name in ("snapshot_load_s", "snapshot_mib")}
+    snapshot = {name: value for name, value in found.items() if name.startswith("snapshot_")}
     return [
         _against("SCALE memory", found["peak_gib"], "GiB", _MEMORY_GIB, {"resident_gib": found["resident_gib"]}),
         Row("SCALE visitor", found["visitor_bytes"], "bytes/visitor", detail={"count": _VISITORS}),
@@ -141,27 +141,26 @@ def _activate(engine: core_rs.Engine, bundles: list[Path]) -> dict[str, object]:
     asker = _Asker(engine, {path.name: shop.session_of(path) for path in bundles})
     asker.start()
     time.sleep(_QUIET_S)
-    moments = [time.perf_counter()]
-    engine.load_bundle(str(bundles[1]))
-    moments.append(time.perf_counter())
-    shop.apply(engine, engine.offset, [[shop.activation(new)]])
-    moments.append(time.perf_counter())
-    engine.unload_bundle(old)
-    moments.append(time.perf_counter())
+    moments, cpu_s = [time.perf_counter()], []
+    for step in (
+        lambda: engine.load_bundle(str(bundles[1])),
+        lambda: shop.apply(engine, engine.offset, [[shop.activation(new)]]),
+        lambda: engine.unload_bundle(old),
+    ):
+        cpu_s.append(_seconds(step)[1])
+        moments.append(time.perf_counter())
     time.sleep(1.0)
     asker.stop.set()
     asker.join()
     require({old, new} == set(asker.versions), f"answers came from {sorted(set(asker.versions))}")
     quiet = asker.pauses_ms(moments[0] - _QUIET_S / 2, moments[0])
-    meanwhile = {
-        name: asker.pauses_ms(*moments[step : step + 2]) for step, name in enumerate(("load", "switch", "unload"))
-    }
-    longest = {f"longest_pause_{name}_ms": max(pauses) for name, pauses in meanwhile.items()}
-    steps = dict(zip(("load_ms", "switch_ms", "unload_ms"), _steps_ms(moments), strict=True))
+    found: dict[str, float] = {}
+    for name, cpu, (start, end) in zip(("load", "switch", "unload"), cpu_s, pairwise(moments), strict=True):
+        found[f"{name}_ms"], found[f"{name}_cpu_ms"] = (end - start) * 1e3, cpu * 1e3
+        found[f"longest_pause_{name}_ms"] = max(asker.pauses_ms(start, end))
     return {
         "activation_s": moments[2] - moments[0],
-        **steps,
-        **longest,
+        **found,
         "longest_pause_before_ms": max(quiet),
         "pause_before_p50_ms": quantile(quiet, 0.5),
         "pause_before_p99_ms": quantile(quiet, 0.99),
@@ -171,27 +170,29 @@ def _activate(engine: core_rs.Engine, bundles: list[Path]) -> dict[str, object]:
     }
 
 
-def _steps_ms(moments: list[float]) -> list[float]:
-    return [(after - before) * 1e3 for before, after in pairwise(moments)]
-
-
 def _snapshots(engine: core_rs.Engine, path: Path) -> dict[str, float]:
     """Return the median seconds to save, and to load into a new engine."""
-    saves_s, loads_s = [], []
+    saves, loads = [], []
     for _ in range(_SNAPSHOTS):
-        saves_s.append(_seconds(lambda: engine.save_snapshot(str(path))))
-        loads_s.append(_seconds(lambda: core_rs.Engine().load_snapshot(str(path))))
+        saves.append(_seconds(lambda: engine.save_snapshot(str(path))))
+        loads.append(_seconds(lambda: core_rs.Engine().load_snapshot(str(path))))
+    (save_s, save_cpu_s), (load_s, load_cpu_s) = (
+        map(statistics.median, zip(*runs, strict=True)) for runs in (saves, loads)
+    )
     return {
-        "snapshot_save_s": statistics.median(saves_s),
-        "snapshot_load_s": statistics.median(loads_s),
+        "snapshot_save_s": save_s,
+        "snapshot_save_cpu_s": save_cpu_s,
+        "snapshot_load_s": load_s,
+        "snapshot_load_cpu_s": load_cpu_s,
         "snapshot_mib": path.stat().st_size / 2**20,
     }
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def _seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds that passed, and those that this thread had a processor."""
+    started, cpu_started = time.perf_counter(), time.thread_time()
     work()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.thread_time() - cpu_started
 
 
 if __name__ == "__main__":
