@@ -25,12 +25,16 @@ SeedOption = Annotated[
     list[int] | None,
     typer.Option(min=0, help="Seed of everything random, 0 where none is named; several measure a ranker each."),
 ]
+RankerOption = Annotated[
+    str, typer.Option(help="What the ranker is made of, `trees` or `network`; without it what was better in our tests.")
+]
 
 
 @handled
 def train(
     export: ExportOption = None,
     seed: SeedOption = None,
+    ranker: RankerOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
@@ -39,7 +43,9 @@ def train(
     settings = settings_of(config, data_dir)
     incoming = settings.bundle_dir / "incoming"
     folder = export or fresh_export(settings)
-    trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), *seeds_of(seed), "--json"])
+    kind = ["--ranker", ranker] if ranker else []
+    command = ["train", "--export", str(folder), "--out", str(incoming), *seeds_of(seed), *kind, "--json"]
+    trained = run_trainers(command)
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
 
