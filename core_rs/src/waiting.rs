@@ -193,7 +193,9 @@ mod tests {
     #[test]
     fn some_are_left_and_some_dropped() {
         let waiting = Waiting::default();
-        ["a", "b", "c"].map(|key| waiting.add(key, 1));
+        for key in ["a", "b", "c"] {
+            waiting.add(key, 1);
+        }
         let turns = |key: &str| [Turn::Leave, Turn::Drop, Turn::Take][usize::from(key.as_bytes()[0] - b'a')];
         assert_eq!(waiting.take(9, turns).1, ["c".into()]);
         assert_eq!((waiting.len(), all(&waiting, 9).1), (2, vec!["a".to_owned()]));

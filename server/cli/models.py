@@ -19,6 +19,7 @@ PUBLISH_S = 200.0
 """Deadline of a publish, which replays a bundle in a child process, seconds."""
 _EXPORT_S = 600.0
 
+PartsOption = Annotated[str, typer.Option("--with", help="Parts to add, comma-separated: content, sequence.")]
 VersionArgument = Annotated[str, typer.Argument(help="Name of the bundle's folder.")]
 ExportOption = Annotated[Path | None, typer.Option("--export", help="Export to read; without it a fresh one is made.")]
 SeedOption = Annotated[
@@ -31,6 +32,7 @@ SeedOption = Annotated[
 def train(
     export: ExportOption = None,
     seed: SeedOption = None,
+    parts: PartsOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
@@ -39,7 +41,8 @@ def train(
     settings = settings_of(config, data_dir)
     incoming = settings.bundle_dir / "incoming"
     folder = export or fresh_export(settings)
-    trained = run_trainers(["train", "--export", str(folder), "--out", str(incoming), *seeds_of(seed), "--json"])
+    options = ["--export", str(folder), "--out", str(incoming), "--with", parts, *seeds_of(seed)]
+    trained = run_trainers(["train", *options, "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
 
