@@ -333,7 +333,7 @@ impl Reader<'_> {
                 "{missing} is not in the manifest; export all of {all}, or none of them"
             )));
         }
-        self.bytes(graph)?;
+        self.bytes(graph)?; // onnxruntime reads it; here its hash is checked, so that a bundle is whole
         let length = self.columns(golden, "items")?.min(RING);
         let vectors = self.vectors(vectors, rows)?;
         Ok(vectors.map(|vectors| Encoder { identity: sequence::identity(version), length, vectors }))

@@ -51,6 +51,13 @@ impl Histories {
         rows.map(|(values, &events)| SequenceVector::new(self.encoder, events, values)).collect()
     }
 
+    /// Takes the shape that the encoder of `bundle` reads and answers.
+    fn start(&mut self, bundle: &ActiveBundle) {
+        let Some(encoder) = &bundle.bundle.sequence else { return };
+        self.version.clone_from(&bundle.bundle.version);
+        (self.encoder, self.length, self.width) = (encoder.identity, encoder.length, encoder.vectors.dimensions());
+    }
+
     fn push(&mut self, visitor: &Visitor, bundle: &ActiveBundle) {
         let newest: Vec<&Interaction> = visitor.recent().take(self.length).collect();
         let end = self.items.len() + self.length;
@@ -112,14 +119,6 @@ pub fn set(state: &mut State, histories: &Histories, vectors: Vec<Option<Sequenc
         }
     }
     count
-}
-
-impl Histories {
-    fn start(&mut self, bundle: &ActiveBundle) {
-        let Some(encoder) = &bundle.bundle.sequence else { return };
-        self.version.clone_from(&bundle.bundle.version);
-        (self.encoder, self.length, self.width) = (encoder.identity, encoder.length, encoder.vectors.dimensions());
-    }
 }
 
 /// Visitor with the bundle that encodes it; `None` where none does or may.
