@@ -14,6 +14,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "EventBatch",
+    "Histories",
     "InternalError",
     "InvalidRequestError",
     "NotFoundError",
@@ -27,6 +28,7 @@ __all__ = [
     "encode_events",
     "event_columns",
     "feature_names",
+    "history_length",
     "item_neighbours",
     "next_baskets",
     "rank_targets",
@@ -73,6 +75,28 @@ class EventBatch:
     def unjoined_count(self) -> int: ...
     def reply(self, statuses: Sequence[int]) -> bytes:
         """Return `RecordEventsResponse`; `statuses` is 0 stored, 1 duplicate, 2 conflict for each row of `rows`."""
+
+@final
+class Histories:
+    """Histories of visitors that wait for a sequence vector, all for the encoder of one bundle.
+
+    A row is one history in order of time, its newest events, then zeros. Every row has all columns the encoder reads,
+    so that the vector of one does not depend on the others.
+    """
+
+    @property
+    def version(self) -> str:
+        """Bundle whose `sequence.onnx` is asked; empty where nobody waits."""
+    @property
+    def items(self) -> NDArray[np.int64]:
+        """Shape (n, length): place in the bundle's item table plus 1; the number above the last is an unknown item."""
+    @property
+    def actions(self) -> NDArray[np.int64]:
+        """Shape (n, length): numbers of `EventType`."""
+    @property
+    def gaps(self) -> NDArray[np.int64]:
+        """Shape (n, length): milliseconds since the event before, in whole seconds; 0 for the first of a row."""
+    def __len__(self) -> int: ...
 
 @final
 class Plan:
@@ -244,13 +268,35 @@ class Engine:
     def stats(self) -> dict[str, int]:
         """Return counts and bytes: visitors, items, events, visitor_bytes, item_bytes, neighbour_bytes, …."""
 
+    # -- sequence vectors ---------------------------------------------------------------------------------------------
+    @property
+    def waiting(self) -> int:
+        """Visitors whose sequence vector is missing or behind.
+
+        An event puts its visitor in where the bundle that serves it has an encoder; so does a request of one that has a
+        history and no vector of that bundle.
+        """
+    def take_histories(self, count: int) -> Histories:
+        """Return the histories of up to `count` visitors that wait, first come, first served; end it by one of these.
+
+        Visitors that do not consent to personalisation are left out and wait no longer.
+        """
+    def set_vectors(self, histories: Histories, vectors: NDArray[np.float32]) -> int:
+        """Give the visitors their vectors, shape (n, width), kept as bytes; return how many got one.
+
+        A vector that is not finite is refused, and its visitor waits on. A visitor that was erased, denied consent or
+        logged in meanwhile gets none. InvalidRequestError where the shape is not that of the encoder.
+        """
+    def put_back(self, histories: Histories) -> None:
+        """Let the visitors wait on, since their vectors could not be made."""
+
     # -- snapshots and bundles ----------------------------------------------------------------------------------------
     def save_snapshot(self, path: str) -> int:
         """Write the state to `path` (beside, fsync, rename); return its offset. OSError if the disk refuses."""
     def load_snapshot(self, path: str) -> int:
         """Replace the state by that of `path`; return its offset. CorruptError if damaged; nothing has changed then."""
     def load_bundle(self, folder: str) -> Bundle:
-        """Read manifest, neighbour lists and visitor lists of a bundle and keep them under its version.
+        """Read manifest, lists and vectors of a bundle and keep them under its version.
 
         An activation record switches to it. BundleError names what does not fit (schema hash, time zone, shape).
         """
@@ -262,6 +308,9 @@ def feature_names() -> list[str]:
 
 def schema_hash() -> str:
     """Return the hash of the feature table; a bundle trained with another one is refused."""
+
+def history_length() -> int:
+    """Return how many of its last interactions the engine remembers of a visitor."""
 
 def source_names() -> list[str]:
     """Return the names that `SourceUse.source` may have."""

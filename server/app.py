@@ -33,10 +33,12 @@ from server.services.profiles import ProfileService
 from server.services.recommendations import RecommendationService
 from server.settings import Settings
 from server.shadow import Shadow
+from server.workers.encoder import EncoderWorker
 from server.workers.replica import Replica
 
 _GRACE_S: Final = 20.0
 _CONNECTION_AGE_MS: Final = 600_000
+_DRAIN_S: Final = 3.0
 
 
 class App:
@@ -65,6 +67,7 @@ class App:
         self._replica = Replica(
             self.engine, self._log, settings, telemetry.LOG_LAG_RECORDS.set, self._models.before_apply
         )
+        self._encoder = EncoderWorker(self.engine, self._models)
         shadow = Shadow(self.engine, self._models)
         documents, serving = (
             Changes(settings.data_dir / f"{name}.lock", self._replica.follow) for name in ("documents", "serving")
@@ -90,9 +93,11 @@ class App:
         LogUnavailableError : the log cannot be read or written
         OSError, RuntimeError : the address cannot be listened on
         """
-        await asyncio.to_thread(self._replica.restore)
-        await asyncio.to_thread(self._models.restore)
+        await asyncio.to_thread(self._replica.restore, self._models.restore)
+        await asyncio.to_thread(self._encoder.drain, _DRAIN_S)
         self._replica.start()
+        self._log.on_commit(lambda _: self._encoder.wake())
+        self._encoder.start()
         await asyncio.to_thread(add_placements, self._log, self._clock.now_ms())
         self._observe()
         self._server = self._make_server()
@@ -111,6 +116,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await self._server.stop(_GRACE_S)
+        await asyncio.to_thread(self._encoder.stop)
         await asyncio.to_thread(self._replica.stop)
         await asyncio.to_thread(self._log.close)
 
@@ -145,6 +151,7 @@ class App:
     def _observe(self) -> None:
         telemetry.serve_metrics(self._settings, self._index)
         telemetry.DECISIONS_DROPPED.set_function(lambda: self._log.dropped_count)
+        telemetry.ENCODER_WAITING.set_function(lambda: self.engine.waiting)
         telemetry.BUNDLE_AGE_SECONDS.set_function(lambda: self._models.age_s(self._clock.now_ms()))
 
 

@@ -5,22 +5,22 @@ It prints the first fault and ends with status 1; a file that harms the process 
 
 import resource
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 import core_rs
 from server.bundles import Manifest, check_files, read_manifest
-from server.ranker import RANKER_FILE, Ranker, open_session
+from server.graph_check import CheckError, check_graph, first_line, least_seconds, session_of
+from server.models import ENCODER_FILE
+from server.ranker import RANKER_FILE, Ranker
+from server.sequence_check import check_sequence
 
 GOLDEN_FILE: Final = "golden.safetensors"
-MAX_RANKER_BYTES: Final = 256 * 2**20
 LATENCY_BUDGET_S: Final = 0.05
 TOLERANCE: Final = 1e-5
 
@@ -42,10 +42,6 @@ _OPERATORS: Final = {
 # fmt: on
 
 
-class CheckError(Exception):
-    """Fault of a bundle; the text says what to mend."""
-
-
 def check(folder: Path) -> None:
     """Raise CheckError, or EngineError of `core_rs`, when the bundle in `folder` must not serve."""
     try:
@@ -57,34 +53,14 @@ def check(folder: Path) -> None:
         raise CheckError("the manifest's `features` are not those of this engine; train it again")
     bundle = core_rs.Engine(time_zone=manifest.time_zone).load_bundle(str(folder))
     if RANKER_FILE in manifest.files:
-        _check_graph(folder / RANKER_FILE)
+        check_graph(folder / RANKER_FILE, _OPERATORS)
         _check_answers(folder, manifest, bundle)
-
-
-def _check_graph(path: Path) -> None:
-    """Refuse what a ranker does not need: other operators, functions, subgraphs, data in other files."""
-    if path.stat().st_size > MAX_RANKER_BYTES:
-        raise CheckError(f"{path.name} is larger than {MAX_RANKER_BYTES} bytes; train a smaller model")
-    try:
-        model = onnx.load_model(path, load_external_data=False)
-    except Exception as error:
-        raise CheckError(f"{path.name} is no ONNX model; export it again") from error
-    if model.functions or model.graph.sparse_initializer:
-        raise CheckError(f"{path.name} has functions or sparse tensors; export it without")
-    for node in model.graph.node:
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        if node.op_type not in _OPERATORS.get(domain, ()):
-            raise CheckError(f"{path.name} uses operator {domain or 'ai.onnx'}.{node.op_type}; export it without")
-    tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute if a.HasField("t"))]
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in tensors):
-        raise CheckError(f"{path.name} keeps weights in another file; export it with external_data=False")
+    if ENCODER_FILE in manifest.files:
+        check_sequence(folder)
 
 
 def _check_answers(folder: Path, manifest: Manifest, bundle: core_rs.Bundle) -> None:
-    try:
-        session = open_session(folder / RANKER_FILE)
-    except Exception as error:
-        raise CheckError(f"{RANKER_FILE} does not load: {_first_line(error)}") from error
+    session = session_of(folder / RANKER_FILE)
     width, height = len(manifest.features), len(manifest.actions)
     _check_shape("input", session.get_inputs(), "features", width)
     _check_shape("output", session.get_outputs(), "actions", height)
@@ -106,7 +82,7 @@ def _check_golden(session: ort.InferenceSession, path: Path, width: int, height:
         golden = load_file(path)
         features, expected = golden["features"], golden["actions"]
     except Exception as error:
-        raise CheckError(f"{path.name} cannot be used: {_first_line(error)}; export golden vectors") from error
+        raise CheckError(f"{path.name} cannot be used: {first_line(error)}; export golden vectors") from error
     rows = len(features)
     if not rows or features.shape != (rows, width) or expected.shape != (rows, height):
         raise CheckError(
@@ -141,13 +117,9 @@ def _check_trees(session: ort.InferenceSession, bundle: core_rs.Bundle, golden: 
 def _check_latency(ranker: Ranker, width: int) -> None:
     """Time the ranker as it serves: trees by the engine, other graphs by onnxruntime."""
     features = np.random.default_rng(1).normal(size=(1_000, width)).astype(np.float32)
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        ranker.ask(features)
-        seconds.append(time.perf_counter() - started)
-    if min(seconds) > LATENCY_BUDGET_S:
-        text = f"{min(seconds) * 1e3:.0f} ms for 1,000 rows; it may take {LATENCY_BUDGET_S * 1e3:.0f}"
+    seconds = least_seconds(lambda: ranker.ask(features))
+    if seconds > LATENCY_BUDGET_S:
+        text = f"{seconds * 1e3:.0f} ms for 1,000 rows; it may take {LATENCY_BUDGET_S * 1e3:.0f}"
         raise CheckError(f"{RANKER_FILE} takes {text}; train a smaller model")
 
 
@@ -155,12 +127,8 @@ def _run(session: ort.InferenceSession, features: NDArray[np.float32]) -> NDArra
     try:
         (actions,) = session.run(["actions"], {"features": features})
     except Exception as error:
-        raise CheckError(f"{RANKER_FILE} fails: {_first_line(error)}") from error
+        raise CheckError(f"{RANKER_FILE} fails: {first_line(error)}") from error
     return np.asarray(actions, np.float32)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def main() -> None:

@@ -13,7 +13,12 @@ def _sources(*uses: tuple[str, float, int]) -> list[SourceUse]:
 
 
 _OWN: Final = (("personal_top", 1.0, 1_000), ("buy_again", 1.0, 200), ("next_basket", 1.0, 300))
-_LIKE: Final = (("user_to_user", 0.7, 200), ("also_bought", 0.7, 200), ("also_viewed", 0.7, 200))
+_LIKE: Final = (
+    ("user_to_user", 0.7, 200),
+    ("also_bought", 0.7, 200),
+    ("also_viewed", 0.7, 200),
+    ("sequence", 0.7, 200),
+)
 _SHOP: Final = (("new_arrivals", 0.1, 50), ("trending", 0.1, 50), ("popular", 0.1, 200))
 
 PLACEMENTS: Final = (

@@ -1,12 +1,15 @@
-"""The bundles in this process: what the engine reads of them, and their ranking models."""
+"""The bundles in this process: what the engine reads of them, their ranking models and their encoders."""
 
 import threading
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+import onnxruntime as ort
 import structlog
 from numpy.typing import NDArray
 
-from core_rs import Engine, EngineError
+from core_rs import Engine, EngineError, Histories
 from server.bundles import BundleStore
 from server.errors import ServiceError
 from server.ports import LogRecord
@@ -14,7 +17,17 @@ from server.ranker import RANKER_FILE, Ranker, open_session
 from shopkeeper.v1.model_service_pb2 import Trial
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, Activation
 
+ENCODER_FILE: Final = "sequence.onnx"
+
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What this process runs of a bundle."""
+
+    ranker: Ranker | None
+    encoder: ort.InferenceSession | None
 
 
 class Models:
@@ -30,7 +43,7 @@ class Models:
         self._engine = engine
         self._store = store
         self._loading = threading.Lock()
-        self._rankers: dict[str, Ranker | None] = {}
+        self._loaded: dict[str, _Loaded] = {}
 
     def load(self, version: str) -> None:
         """Make a published bundle ready to serve, and let go of those no longer needed; a repeat does nothing.
@@ -41,18 +54,14 @@ class Models:
         EngineError : the bundle does not fit the engine
         """
         with self._loading:
-            if version in self._rankers:
+            if version in self._loaded:
                 return
-            ranker = self._store.verified_file(version, RANKER_FILE)
-            try:
-                session = open_session(ranker) if ranker else None
-            except Exception as error:
-                raise ServiceError("BUNDLE_REJECTED", f"bundle `{version}`: {RANKER_FILE} does not load") from error
+            ranker, encoder = self._session(version, RANKER_FILE), self._session(version, ENCODER_FILE)
             bundle = self._engine.load_bundle(str(self._store.folder_of(version)))
-            self._rankers[version] = Ranker(session, bundle) if session else None
-            for old in set(self._rankers) - {version, *self._needed()}:
+            self._loaded[version] = _Loaded(Ranker(ranker, bundle) if ranker else None, encoder)
+            for old in set(self._loaded) - {version, *self._needed()}:
                 self._engine.unload_bundle(old)
-                del self._rankers[old]
+                del self._loaded[old]
 
     def restore(self) -> None:
         """Load the bundles that a snapshot says are active, on trial, and were active before."""
@@ -70,18 +79,45 @@ class Models:
         """Return the actions of every row, or None with the reason that goes into `degraded`; empty: rules rank."""
         if not version:
             return None, ""
-        ranker = self._rankers.get(version)
+        ranker = self._ranker(version)
         return ranker.score(features) if ranker else (None, "model_missing")
 
     def ask(self, version: str, features: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return the actions of every row, or None; questions of this kind never pause a model."""
-        ranker = self._rankers.get(version)
+        ranker = self._ranker(version)
         return ranker.ask(features)[0] if ranker else None
+
+    def encode(self, histories: Histories) -> NDArray[np.float32]:
+        """Return the vector of every history, shape (n, width).
+
+        Raises
+        ------
+        LookupError : the bundle's encoder is not loaded
+        Exception : of a class of onnxruntime's own making, the graph failed
+        """
+        loaded = self._loaded.get(histories.version)
+        if loaded is None or loaded.encoder is None:
+            raise LookupError(f"the encoder of bundle `{histories.version}` is not loaded")
+        inputs = {"items": histories.items, "actions": histories.actions, "gaps": histories.gaps}
+        (vectors,) = loaded.encoder.run(["vector"], inputs)
+        return np.ascontiguousarray(vectors, np.float32)
 
     def age_s(self, now_ms: int) -> float:
         """Return the seconds since the data of the active bundle ended; 0 without a bundle."""
         version = self._engine.active_model
-        return (now_ms - self._store.manifest(version).train_end_ms) / 1000 if version in self._rankers else 0.0
+        return (now_ms - self._store.manifest(version).train_end_ms) / 1000 if version in self._loaded else 0.0
+
+    def _session(self, version: str, name: str) -> ort.InferenceSession | None:
+        """Return a session over a file of a bundle; None if the bundle has no such file."""
+        path = self._store.verified_file(version, name)
+        try:
+            return open_session(path) if path else None
+        except Exception as error:
+            raise ServiceError("BUNDLE_REJECTED", f"bundle `{version}`: {name} does not load") from error
+
+    def _ranker(self, version: str) -> Ranker | None:
+        loaded = self._loaded.get(version)
+        return loaded.ranker if loaded else None
 
     def _needed(self) -> tuple[str, ...]:
         trial = Trial.FromString(self._engine.trial)

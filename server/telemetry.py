@@ -36,6 +36,12 @@ SHADOW_AGREEMENT: Final = Histogram(
 SHADOW_SECONDS: Final = Histogram(
     "shopkeeper_shadow_duration_seconds", "Time the bundle on trial took to answer.", buckets=_SECONDS
 )
+ENCODER_WAITING: Final = Gauge("shopkeeper_encoder_waiting", "Visitors whose sequence vector is missing or behind.")
+ENCODER_BATCH: Final = Histogram(
+    "shopkeeper_encoder_batch_visitors", "Visitors that were encoded at once.", buckets=(1, 2, 4, 8, 16, 32, 64)
+)
+ENCODER_SECONDS: Final = Histogram("shopkeeper_encoder_duration_seconds", "Time to encode one batch.", buckets=_SECONDS)
+ENCODER_FAILURES: Final = Counter("shopkeeper_encoder_failures", "Batches that got no vectors.")
 LOG_LAG_RECORDS: Final = Gauge("shopkeeper_log_lag_records", "Records of the log not yet applied by this replica.")
 SINK_LAG_RECORDS: Final = Gauge("shopkeeper_sink_lag_records", "Records of the log not yet in the tables.")
 SINK_BATCH_RECORDS: Final = Histogram(

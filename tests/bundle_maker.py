@@ -15,14 +15,17 @@ WIDTH = len(core_rs.feature_names())
 
 
 class BundleMaker:
-    """Writes bundles into `incoming`; a ranker adds up the features, each times `weight`."""
+    """Writes bundles into `incoming`; a ranker adds up the features, each times `weight`.
+
+    Files that are in the folder already are part of the bundle.
+    """
 
     def __init__(self, incoming):
         self.incoming = incoming
 
     def make(self, version, *, weight=0.01, graph=None, manifest=None, after=None):
         folder = self.incoming / version
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         names = "".join(ITEMS).encode()
         offsets = np.cumsum([0, *map(len, ITEMS)]).astype(np.uint32)
         save_file({"bytes": np.frombuffer(names, np.uint8), "offsets": offsets}, folder / "items.safetensors")

@@ -17,6 +17,7 @@ from trainers.console import JsonOption, Tell, answer, errors_told, progress_tol
 from trainers.dataset import Export, read_export
 from trainers.gate import facts, judge, unseen_half
 from trainers.offline.commands import COMMANDS
+from trainers.parts import parts_of
 from trainers.pipeline import DEFAULT_RANKER, Fitted, Pipeline, RankerKind, Schedule, split_of, write
 from trainers.plot import draw_recall
 from trainers.protocols import NextBasket
@@ -55,11 +56,12 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         Path | None, typer.Option(help="Bundle that serves: say whether the new one is not worse on what it never saw.")
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of its NDCG@10 that may be lost.")] = 0.02,
+    parts: Annotated[str, typer.Option("--with", help="Parts to add, comma-separated: content, sequence.")] = "",
     json: JsonOption = False,
 ) -> None:
     """Train a bundle and measure it beside rules and baselines."""
     with errors_told(json=json), progress_told() as tell:
-        pipeline = _pipeline(export, split, seed, tell, ranker=ranker, against=against)
+        pipeline = _pipeline(export, split, seed, tell, ranker=ranker, against=against, parts=parts_of(parts))
         fitted = pipeline.run()
         rows = report.rows_of(_measured(fitted, pipeline, tell))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by}
@@ -134,6 +136,7 @@ def _pipeline(  # noqa: PLR0913 - what options name
     *,
     ranker: RankerKind,
     against: Path | None = None,
+    parts: tuple[str, ...] = (),
 ) -> Pipeline:
     tell("read the export", 0.0)
     export = read_export(folder)
@@ -141,7 +144,7 @@ def _pipeline(  # noqa: PLR0913 - what options name
     if against is not None:
         moment = max(moment, unseen_half(export, learnt_until(against)))
     schedule = Schedule.weekly(export.dataset, moment)
-    return Pipeline(export, schedule, seeds=tuple(seeds or (0,)), progress=tell, ranker=ranker)
+    return Pipeline(export, schedule, seeds=tuple(seeds or (0,)), progress=tell, ranker=ranker, parts=parts)
 
 
 def _moment(export: Export, split: dt.datetime | None) -> int:

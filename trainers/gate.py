@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from core_rs import EngineError
@@ -14,6 +13,7 @@ from trainers.dataset import Export
 from trainers.evaluate import Measured, interval
 from trainers.pipeline import Fitted, Pipeline
 from trainers.protocols import NextBasket
+from trainers.sessions import open_session
 
 MEASURE = "ndcg_at_10"
 """What decides, on the set `all`."""
@@ -56,9 +56,7 @@ class _Served:
     """Ranker of a bundle as onnxruntime answers it."""
 
     def __init__(self, path: Path) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = open_session(path)
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         (actions,) = self._session.run(["actions"], {"features": features})

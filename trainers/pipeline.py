@@ -20,6 +20,7 @@ from trainers.examples import Collector, learnable_actions
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
 from trainers.network_ranker import NetworkRanker
 from trainers.next_basket import NextBasket
+from trainers.parts import Parts
 from trainers.popular import Popular
 from trainers.protocols import NextBasket as Question
 from trainers.protocols import Task, tasks_of
@@ -107,7 +108,7 @@ def split_of(export: Export) -> int:
 
 
 def fitted_models(dataset: Dataset, seed: int) -> list[Trainer]:
-    """Return every model of a bundle that `dataset` has rows for, fitted."""
+    """Return every model that is in each bundle and that `dataset` has rows for, fitted."""
     wanted: tuple[tuple[Trainer, tuple[str, ...]], ...] = (
         (AlsoViewed(seed=seed), AlsoViewed.actions),
         (AlsoBought(seed=seed), AlsoBought.actions),
@@ -160,9 +161,11 @@ class Pipeline:
         A ranker is taught and measured for each; the first one's is for serving, and draws the candidates of all.
     progress : Progress
     ranker : RankerKind
+    parts : tuple[str, ...]
+        What a bundle holds on request, as `trainers.parts.parts_of` names it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what options name
         self,
         export: Export,
         schedule: Schedule,
@@ -170,6 +173,7 @@ class Pipeline:
         seeds: tuple[int, ...],
         progress: Progress,
         ranker: RankerKind = DEFAULT_RANKER,
+        parts: tuple[str, ...] = (),
     ) -> None:
         self.export = export
         self.schedule = schedule
@@ -178,6 +182,7 @@ class Pipeline:
         self.ranker = ranker
         self.known = export.dataset.before(schedule.split_ms)
         self.actions = learnable_actions(self.known)
+        self.parts = Parts(parts, seeds[0])
         self.shop = Shop(export.events, export.items, export.placements, export.time_zone)
 
     def run(self) -> Fitted:
@@ -223,6 +228,11 @@ class Pipeline:
                 measured.setdefault((name, lost), []).append(found)
         return measured
 
+    def models_of(self, dataset: Dataset, *, latest: bool) -> list[Trainer]:
+        """Return every model of a bundle that knows `dataset`, fitted; a bundle that serves needs the `latest` ones."""
+        parts = self.parts.at(dataset, lambda share: self.progress("learn the encoder", share), latest=latest)
+        return [*fitted_models(dataset, self.seeds[0]), *parts]
+
     def measured(self, task: Task, name: str, rankers: Sequence[Scorer | None]) -> list[Measured]:
         """Return the quality of what the shop shows now to the visitors of `task` by each ranker; None is the rules."""
         lists: list[list[list[str]]] = [[] for _ in rankers]
@@ -250,7 +260,7 @@ class Pipeline:
     def _enter(self, now_ms: int, folder: Path) -> list[Trainer]:
         """Move the shop to `now_ms` with the models of that moment, and return them."""
         past = self.known.before(now_ms)
-        models = fitted_models(past, self.seeds[0])
+        models = self.models_of(past, latest=now_ms == self.schedule.split_ms)
         width = len(core_rs.feature_names())
         blank = Tried(NetworkRanker.blank(width, len(self.actions)), np.zeros((1, width), np.float32))
         card = Card(f"moment-{now_ms}", now_ms, self.actions, time_zone=self.export.time_zone)
@@ -293,7 +303,7 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
     export, seed = pipeline.export, pipeline.seeds[0]
     known, models = pipeline.known, fitted.models
     if export.held_out_ms is None and len(export.dataset) > len(known):
-        known, models = export.dataset, fitted_models(export.dataset, seed)
+        known, models = export.dataset, pipeline.models_of(export.dataset, latest=True)
     end = dt.datetime.fromtimestamp(int(known.time_ms.max(initial=0)) / 1000, dt.UTC)
     metrics = {
         f"{name}/{metric}": value

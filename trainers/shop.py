@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import polars as pl
 from numpy.typing import NDArray
 
@@ -11,6 +12,8 @@ import core_rs
 from shopkeeper.v1 import common_pb2, item_pb2, placement_pb2, record_pb2
 from shopkeeper.v1 import recommendation_service_pb2 as pb
 from trainers.dataset import ACTIONS
+from trainers.sequence.model import GRAPH_FILE
+from trainers.sessions import open_session
 
 Record = tuple[int, int, int, bytes]
 
@@ -18,6 +21,7 @@ SETS = {"all": "home_for_you", "explore": "home_discover"}
 """Placement that answers each set of the protocol."""
 PAGE_SIZE = 120
 """Items that evaluation asks for."""
+_ENCODED_AT_ONCE = 64
 _PROMOTION_COLUMNS = ("promotion_kinds", "promotion_start_ms", "promotion_end_ms", "promotion_shares")
 
 
@@ -42,6 +46,7 @@ class Shop:
         self._times, self._events = _event_records(events)
         self._applied = 0
         self._offset = 0
+        self._encoder: ort.InferenceSession | None = None
         self._apply((record_pb2.RECORD_KIND_ITEM, 0, payload) for payload in item_payloads(items))
         documents = (record_pb2.DocumentChange(placement=placement) for placement in placements)
         self._apply((record_pb2.RECORD_KIND_DOCUMENT, 0, document.SerializeToString()) for document in documents)
@@ -56,8 +61,10 @@ class Shop:
         self._applied, self.now_ms = end, now_ms
 
     def install(self, folder: Path) -> None:
-        """Let the bundle in `folder` serve, in place of the one before."""
+        """Let the bundle in `folder` serve, in place of the one before, with its encoder if it has one."""
         before = self.engine.active_model
+        graph = folder / GRAPH_FILE
+        self._encoder = open_session(graph) if graph.is_file() else None
         version = self.engine.load_bundle(str(folder)).version
         activation = record_pb2.Activation(version=version).SerializeToString()
         self._apply([(record_pb2.RECORD_KIND_ACTIVATION, self.now_ms, activation)])
@@ -65,13 +72,24 @@ class Shop:
             self.engine.unload_bundle(before)
 
     def plan(self, visitor_id: str, placement_id: str, page_size: int = PAGE_SIZE) -> core_rs.Plan:
-        """Return the candidates of one placement for one visitor, now."""
-        return self.engine.begin(request(visitor_id, placement_id, page_size).SerializeToString(), self.now_ms)
+        """Return the candidates of one placement for one visitor, now, whose sequence vector is up to date."""
+        wanted = request(visitor_id, placement_id, page_size).SerializeToString()
+        plan = self.engine.begin(wanted, self.now_ms)
+        return self.engine.begin(wanted, self.now_ms) if self._encode() else plan
 
     def slate(self, plan: core_rs.Plan, actions: NDArray[np.float32] | None) -> list[str]:
         """Return the items that `plan` shows when the ranker answers `actions`, best first; None ranks by rules."""
         answer = pb.RecommendResponse.FromString(self.engine.finish(plan, actions).response)
         return [item.item_id for item in answer.slates[0].items]
+
+    def _encode(self) -> int:
+        """Give all visitors that wait their sequence vectors; return how many got one."""
+        count = 0
+        while self._encoder and len(histories := self.engine.take_histories(_ENCODED_AT_ONCE)):
+            inputs = {"items": histories.items, "actions": histories.actions, "gaps": histories.gaps}
+            (vectors,) = self._encoder.run(["vector"], inputs)
+            count += self.engine.set_vectors(histories, np.ascontiguousarray(vectors, np.float32))
+        return count
 
     def _apply(self, records: "Iterator[tuple[int, int, bytes]] | list[tuple[int, int, bytes]]") -> None:
         numbered = [(self._offset + step, *record) for step, record in enumerate(records, 1)]

@@ -4,6 +4,8 @@ use crate::{
     error::{Error, Result},
     feature,
     ids::{Interner, NONE},
+    params::RING,
+    sequence,
     trees::Trees,
     vector::{Instructions, VectorIndex},
 };
@@ -19,6 +21,9 @@ const RANKER_FILE: &str = "ranker.onnx";
 
 /// File of the items' content vectors.
 const CONTENT_FILE: &str = "content_items.safetensors";
+
+/// Files of the encoder of histories: its graph, the items' vectors, inputs to check it by. They come together.
+const SEQUENCE_FILES: [&str; 3] = ["sequence.onnx", "sequence_items.safetensors", "sequence_golden.safetensors"];
 
 /// Files of neighbour lists, in the order of [`Relation`].
 const NEIGHBOUR_FILES: [&str; 3] =
@@ -70,6 +75,16 @@ struct Lists {
     scores: Vec<f32>,
 }
 
+/// What the engine reads of an encoder of histories; onnxruntime runs its graph.
+pub struct Encoder {
+    /// Identity, as by [`sequence::identity`].
+    pub identity: u64,
+    /// Newest events of a visitor that it is shown.
+    pub length: usize,
+    /// Vectors of the items, zeros for an item without one.
+    pub vectors: VectorIndex,
+}
+
 /// What a bundle folder holds, in the bundle's own numbers.
 pub struct Bundle {
     /// Name of the bundle.
@@ -86,6 +101,8 @@ pub struct Bundle {
     pub has_ranker: bool,
     /// The ranker, where it is made of trees; another one is onnxruntime's.
     pub trees: Option<Trees>,
+    /// The encoder of histories, if the bundle has one.
+    pub sequence: Option<Encoder>,
     items: Vec<Box<str>>,
     visitors: HashMap<Box<str>, u32>,
     neighbours: [Option<Lists>; 3],
@@ -115,6 +132,7 @@ impl Bundle {
         let trees = ranker.and_then(|model| Trees::compile(&model, feature::WIDTH));
         Ok(Self {
             content: reader.vectors(CONTENT_FILE, items.len())?,
+            sequence: reader.encoder(&manifest.version, items.len())?,
             trees: trees.filter(|trees| trees.columns() == manifest.actions.len()),
             has_ranker: manifest.files.contains_key(RANKER_FILE),
             version: manifest.version,
@@ -138,6 +156,7 @@ impl Bundle {
             + texts
             + self.trees.as_ref().map_or(0, Trees::bytes)
             + self.content.as_ref().map_or(0, VectorIndex::bytes)
+            + self.sequence.as_ref().map_or(0, |encoder| encoder.vectors.bytes())
     }
 }
 
@@ -254,8 +273,30 @@ impl ActiveBundle {
 
     /// The `k` items whose content vectors are nearest to a vector, with their inner products, best first.
     pub fn nearest_content(&self, vector: &[f32], k: usize) -> Vec<(u32, f32)> {
-        let Some(index) = &self.bundle.content else { return Vec::new() };
-        let found = index.search(&[vector], k, None, false).into_iter().flatten();
+        self.bundle.content.as_ref().map_or_else(Vec::new, |index| self.nearest(index, vector, k, false))
+    }
+
+    /// The `k` items whose sequence vectors have the greatest inner products with a vector of the encoder, best first.
+    pub fn nearest_next(&self, vector: &[f32], k: usize) -> Vec<(u32, f32)> {
+        let encoder = self.bundle.sequence.as_ref();
+        encoder.map_or_else(Vec::new, |encoder| self.nearest(&encoder.vectors, vector, k, true))
+    }
+
+    /// Number by which the encoder reads an item: its place plus 1, above the last for one that the bundle lacks.
+    pub fn item_number(&self, item: u32) -> i64 {
+        let row = self.to_bundle.get(item as usize).copied().filter(|&row| row != NONE);
+        row.map_or(self.to_engine.len() as i64, i64::from) + 1
+    }
+
+    /// Whether the encoder has a vector of any item that `is_sold`.
+    pub fn has_next(&self, is_sold: impl Fn(u32) -> bool) -> bool {
+        let Some(encoder) = &self.bundle.sequence else { return false };
+        let is_known = |row: usize| encoder.vectors.vector(row as u32).iter().any(|&value| value != 0.0);
+        self.to_engine.iter().enumerate().any(|(row, &item)| is_sold(item) && is_known(row))
+    }
+
+    fn nearest(&self, index: &VectorIndex, vector: &[f32], k: usize, exact: bool) -> Vec<(u32, f32)> {
+        let found = index.search(&[vector], k, None, exact).into_iter().flatten();
         found.map(|hit| (self.to_engine[hit.item as usize], hit.score)).collect()
     }
 
@@ -317,6 +358,36 @@ impl Reader<'_> {
         VectorIndex::new(values, dimensions, Instructions::best())
             .map(Some)
             .map_err(|error| Error::bundle(format!("{name}: {}", error.message)))
+    }
+
+    /// The encoder of histories, whose files come together or not at all.
+    fn encoder(&self, version: &str, rows: usize) -> Result<Option<Encoder>> {
+        let [graph, vectors, golden] = SEQUENCE_FILES;
+        let is_listed = |name: &&str| self.files.contains_key(*name);
+        if !SEQUENCE_FILES.iter().any(is_listed) {
+            return Ok(None);
+        }
+        if let Some(missing) = SEQUENCE_FILES.iter().find(|name| !is_listed(name)) {
+            let all = SEQUENCE_FILES.join(", ");
+            return Err(Error::bundle(format!(
+                "{missing} is not in the manifest; export all of {all}, or none of them"
+            )));
+        }
+        self.bytes(graph)?; // onnxruntime reads it; here its hash is checked, so that a bundle is whole
+        let length = self.columns(golden, "items")?.min(RING);
+        let vectors = self.vectors(vectors, rows)?;
+        Ok(vectors.map(|vectors| Encoder { identity: sequence::identity(version), length, vectors }))
+    }
+
+    /// Columns of a tensor of rows; one at least.
+    fn columns(&self, name: &str, key: &str) -> Result<usize> {
+        let map = self.bytes(name)?;
+        let shape = map.as_deref().map(|bytes| parse(name, bytes)).transpose()?;
+        let shape = shape.and_then(|tensors| tensors.tensor(key).map(|view| view.shape().to_vec()).ok());
+        match shape.as_deref() {
+            Some(&[_, columns]) if columns > 0 => Ok(columns),
+            _ => Err(Error::bundle(format!("{name}: `{key}` is no table of rows; export it again"))),
+        }
     }
 
     /// Scored lists with `rows` rows of items below `item_count`.

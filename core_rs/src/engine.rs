@@ -2,17 +2,16 @@
 
 use crate::{
     bundle::{ActiveBundle, Bundle},
-    decay,
+    encoding::{self, Histories},
     error::{Error, Result},
     events::{self, Batch},
-    ids::{Interner, NONE},
+    live_state::live_state,
     pipeline::{self, Actions, By, Decided, Options, Plan},
-    proto::{self, ErrorReason, GetProfileResponse, LiveState, Profile, RecommendRequest},
+    proto::{ErrorReason, GetProfileResponse, Profile, RecommendRequest},
     snapshot,
     state::{Record, State},
-    time::timestamp,
     validate,
-    visitor::{Affinity, Visitor},
+    visitor::Visitor,
 };
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use prost::Message;
@@ -200,6 +199,7 @@ impl Engine {
         let state = self.read();
         let key_bytes = |key: &str| key.len() + size_of::<(Box<str>, Box<Visitor>)>();
         let visitor_bytes: usize = state.visitors.iter().map(|(key, visitor)| key_bytes(key) + visitor.bytes()).sum();
+        let encoded = || state.visitors.values().filter_map(|visitor| visitor.sequence.as_ref());
         let bundle_bytes: usize = state.bundles.values().map(|bundle| bundle.bundle.bytes()).sum();
         let counts = [
             ("visitors", state.visitors.len()),
@@ -214,9 +214,40 @@ impl Engine {
             ("popularity_bytes", state.popularity.bytes()),
             ("place_bytes", state.places.bytes()),
             ("neighbour_bytes", bundle_bytes),
+            ("sequence_vectors", encoded().count()),
+            ("sequence_bytes", encoded().map(|vector| vector.bytes()).sum()),
+            ("waiting", state.waiting.len()),
         ];
         let totals = [("events", state.events), ("skipped_records", self.skipped.load(Ordering::Relaxed))];
         counts.map(|(name, count)| (name, count as u64)).into_iter().chain(totals).collect()
+    }
+
+    /// Visitors whose sequence vector is missing or behind.
+    pub fn waiting(&self) -> usize {
+        self.read().waiting.len()
+    }
+
+    /// Histories of up to `count` visitors that wait for a sequence vector.
+    pub fn take_histories(&self, count: usize) -> Histories {
+        encoding::take(&self.read(), count, self.options.consent_default)
+    }
+
+    /// Gives the visitors of `histories` their vectors, row after row; returns how many got one, the others wait on.
+    ///
+    /// # Errors
+    /// Out of range where there are other than `histories.len()` vectors of `histories.width` values.
+    pub fn set_vectors(&self, histories: &Histories, values: &[f32], width: usize) -> Result<usize> {
+        if (width, values.len()) != (histories.width, histories.len() * histories.width) {
+            let text = format!("{} histories need vectors of {} values", histories.len(), histories.width);
+            return Err(Error::out_of_range("vectors", format!("{text}, given are {} of {width}", values.len())));
+        }
+        let vectors = histories.vectors(values);
+        Ok(encoding::set(&mut self.state.write(), histories, vectors))
+    }
+
+    /// Lets the visitors of `histories` wait on, since their vectors could not be made.
+    pub fn put_back(&self, histories: &Histories) {
+        encoding::set(&mut self.state.write(), histories, Vec::new());
     }
 
     /// Writes the state to `path`; returns the offset it holds.
@@ -301,35 +332,6 @@ impl Engine {
     }
 }
 
-fn live_state(state: &State, visitor: &Visitor) -> LiveState {
-    let recent = visitor.recent().map(|interaction| proto::Interaction {
-        item_id: state.items.name(interaction.item).to_owned(),
-        event_type: i32::from(interaction.kind),
-        event_time: Some(timestamp(i64::from(interaction.time_s) * 1000)),
-    });
-    LiveState {
-        recent: recent.collect(),
-        categories: shares(&visitor.categories, &state.catalog.categories),
-        brands: shares(&visitor.brands, &state.catalog.brands),
-        event_count: i64::from(visitor.events),
-        purchase_count: i64::from(visitor.baskets),
-        last_event_time: (visitor.events > 0).then(|| timestamp(visitor.last_ms)),
-    }
-}
-
-/// Affinities as shares, greatest first, ties by name. Time fades all alike, so the kept weights are enough.
-fn shares(slots: &[Affinity], names: &Interner) -> Vec<proto::Affinity> {
-    let kept: Vec<&Affinity> = slots.iter().filter(|slot| slot.key != NONE).collect();
-    let total = kept.iter().map(|slot| f64::from(slot.weight)).fold(decay::EMPTY, decay::add);
-    let share = |slot: &&Affinity| proto::Affinity {
-        name: names.name(slot.key).to_owned(),
-        share: (f64::from(slot.weight) - total).exp2(),
-    };
-    let mut shares: Vec<proto::Affinity> = kept.iter().map(share).collect();
-    shares.sort_by(|a, b| b.share.total_cmp(&a.share).then_with(|| a.name.cmp(&b.name)));
-    shares
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,17 +374,5 @@ mod tests {
         let live = reply.live_state.expect("set");
         assert_eq!((live.event_count, live.purchase_count, live.recent.len()), (2, 2, 3));
         assert_eq!(reply.profile.expect("set").visitor_id, "u");
-    }
-
-    #[test]
-    fn shares_add_up_to_one() {
-        let mut names = Interner::default();
-        let mut slots = [Affinity { key: NONE, weight: f32::NEG_INFINITY }; crate::params::AFFINITIES];
-        for (slot, (name, weight)) in slots.iter_mut().zip([("milk", 10.0), ("cheese", 11.0)]) {
-            *slot = Affinity { key: names.intern(name), weight };
-        }
-        let shares = shares(&slots, &names);
-        assert_eq!(shares.iter().map(|share| share.name.as_str()).collect::<Vec<_>>(), ["cheese", "milk"]);
-        assert!((shares[0].share - 2.0 / 3.0).abs() < 1e-9 && (shares[1].share - 1.0 / 3.0).abs() < 1e-9);
     }
 }

@@ -9,10 +9,12 @@ pub mod order;
 pub mod params;
 pub mod prefetch;
 pub mod proto;
+pub mod sequence;
 pub mod time;
 pub mod trees;
 pub mod trial;
 pub mod vector;
+pub mod waiting;
 
 pub mod affinity;
 pub mod bundle;
@@ -27,6 +29,8 @@ pub mod validate;
 pub mod visitor;
 
 pub mod state;
+
+pub mod encoding;
 
 pub mod feature;
 pub mod filter;
@@ -46,6 +50,7 @@ pub mod pipeline;
 pub mod columns;
 pub mod engine;
 pub mod events;
+pub mod live_state;
 pub mod snapshot;
 pub mod train;
 

@@ -42,6 +42,11 @@ pub const AFFINITIES: usize = 6;
 /// Bought items a visitor keeps; the weakest is dropped beyond.
 pub const MAX_PERSONAL: usize = 2_048;
 
+/// Visitors that wait for a sequence vector at most; about 100 bytes each.
+pub const MAX_WAITING: usize = 100_000;
+/// Time after which an event that a visitor's sequence vector lacks makes an answer degraded, milliseconds.
+pub const SEQUENCE_LATE_MS: i64 = 2_000;
+
 /// Stores whose sales are told apart.
 pub const MAX_STORES: usize = 4_096;
 /// Pairs of a store and an item whose sales are counted; about 32 bytes each.

@@ -2,12 +2,13 @@
 
 use crate::{
     bundle::ActiveBundle,
+    encoding,
     error::{Error, Result},
     feature::Shared,
     filter::Gate,
     gather::{self, Candidate},
     ids::NONE,
-    params::{BOUGHT_RECOVERY_DAYS, DEFAULT_PAGE},
+    params::{BOUGHT_RECOVERY_DAYS, DEFAULT_PAGE, SEQUENCE_LATE_MS},
     pipeline::Options,
     proto::{
         Consent, ConsentPurpose, Context, Control, ErrorReason, Placement, PlacementRequest, RecommendRequest,
@@ -139,6 +140,7 @@ pub fn make(state: &State, mut request: RecommendRequest, now_ms: i64, options: 
         plan.slot_rows.push(plan.row_items.len());
     }
     note_degradation(moment, &mut plan);
+    note_sequence(moment, &mut plan, by);
     Ok(plan)
 }
 
@@ -164,10 +166,34 @@ fn note_degradation(moment: Moment, plan: &mut Plan) {
         let why = if moment.state.active_version.is_empty() { "model_missing" } else { "bundle_not_loaded" };
         plan.degraded.push(why.to_owned());
     }
-    let asks = |slot: &Slot| slot.placement.sources.iter().any(|used| used.source == "similar_content");
-    if moment.bundle.is_some_and(|active| !active.has_content()) && plan.slots.iter().any(asks) {
+    if moment.bundle.is_some_and(|active| !active.has_content()) && asks(plan, "similar_content") {
         plan.degraded.push("content_vectors_missing".to_owned());
     }
+}
+
+/// Says what the source `sequence` lacks, and lets the visitor wait for its vector where that is missing or behind.
+fn note_sequence(moment: Moment, plan: &mut Plan, by: By) {
+    let active = moment.bundle.filter(|_| asks(plan, "sequence"));
+    let Some((active, encoder)) = active.and_then(|active| Some((active, active.bundle.sequence.as_ref()?))) else {
+        return;
+    };
+    let state = moment.state;
+    if !active.has_next(|item| state.catalog.row(item).present) {
+        plan.degraded.push("sequence_vectors_missing".to_owned());
+    }
+    let found = plan.request.context.as_ref().map(|context| visitor(state, context, moment.options));
+    let behind = found.filter(|(_, visitor)| visitor.is_some_and(|it| encoding::is_behind(it, encoder.identity)));
+    if let Some((key, _)) = behind.filter(|_| by == By::Serving) {
+        let since_ms = state.waiting.ask(key, moment.now_ms);
+        if moment.now_ms.saturating_sub(since_ms) > SEQUENCE_LATE_MS {
+            plan.degraded.push("sequence_late".to_owned());
+        }
+    }
+}
+
+/// Whether a slot uses a source.
+fn asks(plan: &Plan, source: &str) -> bool {
+    plan.slots.iter().any(|slot| slot.placement.sources.iter().any(|used| used.source == source))
 }
 
 fn plan_slot(moment: Moment, plan: &mut Plan, index: usize, shown_before: usize) -> Result<Slot> {

@@ -8,10 +8,14 @@ use crate::{
     ids::{Interner, NONE},
     place::Places,
     popularity::Popularity,
-    proto::{Activation, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile, RecordKind, Trial},
+    proto::{
+        Activation, ConsentPurpose, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile,
+        RecordKind, Trial,
+    },
     time::millis,
     trial,
     visitor::Visitor,
+    waiting::Waiting,
 };
 use hashbrown::HashMap;
 use prost::Message;
@@ -62,6 +66,8 @@ pub struct State {
     pub on_trial: Option<Arc<ActiveBundle>>,
     /// Events applied.
     pub events: u64,
+    /// Visitors whose sequence vector is missing or behind.
+    pub waiting: Waiting,
 }
 
 impl State {
@@ -85,6 +91,7 @@ impl State {
             Ok(RecordKind::Erasure) => {
                 let erasure: Erasure = decode(payload, "Erasure")?;
                 self.visitors.remove(&*erasure.visitor_id);
+                self.waiting.remove(&erasure.visitor_id);
                 self.erased.insert(erasure.visitor_id.into(), time_ms);
             }
             Ok(RecordKind::Activation) => self.activate(decode(payload, "Activation")?),
@@ -149,13 +156,17 @@ impl State {
     }
 
     fn apply_profile(&mut self, change: Profile) {
-        let visitor = self.visitors.entry_ref(&*change.visitor_id).or_default();
+        let key = change.visitor_id.clone();
+        let visitor = self.visitors.entry_ref(&*key).or_default();
         visitor.profile.get_or_insert_default().update(change);
+        if forget_if_denied(visitor) {
+            self.waiting.remove(&key);
+        }
     }
 
-    fn apply_event(&mut self, event: &Event, time_ms: i64) {
+    fn apply_event(&mut self, event: &Event, log_ms: i64) {
         let Some(context) = &event.context else { return };
-        let time_ms = event.event_time.as_ref().map_or(time_ms, millis);
+        let time_ms = event.event_time.as_ref().map_or(log_ms, millis);
         let kind = event.event_type();
         self.events += 1;
         let anonymous = self.take_anonymous(context);
@@ -163,6 +174,7 @@ impl State {
         visitor.is_user |= !context.user_id.is_empty();
         if let Some(anonymous) = anonymous {
             visitor.merge(&anonymous);
+            forget_if_denied(visitor);
         }
         visitor.begin_event(kind, time_ms);
         let store = if kind == EventType::Purchase { self.places.store(&context.store_id) } else { NONE };
@@ -177,6 +189,15 @@ impl State {
             self.popularity.record(item, kind, time_ms, basket);
             self.places.record(store, item, 1);
         }
+        self.await_vector(Self::visitor_key(context), log_ms);
+    }
+
+    /// Lets a visitor of whom an event came wait for a new sequence vector, if a bundle encodes it and it consents.
+    fn await_vector(&self, key: &str, log_ms: i64) {
+        let encodes = self.bundle_of(key).is_some_and(|active| active.bundle.sequence.is_some());
+        if encodes && self.visitors.get(key).is_some_and(|visitor| !is_denied(visitor)) {
+            self.waiting.add(key, log_ms);
+        }
     }
 
     /// State of the anonymous visitor that an event shows to be a known one; a key that ever was a user's is not one.
@@ -185,8 +206,26 @@ impl State {
             return None;
         }
         let is_user = self.visitors.get(&*context.visitor_id)?.is_user;
-        if is_user { None } else { self.visitors.remove(&*context.visitor_id) }
+        if is_user {
+            return None;
+        }
+        self.waiting.remove(&context.visitor_id);
+        self.visitors.remove(&*context.visitor_id)
     }
+}
+
+/// Whether a visitor said no to personalisation.
+fn is_denied(visitor: &Visitor) -> bool {
+    visitor.consent(ConsentPurpose::Personalization) == Some(false)
+}
+
+/// Drops what was learnt of the events of a visitor that said no; returns whether it did.
+fn forget_if_denied(visitor: &mut Visitor) -> bool {
+    let denied = is_denied(visitor);
+    if denied {
+        visitor.sequence = None;
+    }
+    denied
 }
 
 fn decode<M: Message + Default>(payload: &[u8], name: &str) -> Result<M> {

@@ -9,6 +9,7 @@ use crate::{
     params::{AFFINITIES, BASKET_DECAY, LATELY_HALF_LIFE_DAYS, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
     popularity::event_weight,
     proto::{ConsentPurpose, EventType, Profile},
+    sequence::SequenceVector,
 };
 
 /// One remembered interaction.
@@ -64,6 +65,8 @@ pub struct Visitor {
     pub bought: Vec<Bought>,
     /// What the shop stated; `None` if nothing.
     pub profile: Option<Box<Profile>>,
+    /// What an encoder made of the latest interactions; `None` before it did.
+    pub sequence: Option<Box<SequenceVector>>,
     /// Whether an event named this key as `user_id`; such a visitor is never merged into another.
     pub is_user: bool,
     /// Events applied.
@@ -93,6 +96,7 @@ impl Default for Visitor {
             brands: [NO_AFFINITY; AFFINITIES],
             bought: Vec::new(),
             profile: None,
+            sequence: None,
             is_user: false,
             events: 0,
             baskets: 0,
@@ -210,7 +214,8 @@ impl Visitor {
 
     /// Bytes held, without the allocator's overhead and the profile's texts.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.bought.len() * size_of::<Bought>()
+        let sequence = self.sequence.as_ref().map_or(0, |vector| vector.bytes());
+        size_of::<Self>() + self.bought.len() * size_of::<Bought>() + sequence
     }
 
     fn remember(&mut self, interaction: Interaction) {

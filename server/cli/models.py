@@ -19,6 +19,7 @@ PUBLISH_S = 200.0
 """Deadline of a publish, which replays a bundle in a child process, seconds."""
 _EXPORT_S = 600.0
 
+PartsOption = Annotated[str, typer.Option("--with", help="Parts to add, comma-separated: content, sequence.")]
 VersionArgument = Annotated[str, typer.Argument(help="Name of the bundle's folder.")]
 ExportOption = Annotated[Path | None, typer.Option("--export", help="Export to read; without it a fresh one is made.")]
 SeedOption = Annotated[
@@ -35,6 +36,7 @@ def train(
     export: ExportOption = None,
     seed: SeedOption = None,
     ranker: RankerOption = "",
+    parts: PartsOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
@@ -43,9 +45,9 @@ def train(
     settings = settings_of(config, data_dir)
     incoming = settings.bundle_dir / "incoming"
     folder = export or fresh_export(settings)
+    options = ["--export", str(folder), "--out", str(incoming), "--with", parts, *seeds_of(seed)]
     kind = ["--ranker", ranker] if ranker else []
-    command = ["train", "--export", str(folder), "--out", str(incoming), *seeds_of(seed), *kind, "--json"]
-    trained = run_trainers(command)
+    trained = run_trainers(["train", *options, *kind, "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
 

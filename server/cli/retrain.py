@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
-from server.cli.models import PUBLISH_S, fresh_export, quality_table
+from server.cli.models import PUBLISH_S, PartsOption, fresh_export, quality_table
 from server.cli.output import EXPECTED, CliError, Exit, JsonFlag, as_cli_error, handled, note, result
 from server.cli.remote import CALL_S, DEFAULT_ADDRESS, LOAD_S, AddressOption, Remote, connected
 from server.settings import Settings
@@ -27,6 +27,7 @@ def retrain(
         float, typer.Option(min=0.0, max=1.0, help="Share of the serving bundle's NDCG@10 that may be lost.")
     ] = 0.02,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    parts: PartsOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
@@ -38,10 +39,11 @@ def retrain(
     with --every that is told, the bundle is removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
+    options = ["--seed", str(seed), "--with", parts]
     while True:
         started = time.monotonic()
         try:
-            _once(settings, address, seed, tolerance, keep=not every, as_json=json)
+            _once(settings, address, options, tolerance, keep=not every, as_json=json)
         except EXPECTED as fault:
             if not every:
                 raise
@@ -52,11 +54,11 @@ def retrain(
         time.sleep(max(0.0, every * _HOUR_S - (time.monotonic() - started)))
 
 
-def _once(settings: Settings, address: str, seed: int, tolerance: float, *, keep: bool, as_json: bool) -> None:
+def _once(settings: Settings, address: str, options: list[str], tolerance: float, *, keep: bool, as_json: bool) -> None:
     with connected(address) as remote:
         active = _active(remote)
     incoming = settings.bundle_dir / "incoming"
-    options = ["--export", str(fresh_export(settings)), "--out", str(incoming), "--seed", str(seed)]
+    options = [*options, "--export", str(fresh_export(settings)), "--out", str(incoming)]
     if active:
         options += ["--against", str(settings.bundle_dir / active), "--tolerance", str(tolerance)]
     trained = run_trainers(["train", *options, "--json"])

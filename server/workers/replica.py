@@ -55,12 +55,16 @@ class Replica:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def restore(self) -> int:
-        """Return the offset reached by the newest good snapshot and all that the log holds after it."""
+    def restore(self, between: Callable[[], None] = lambda: None) -> int:
+        """Return the offset reached by the newest good snapshot and all that the log holds after it.
+
+        `between` is called after the snapshot and before the rest of the log.
+        """
         self._remove_partial()
         for path in reversed(self._snapshots()):
             if self._load(path):
                 break
+        between()
         return self.follow()
 
     def start(self) -> None:

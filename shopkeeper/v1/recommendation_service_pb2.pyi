@@ -58,6 +58,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """It is of the category of `because_item_id`, or of the one above where that one is small."""
     REASON_SIMILAR_CONTENT: _Reason.ValueType  # 15
     """It is made like `because_item_id`."""
+    REASON_NEXT_ITEM: _Reason.ValueType  # 16
+    """Visitors often turn to it after what this one did last."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an item is shown."""
@@ -94,6 +96,8 @@ REASON_SAME_CATEGORY: Reason.ValueType  # 14
 """It is of the category of `because_item_id`, or of the one above where that one is small."""
 REASON_SIMILAR_CONTENT: Reason.ValueType  # 15
 """It is made like `because_item_id`."""
+REASON_NEXT_ITEM: Reason.ValueType  # 16
+"""Visitors often turn to it after what this one did last."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

@@ -7,7 +7,9 @@ use super::{
 use crate::{
     columns::{self, EventTable, Lines},
     error::{Error, Result},
-    feature, source, validate,
+    feature,
+    params::RING,
+    source, validate,
 };
 use numpy::{IntoPyArray, PyReadonlyArray1};
 use pyo3::{
@@ -20,6 +22,7 @@ use pyo3::{
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(feature_names, module)?)?;
     module.add_function(wrap_pyfunction!(schema_hash, module)?)?;
+    module.add_function(wrap_pyfunction!(history_length, module)?)?;
     module.add_function(wrap_pyfunction!(source_names, module)?)?;
     module.add_function(wrap_pyfunction!(check_item, module)?)?;
     module.add_function(wrap_pyfunction!(check_profile, module)?)?;
@@ -32,6 +35,11 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn feature_names() -> Vec<String> {
     feature::names()
+}
+
+#[pyfunction]
+fn history_length() -> usize {
+    RING
 }
 
 #[pyfunction]

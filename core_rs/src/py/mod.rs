@@ -4,6 +4,7 @@
 
 mod error;
 mod functions;
+mod sequence;
 mod train;
 mod vector;
 
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Bundle>()?;
     module.add_class::<Engine>()?;
     module.add_class::<EventBatch>()?;
+    module.add_class::<sequence::Histories>()?;
     module.add_class::<Plan>()?;
     module.add_class::<vector::VectorIndex>()?;
     error::register(module)?;
@@ -316,6 +318,33 @@ impl Engine {
             stats.set_item(name, count)?;
         }
         Ok(stats)
+    }
+
+    #[getter]
+    fn waiting(&self) -> PyResult<usize> {
+        enter(|| Ok(self.0.waiting()))
+    }
+
+    fn take_histories(&self, py: Python<'_>, count: usize) -> PyResult<sequence::Histories> {
+        enter_detached(py, || Ok::<_, Error>(self.0.take_histories(count))).map(sequence::Histories)
+    }
+
+    fn set_vectors(
+        &self,
+        py: Python<'_>,
+        histories: &Bound<'_, sequence::Histories>,
+        vectors: PyReadonlyArray2<'_, f32>,
+    ) -> PyResult<usize> {
+        let (histories, width, values) = (&histories.get().0, vectors.shape()[1], vectors.as_slice()?);
+        enter_detached(py, || self.0.set_vectors(histories, values, width))
+    }
+
+    fn put_back(&self, py: Python<'_>, histories: &Bound<'_, sequence::Histories>) -> PyResult<()> {
+        let histories = &histories.get().0;
+        enter_detached(py, || {
+            self.0.put_back(histories);
+            Ok::<_, Error>(())
+        })
     }
 
     fn save_snapshot(&self, py: Python<'_>, path: PathBuf) -> PyResult<i64> {

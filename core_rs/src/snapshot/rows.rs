@@ -8,6 +8,7 @@ use crate::{
     place::Places,
     popularity::{Counts, Popularity},
     proto::{Item, ItemChange, Profile},
+    sequence::SequenceVector,
     visitor::{Affinity, Bought, Interaction, Visitor},
 };
 use prost::Message;
@@ -114,6 +115,36 @@ pub struct VisitorRow {
     pub store: u32,
     #[prost(uint32, tag = "26")]
     pub store_lead: u32,
+    #[prost(message, optional, tag = "27")]
+    pub sequence: Option<SequenceRow>,
+    /// Set while the visitor waits for a sequence vector.
+    #[prost(sint64, optional, tag = "28")]
+    pub waits_since_ms: Option<i64>,
+}
+
+/// Sequence vector of a visitor.
+#[derive(Clone, PartialEq, Message)]
+pub struct SequenceRow {
+    #[prost(fixed64, tag = "1")]
+    pub encoder: u64,
+    #[prost(uint32, tag = "2")]
+    pub events: u32,
+    #[prost(float, tag = "3")]
+    pub scale: f32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub steps: Vec<u8>,
+}
+
+impl SequenceRow {
+    fn new(vector: &SequenceVector) -> Self {
+        let SequenceVector { encoder, events, scale, ref steps } = *vector;
+        Self { encoder, events, scale, steps: steps.iter().map(|&step| step as u8).collect() }
+    }
+
+    fn vector(&self) -> SequenceVector {
+        let Self { encoder, events, scale, ref steps } = *self;
+        SequenceVector { encoder, events, scale, steps: steps.iter().map(|&step| step as i8).collect() }
+    }
 }
 
 impl CatalogRow {
@@ -166,7 +197,7 @@ impl SalesRow {
 }
 
 impl VisitorRow {
-    pub fn new(key: &str, visitor: &Visitor) -> Self {
+    pub fn new(key: &str, visitor: &Visitor, waits_since_ms: Option<i64>) -> Self {
         let bought = &visitor.bought;
         let keys = |slots: &[Affinity]| slots.iter().map(|slot| slot.key).collect();
         let weights = |slots: &[Affinity]| slots.iter().map(|slot| slot.weight).collect();
@@ -198,6 +229,8 @@ impl VisitorRow {
             last_ms: visitor.last_ms,
             store: visitor.store.wrapping_add(1),
             store_lead: u32::from(visitor.store_lead),
+            sequence: visitor.sequence.as_deref().map(SequenceRow::new),
+            waits_since_ms,
         }
     }
 
@@ -206,6 +239,7 @@ impl VisitorRow {
         visitor.bought = self.bought()?;
         visitor.profile = self.profile.clone().map(Box::new);
         visitor.is_user = self.is_user;
+        visitor.sequence = self.sequence.as_ref().map(|row| Box::new(row.vector()));
         visitor.events = self.events;
         visitor.baskets = self.baskets;
         visitor.lines = self.lines;

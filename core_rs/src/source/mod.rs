@@ -7,6 +7,7 @@ mod personal_top;
 mod popular;
 mod recently_viewed;
 mod same_category;
+mod sequence;
 mod similar_content;
 mod summed;
 mod trending;
@@ -54,8 +55,11 @@ pub trait Source: Sync {
     fn propose(&self, query: &Query, taker: &mut dyn Taker);
 }
 
+/// Nearest items looked at first; four times as many each time the taker wants more.
+const FIRST_LOOK: usize = 512;
+
 /// Number of sources.
-pub const COUNT: usize = 13;
+pub const COUNT: usize = 14;
 
 /// Every source; its place is its number in masks and score rows.
 pub static SOURCES: [&dyn Source; COUNT] = [
@@ -80,6 +84,7 @@ pub static SOURCES: [&dyn Source; COUNT] = [
     },
     &same_category::SameCategory,
     &similar_content::SimilarContent,
+    &sequence::Sequence,
 ];
 
 /// Names of all sources.
@@ -103,6 +108,23 @@ fn offer_all(proposals: impl IntoIterator<Item = Proposal>, taker: &mut dyn Take
         if !taker.offer(proposal) {
             return;
         }
+    }
+}
+
+/// Offers the items nearest to a vector while their product is above zero; `find` gives the nearest so many, best first.
+fn offer_nearest(find: impl Fn(usize) -> Vec<(u32, f32)>, because: u32, taker: &mut dyn Taker) {
+    let (mut looked, mut seen) = (FIRST_LOOK, 0);
+    loop {
+        let near = find(looked);
+        for &(item, score) in &near[seen..] {
+            if score <= 0.0 || !taker.offer(Proposal { item, score, because }) {
+                return;
+            }
+        }
+        if near.len() < looked {
+            return;
+        }
+        (seen, looked) = (looked, looked * 4);
     }
 }
 

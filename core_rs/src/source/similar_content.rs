@@ -1,10 +1,7 @@
 //! What is made like the query's seeds: the nearest content vectors to the mean of theirs.
 
-use super::{Proposal, Source, Taker};
+use super::{Source, Taker, offer_nearest};
 use crate::{bundle::ActiveBundle, proto::Reason, query::Query};
-
-/// Nearest items looked at first; four times as many each time the taker wants more.
-const FIRST_LOOK: usize = 512;
 
 pub(super) struct SimilarContent;
 
@@ -22,22 +19,9 @@ impl Source for SimilarContent {
     }
 
     fn propose(&self, query: &Query, taker: &mut dyn Taker) {
-        let Some((bundle, (mean, because))) = query.bundle.and_then(|bundle| Some((bundle, mean(query, bundle)?)))
-        else {
-            return;
-        };
-        let (mut looked, mut seen) = (FIRST_LOOK, 0);
-        loop {
-            let near = bundle.nearest_content(&mean, looked);
-            for &(item, score) in &near[seen..] {
-                if score <= 0.0 || !taker.offer(Proposal { item, score, because }) {
-                    return;
-                }
-            }
-            if near.len() < looked {
-                return;
-            }
-            (seen, looked) = (looked, looked * 4);
+        let Some(bundle) = query.bundle else { return };
+        if let Some((mean, because)) = mean(query, bundle) {
+            offer_nearest(|count| bundle.nearest_content(&mean, count), because, taker);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A random shop for property tests: everything follows from one seed.
 
 use core_rs::{
-    feature,
+    encoding, feature,
     proto::{
         Activation, Consent, Context, Control, DocumentChange, Event, EventItem, EventType, Interval, Item, ItemChange,
         ItemFilter, Money, Placement, PlacementRequest, Profile, RecommendRequest, RecordKind, SourceUse,
@@ -22,6 +22,8 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 /// Moment of all decisions.
 pub const NOW: i64 = 1_700_000_000_000;
 const DAY: i64 = 86_400_000;
+/// Values of a sequence vector.
+const ENCODED_WIDTH: usize = 6;
 
 /// Small generator with a known sequence (`SplitMix64`, Steele et al. 2014).
 pub struct Chance(pub u64);
@@ -84,8 +86,21 @@ impl Shop {
             let bundle = core_rs::bundle::Bundle::load(folder).expect("a sound bundle");
             shop.state.keep_bundle(core_rs::bundle::ActiveBundle::new(Arc::new(bundle)));
             shop.put(RecordKind::Activation, &Activation { version: "test".into(), ..Activation::default() });
+            for _ in 0..chance.below(4) {
+                let event = event(chance, shop.item_count + 3);
+                shop.put(RecordKind::Event, &event);
+            }
+            shop.encode(chance);
         }
         shop
+    }
+
+    /// Gives some of the visitors that wait a vector.
+    fn encode(&mut self, chance: &mut Chance) {
+        let histories = encoding::take(&self.state, chance.below(4), true);
+        let values: Vec<f32> = (0..histories.len() * ENCODED_WIDTH).map(|_| chance.below(29) as f32 - 14.0).collect();
+        let vectors = histories.vectors(&values);
+        encoding::set(&mut self.state, &histories, vectors);
     }
 
     /// Applies one more record.
@@ -237,6 +252,9 @@ fn write_bundle(chance: &mut Chance, folder: &Path, item_count: usize) {
     put("bought_together.safetensors", lists(chance, "neighbours", item_count, item_count));
     put("next_basket.safetensors", lists(chance, "items", 3, item_count));
     put("content_items.safetensors", vectors(chance, item_count, 5));
+    put("sequence.onnx", vec![0]);
+    put("sequence_items.safetensors", vectors(chance, item_count, ENCODED_WIDTH));
+    put("sequence_golden.safetensors", table("items", 2, 8));
     put("ranker.onnx", vec![0]);
     let manifest = serde_json::json!({
         "version": "test", "schema_hash": feature::schema_hash(), "actions": ["view", "purchase"],
@@ -275,6 +293,12 @@ fn vectors(chance: &mut Chance, rows: usize, width: usize) -> Vec<u8> {
     let bytes = words(&values);
     let view = TensorView::new(Dtype::F32, vec![rows, width], &bytes).expect("a sound tensor");
     safetensors::serialize([("vectors", view)], None).expect("serialisable")
+}
+
+fn table(name: &str, rows: usize, columns: usize) -> Vec<u8> {
+    let bytes = vec![0; rows * columns * 8];
+    let view = TensorView::new(Dtype::I64, vec![rows, columns], &bytes).expect("a sound tensor");
+    safetensors::serialize([(name, view)], None).expect("serialisable")
 }
 
 fn words(values: &[u32]) -> Vec<u8> {

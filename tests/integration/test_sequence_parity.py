@@ -1,0 +1,115 @@
+"""The trainer, onnxruntime on the engine's arrays and the slates that are served say the same of 1,000 visitors."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.encoded_shop import NOW, EncodedShop, view
+from trainers.bundle import Card, write_bundle
+from trainers.dataset import Dataset
+from trainers.recommender import NOBODY, Queries
+from trainers.recurrent import Recurrent
+from trainers.sequence.histories import Histories
+from trainers.sequence.settings import Training
+from trainers.transformer import Transformer
+
+VISITORS, ITEMS, SIZE = 1_000, 120, 20
+LENGTH = 16
+QUICK = Training(length=LENGTH, learning_rate=1e-2, epochs=2)
+
+
+def strolls():
+    """Return visitors of 1 to 30 views in an order of time that is theirs, all in whole seconds."""
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(1, 31, VISITORS)
+    visitor = np.repeat(np.arange(VISITORS), sizes)
+    item = (
+        rng.integers(0, ITEMS, VISITORS)[visitor] + 7 * np.arange(len(visitor)) + rng.integers(0, 3, len(visitor))
+    ) % ITEMS
+    moment = rng.permutation(len(visitor)) * 61
+    return pl.DataFrame(
+        {
+            "event_id": [f"e{n}" for n in range(len(visitor))],
+            "visitor_id": [f"v{n:04}" for n in visitor],
+            "item_id": [f"i{n}" for n in item],
+            "event_type": ["view"] * len(visitor),
+            "time_ms": NOW - 1_000 * moment,
+        }
+    )
+
+
+def whole_histories(dataset):
+    return Queries(
+        np.full(dataset.n_visitors, NOBODY),
+        np.searchsorted(dataset.visitor, np.arange(dataset.n_visitors + 1)),
+        dataset.item,
+        dataset.action,
+        dataset.time_ms,
+        dataset.n_items,
+    )
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return strolls()
+
+
+@pytest.fixture(scope="module")
+def dataset(lines):
+    return Dataset.from_frames(lines, pl.DataFrame({"item_id": [f"i{n}" for n in range(ITEMS)]}))
+
+
+@pytest.fixture(scope="module", params=[Transformer, Recurrent], ids=lambda kind: kind.__name__)
+def model(request, dataset):
+    return request.param(width=32, training=QUICK).fit(dataset)
+
+
+@pytest.fixture
+def shop(model, dataset, lines, tmp_path):
+    return visited(model, dataset, lines, tmp_path)
+
+
+def visited(model, dataset, lines, folder):
+    shop = EncodedShop(ITEMS)
+    shop.install(write_bundle(folder, Card("one", NOW), dataset, [model], None))
+    rows = lines.sort("time_ms").select("item_id", "visitor_id", "time_ms").iter_rows()
+    shop.put(*(view(item, visitor=visitor, at_ms=time_ms) for item, visitor, time_ms in rows))
+    return shop
+
+
+def test_the_engine_shows_the_encoder_what_the_trainer_would(shop, model, dataset, lines):
+    coming = lines.sort("time_ms")["visitor_id"].unique(maintain_order=True).str.slice(1).cast(pl.Int64).to_numpy()
+    histories = Histories.of_queries(whole_histories(dataset))
+    inputs = histories.inputs(*histories.latest(LENGTH))
+    expected = model.encoder_.answer(inputs)
+    for start in range(0, VISITORS, 64):
+        rows = coming[start : start + 64]
+        taken = shop.engine.take_histories(64)
+        assert (taken.items == inputs.items[rows]).all()
+        assert (taken.actions == inputs.actions[rows]).all()
+        assert (taken.gaps == inputs.gaps[rows]).all()
+        np.testing.assert_allclose(shop.vectors(taken), expected[rows], rtol=0, atol=1e-5 * 14)
+
+
+def test_a_vector_depends_on_its_own_history_only(shop, model, dataset, lines, tmp_path):
+    alone = visited(model, dataset, lines, tmp_path / "alone")
+    assert (shop.encode(64), alone.encode(1)) == (VISITORS, VISITORS)
+    for kept, name in ((shop, "together"), (alone, "apart")):
+        kept.engine.save_snapshot(str(tmp_path / name))
+    assert (tmp_path / "together").read_bytes() == (tmp_path / "apart").read_bytes()
+
+
+def test_what_is_served_is_ranked_as_the_trainer_ranks(shop, model, dataset):
+    assert shop.encode() == VISITORS
+    offline = model.score(whole_histories(dataset))
+    # Half a step of a vector of norm 14 moves a score by so much at most, and a difference by twice that.
+    moved = 14 / 127 / 2 * np.abs(model.encoder_.table()).sum(axis=1).max()
+    same = []
+    for visitor, scores in zip(dataset.visitors, offline, strict=True):
+        items = shop.ask(visitor, size=SIZE).slates[0].items
+        shown = [int(item.item_id[1:]) for item in items if "sequence" in item.sources]
+        best = np.argsort(-scores)[:SIZE]
+        assert len(shown) >= min(SIZE, (scores > moved).sum())
+        assert (np.diff(scores[shown]) <= 2 * moved).all()
+        same.append(len(set(shown) & set(best.tolist())) / SIZE)
+    assert np.mean(same) > 0.95

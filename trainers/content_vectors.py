@@ -1,0 +1,65 @@
+"""Vectors of items whose products say how alike they are by what the shop says about them."""
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
+from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
+
+from trainers.base import Array, Progress, Trainer, no_progress
+from trainers.content import Content
+from trainers.dataset import Dataset
+
+ITEMS_FILE = "content_items.safetensors"
+
+
+class ContentVectors(Trainer):
+    """The terms of `Content`, by their strongest common directions.
+
+    Parameters
+    ----------
+    width : int
+        Length of the vectors; less where the shop has fewer terms or items.
+    rarity : float
+        As in `Content`.
+    vectors : float
+        As in `Content`.
+    seed : int
+
+    Attributes
+    ----------
+    vectors_ : NDArray[np.float32] of shape (n_items, width)
+        Norm 1; zeros for an item of which nothing is known.
+
+    References
+    ----------
+    Deerwester et al. 1990, Indexing by latent semantic analysis; Halko, Martinsson and Tropp 2011, Finding structure
+    with randomness, algorithm 4.3.
+    """
+
+    vectors_: NDArray[np.float32]
+
+    def __init__(self, *, width: int = 64, rarity: float = 1.5, vectors: float = 0.5, seed: int = 0) -> None:
+        self.width = width
+        self.rarity = rarity
+        self.vectors = vectors
+        self.seed = seed
+
+    def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
+        """Find the directions; what visitors did is not read, but there must be some. O(terms · width)."""
+        content = Content(rarity=self.rarity, normalise=1.0, vectors=self.vectors).fit(dataset)
+        terms = normalize(content.terms_.astype(np.float64))
+        width = min(self.width, *terms.shape)
+        with threadpool_limits(1):  # sums of other parts round otherwise
+            left, strength, _ = randomized_svd(terms, width, random_state=self.seed)
+        known = (terms.getnnz(axis=1) > 0)[:, None]
+        self.vectors_ = normalize(np.where(known, left * strength, 0.0)).astype(np.float32)
+        progress(1.0)
+        return self
+
+    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
+        """Return `vectors`, f32 (n_items, width), as `content_items.safetensors`."""
+        return {ITEMS_FILE: {"vectors": self.fitted("vectors_")}}

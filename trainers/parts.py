@@ -1,0 +1,77 @@
+"""Parts of a bundle that are there on request: content vectors of items, an encoder of histories."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+
+import core_rs
+from trainers.base import Progress, Trainer, no_progress
+from trainers.content_vectors import ContentVectors
+from trainers.dataset import Dataset
+from trainers.sequence.model import HOW_TO_INSTALL, MissingTorchError, has_torch
+from trainers.sequence.settings import USUAL
+from trainers.transformer import Transformer
+
+CONTENT, SEQUENCE = "content", "sequence"
+PARTS = (CONTENT, SEQUENCE)
+
+_GROWTH = 1.2
+"""An encoder is learnt anew when the events are so many times those it learnt from."""
+
+
+def parts_of(text: str) -> tuple[str, ...]:
+    """Return the parts that a comma-separated `text` names.
+
+    Raises
+    ------
+    ValueError
+        Where one is unknown.
+    MissingTorchError
+        Where an encoder is asked for and PyTorch is not installed.
+
+    >>> parts_of("sequence, content")
+    ('content', 'sequence')
+    """
+    names = {name.strip() for name in text.split(",")} - {""}
+    if unknown := sorted(names - set(PARTS)):
+        raise ValueError(f"there is no part {', '.join(unknown)} of a bundle; take {' or '.join(PARTS)}")
+    if SEQUENCE in names and not has_torch():
+        raise MissingTorchError(f"the part {SEQUENCE} {HOW_TO_INSTALL}, or leave it out")
+    return tuple(name for name in PARTS if name in names)
+
+
+class Parts:
+    """Models of the parts that a bundle shall have, as of the moments of a course of training.
+
+    An encoder takes minutes to learn, and one of an earlier moment knew nothing of what followed either: moments of the
+    past share one while the events do not grow by much. A bundle that serves gets its own.
+
+    Parameters
+    ----------
+    names : Collection[str]
+        Of `PARTS`.
+    seed : int
+    """
+
+    def __init__(self, names: Collection[str], seed: int) -> None:
+        self.names = names
+        self.seed = seed
+        self._encoder: Transformer | None = None
+        self._learnt_from = 0
+
+    def at(self, dataset: Dataset, progress: Progress = no_progress, *, latest: bool = False) -> list[Trainer]:
+        """Return the fitted models of a moment before which are the rows of `dataset`; moments come in order of time.
+
+        Where `latest`, all of it was learnt from.
+        """
+        models: list[Trainer] = []
+        if CONTENT in self.names and len(dataset):
+            models.append(ContentVectors(seed=self.seed).fit(dataset))
+        if SEQUENCE in self.names and np.bincount(dataset.visitor, minlength=1).max() > 1:
+            if self._encoder is None or latest or len(dataset) > _GROWTH * self._learnt_from:
+                training = replace(USUAL, length=core_rs.history_length())
+                self._encoder = Transformer(training=training, seed=self.seed).fit(dataset, progress)
+                self._learnt_from = len(dataset)
+            models.append(self._encoder)
+        return models

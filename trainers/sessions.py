@@ -1,0 +1,12 @@
+"""Models of a bundle as onnxruntime answers them."""
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+
+def open_session(path: Path) -> ort.InferenceSession:
+    """Return a session of one thread over an ONNX file."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
