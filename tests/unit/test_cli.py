@@ -366,7 +366,7 @@ def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_p
     told = {"version": "b2", "gate": {"passed": False, "why": "worse"}}
     monkeypatch.setattr("server.cli.retrain.run_trainers", lambda _: told)
     with pytest.raises(CliError) as caught:
-        _once(settings, "", 0, 0.02, keep=keep, as_json=True)
+        _once(settings, "", [], 0.02, keep=keep, as_json=True)
     assert caught.value.code == Exit.GATE
     assert str(folder) in caught.value.then
     assert folder.exists() == keep
