@@ -11,7 +11,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constra
 RUST := $(shell find core_rs/src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock core_rs/Cargo.toml core_rs/build.rs $(wildcard proto/shopkeeper/v1/*.proto)
 ARGS ?=
 
-.PHONY: help demo test develop lint format servers rust-test py-test protos lock bench soak clean
+.PHONY: help demo test develop lint format servers rust-test py-test protos lock bench cluster soak clean
 
 help: ## Print what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ lock: .venv/dev.stamp ## Resolve the newest dependencies into constraints.txt an
 
 bench: .venv/bench.stamp ## Measure the goals of speed and memory into bench/results/latest.json (ONLY=G1 runs one)
 	$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+cluster: servers ## Run two machines with Kafka and ClickHouse, import a shop through them, measure the lag (ARGS=--whole takes all of it)
+	PYTHONPATH=. $(BIN)/python bench/cluster.py $(ARGS)
 
 soak: .venv/dev.stamp ## Run the long fault rounds
 	$(BIN)/pytest -m soak $(ARGS)

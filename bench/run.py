@@ -20,11 +20,13 @@ GOALS: Final = {
     "G2": "goals.g2_vectors",
     "G3": "goals.g3_scan",
     "G4": "goals.g4_trees",
+    "G5": "goals.g5_kernel",
     "G6": "goals.g6_events",
     "G9": "goals.g9_item_to_item",
     "M": "goals.m_memory",
     "START": "goals.start",
     "LAG": "goals.lag",
+    "SCALE": "goals.scale",
 }
 
 _WHOLE: Final = 1_000

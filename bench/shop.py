@@ -8,7 +8,6 @@ bought is even. So a placement that asks for 400, 400 and 200 items has exactly 
 import ctypes
 import gc
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -16,16 +15,16 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import bundle as bundles
 import numpy as np
-import onnx
+import onnxruntime as ort
+from bundle import write_bundle
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save_file
 
 import core_rs
 from shopkeeper.v1 import item_pb2, placement_pb2, recommendation_service_pb2, record_pb2
@@ -42,20 +41,20 @@ NOW_MS: Final = 1_767_225_600_000
 """2026-01-01, the end of the shop's history."""
 
 _SOURCES: Final = {"also_viewed": 400, "also_bought": 400, "popular": 200}
-_NEIGHBOURS: Final = 64
-_LAYERS: Final = (32, 32)
-_ACTIONS: Final = ("view", "add_to_cart", "purchase")
 _BUNDLE: Final = "bench-1"
 _CHUNK: Final = 10_000
 _HISTORY_MS: Final = 90 * 86_400_000
 
 Record = tuple[int, int, int, bytes]
+NewRecord = tuple[int, int, bytes]
+"""Record without its offset."""
 
 
 def shop() -> Path:
     """Return the data folder of the shop; it is built when the engine is another one than at the last build."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    digest.update(Path(core_rs._native.__file__).read_bytes())  # noqa: SLF001 - its file, not its names
+    digest = hashlib.sha256()
+    for file in (__file__, bundles.__file__, core_rs._native.__file__):  # noqa: SLF001 - its file, not its names
+        digest.update(Path(file).read_bytes())
     kept = ROOT / "data" / "bench"
     folder = kept / digest.hexdigest()[:16]
     if not folder.exists():
@@ -87,9 +86,16 @@ def load(folder: Path) -> core_rs.Engine:
     return engine
 
 
-def ranker_file(folder: Path) -> Path:
-    """Return the shop's model."""
-    return folder / "bundles" / _BUNDLE / "ranker.onnx"
+def session(folder: Path) -> ort.InferenceSession:
+    """Return the shop's model on one thread."""
+    return session_of(folder / "bundles" / _BUNDLE)
+
+
+def session_of(bundle: Path) -> ort.InferenceSession:
+    """Return the model of a bundle on one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(str(bundle / "ranker.onnx"), options, providers=["CPUExecutionProvider"])
 
 
 def visitor_id(number: int) -> str:
@@ -108,17 +114,17 @@ def request(number: int) -> recommendation_service_pb2.RecommendRequest:
 def build(folder: Path) -> dict[str, float]:
     """Write the shop to `folder`; return resident and counted bytes of items and visitors, and seconds."""
     engine = core_rs.Engine()
-    bundle = _write_bundle(folder / "bundles" / _BUNDLE)
-    next(_items()), next(_events())  # what Python takes for a chunk it takes here
-    empty = _resident_bytes()
-    offset = _apply(engine, 0, _items())
-    items = _resident_bytes()
+    written = write_bundle(folder / "bundles" / _BUNDLE, [item_id(number) for number in range(ITEMS)])
+    next(item_records()), next(event_records())  # what Python takes for a chunk it takes here
+    empty = resident_bytes()
+    offset = apply(engine, 0, item_records())
+    items = resident_bytes()
     started = time.perf_counter()
-    offset = _apply(engine, offset, _events())
+    offset = apply(engine, offset, event_records())
     apply_s = time.perf_counter() - started
-    visitors = _resident_bytes()
-    engine.load_bundle(str(bundle))
-    offset = _apply(engine, offset, iter([[_placement(), _activation()]]))
+    visitors = resident_bytes()
+    engine.load_bundle(str(written))
+    offset = apply(engine, offset, [[placement(), activation(_BUNDLE)]])
     path = folder / "snapshots" / f"{offset:020d}.snapshot"
     path.parent.mkdir(parents=True)
     started = time.perf_counter()
@@ -135,7 +141,8 @@ def build(folder: Path) -> dict[str, float]:
     }
 
 
-def _apply(engine: core_rs.Engine, offset: int, chunks: Iterator[list[tuple[int, int, bytes]]]) -> int:
+def apply(engine: core_rs.Engine, offset: int, chunks: Iterable[list[NewRecord]]) -> int:
+    """Apply records after `offset`; return the offset of the last one."""
     for chunk in chunks:
         records: list[Record] = [(offset + place, *record) for place, record in enumerate(chunk, start=1)]
         engine.apply(records)
@@ -143,8 +150,9 @@ def _apply(engine: core_rs.Engine, offset: int, chunks: Iterator[list[tuple[int,
     return offset
 
 
-def _items() -> Iterator[list[tuple[int, int, bytes]]]:
-    for first in range(0, ITEMS, _CHUNK):
+def item_records(count: int = ITEMS) -> Iterator[list[NewRecord]]:
+    """Yield the items of a shop, chunk by chunk."""
+    for first in range(0, count, _CHUNK):
         yield [
             (record_pb2.RECORD_KIND_ITEM, NOW_MS - _HISTORY_MS, _item(number))
             for number in range(first, first + _CHUNK)
@@ -153,7 +161,7 @@ def _items() -> Iterator[list[tuple[int, int, bytes]]]:
 
 def _item(number: int) -> bytes:
     item = item_pb2.Item(
-        item_id=_item_id(number),
+        item_id=item_id(number),
         title=f"Article number {number} of the generated shop",
         category_path=[f"Department {number % 20}", f"Aisle {number % 200}", f"Shelf {number % 2_000}"],
         brand=f"Brand {number % 1_000}",
@@ -165,34 +173,40 @@ def _item(number: int) -> bytes:
     return change.SerializeToString()
 
 
-def _item_id(number: int) -> str:
+def item_id(number: int) -> str:
+    """Return the id of an item of a shop."""
     return f"item-{number:06d}"
 
 
-def _events() -> Iterator[list[tuple[int, int, bytes]]]:
-    """Yield events in order of time; each visitor touches ten different items, a few of which are in fashion."""
+def touched_items(items: int = ITEMS, visitors: int = VISITORS) -> Iterator[NDArray[np.int64]]:
+    """Yield the item of each visitor's event, turn by turn; ten different ones, a few of which are in fashion."""
     random = np.random.default_rng(0)
-    touched = ITEMS // 10
+    touched = items // 10
     fashion = 1.0 / np.arange(1, touched + 1)
-    starts = random.choice(touched, VISITORS, p=fashion / fashion.sum())
-    types = np.array([3, 3, 3, 4, 3, 6, 3, 4, 3, 6], np.int32)
+    starts = random.choice(touched, visitors, p=fashion / fashion.sum())
     for turn in range(EVENTS_EACH):
-        items = (starts + turn * 37) % touched * 10
-        for first in range(0, VISITORS, _CHUNK):
-            visitors = range(first, first + _CHUNK)
+        yield (starts + turn * 37) % touched * 10
+
+
+def event_records(items: int = ITEMS, visitors: int = VISITORS) -> Iterator[list[NewRecord]]:
+    """Yield the events of a shop in order of time, chunk by chunk."""
+    types = np.array([3, 3, 3, 4, 3, 6, 3, 4, 3, 6], np.int32)
+    for turn, touched in enumerate(touched_items(items, visitors)):
+        for first in range(0, visitors, _CHUNK):
+            some = range(first, first + _CHUNK)
             age = (EVENTS_EACH - turn) * _HISTORY_MS // (EVENTS_EACH + 1)
             time_ms = np.full(_CHUNK, NOW_MS - age, np.int64) + np.arange(_CHUNK)
             texts = [""] * _CHUNK
             rows = core_rs.encode_events(
-                event_ids=[f"event-{turn}-{visitor}" for visitor in visitors],
+                event_ids=[f"event-{turn}-{visitor}" for visitor in some],
                 event_types=np.full(_CHUNK, types[turn], np.int32),
                 time_ms=time_ms,
-                visitor_ids=[visitor_id(visitor) for visitor in visitors],
+                visitor_ids=[visitor_id(visitor) for visitor in some],
                 session_ids=texts,
                 store_ids=texts,
                 queries=texts,
                 line_offsets=np.arange(_CHUNK + 1, dtype=np.int64),
-                item_ids=[_item_id(item) for item in items[first : first + _CHUNK].tolist()],
+                item_ids=[item_id(item) for item in touched[first : first + _CHUNK].tolist()],
                 quantities=np.ones(_CHUNK, np.int32),
                 price_micros=np.full(_CHUNK, 9_990_000, np.int64),
                 currency="EUR",
@@ -203,84 +217,17 @@ def _events() -> Iterator[list[tuple[int, int, bytes]]]:
             ]
 
 
-def _placement() -> tuple[int, int, bytes]:
-    sources = [placement_pb2.SourceUse(source=name, limit=limit) for name, limit in _SOURCES.items()]
+def placement(limits: Mapping[str, int] = _SOURCES) -> NewRecord:
+    """Return the record of the placement that asks sources for so many items each."""
+    sources = [placement_pb2.SourceUse(source=name, limit=limit) for name, limit in limits.items()]
     placement = placement_pb2.Placement(placement_id=PLACEMENT, sources=sources, use_model=True, page_size=PAGE)
     change = record_pb2.DocumentChange(placement=placement)
     return record_pb2.RECORD_KIND_DOCUMENT, NOW_MS, change.SerializeToString()
 
 
-def _activation() -> tuple[int, int, bytes]:
-    return record_pb2.RECORD_KIND_ACTIVATION, NOW_MS, record_pb2.Activation(version=_BUNDLE).SerializeToString()
-
-
-def _write_bundle(folder: Path) -> Path:
-    """Write neighbour lists and a small network of random weights."""
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(1)
-    texts = [_item_id(number).encode() for number in range(ITEMS)]
-    offsets = np.cumsum([0, *map(len, texts)]).astype(np.uint32)
-    save_file({"bytes": np.frombuffer(b"".join(texts), np.uint8), "offsets": offsets}, folder / "items.safetensors")
-    odd = np.arange(1, ITEMS, 2, dtype=np.uint32)
-    even = np.arange(0, ITEMS, 2, dtype=np.uint32)
-    for name, pool in {"also_viewed": odd, "also_bought": even[even % 10 != 0]}.items():
-        save_file(_lists(pool, random), folder / f"{name}.safetensors")
-    _write_ranker(folder / "ranker.onnx", random)
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    manifest = {
-        "version": _BUNDLE,
-        "schema_hash": core_rs.schema_hash(),
-        "features": core_rs.feature_names(),
-        "actions": _ACTIONS,
-        "opset": 17,
-        "create_ms": NOW_MS,
-        "train_start_ms": NOW_MS - _HISTORY_MS,
-        "train_end_ms": NOW_MS,
-        "event_count": VISITORS * EVENTS_EACH,
-        "visitor_count": VISITORS,
-        "item_count": ITEMS,
-        "seed": 1,
-        "consent_basis": "generated",
-        "files": files,
-        "metrics": {},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
-
-
-def _lists(pool: NDArray[np.uint32], random: np.random.Generator) -> dict[str, NDArray[np.generic]]:
-    """Return `_NEIGHBOURS` different members of `pool` for every item, best first."""
-    start = random.integers(len(pool), size=(ITEMS, 1))
-    step = random.integers(1, len(pool) // _NEIGHBOURS, size=(ITEMS, 1))
-    place = (start + step * np.arange(_NEIGHBOURS)) % len(pool)
-    scores = np.sort(random.random((ITEMS, _NEIGHBOURS), np.float32), axis=1)[:, ::-1]
-    return {
-        "offsets": np.arange(0, ITEMS * _NEIGHBOURS + 1, _NEIGHBOURS, dtype=np.uint32),
-        "neighbours": pool[place].ravel(),
-        "scores": np.ascontiguousarray(scores).ravel(),
-    }
-
-
-def _write_ranker(path: Path, random: np.random.Generator) -> None:
-    widths: Sequence[int] = (len(core_rs.feature_names()), *_LAYERS, len(_ACTIONS))
-    nodes, weights = [], []
-    flow = "features"
-    for layer, (wide, narrow) in enumerate(itertools.pairwise(widths)):
-        values = random.normal(scale=wide**-0.5, size=(wide, narrow)).astype(np.float32)
-        weights.append(numpy_helper.from_array(values, f"weight{layer}"))
-        weights.append(numpy_helper.from_array(np.zeros(narrow, np.float32), f"bias{layer}"))
-        last = layer == len(widths) - 2
-        nodes.append(helper.make_node("Gemm", [flow, f"weight{layer}", f"bias{layer}"], [f"sum{layer}"]))
-        flow = "actions" if last else f"hidden{layer}"
-        nodes.append(helper.make_node("Sigmoid" if last else "Relu", [f"sum{layer}"], [flow]))
-    graph = helper.make_graph(
-        nodes,
-        "ranker",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", widths[0]])],
-        [helper.make_tensor_value_info("actions", TensorProto.FLOAT, ["n", widths[-1]])],
-        weights,
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+def activation(version: str) -> NewRecord:
+    """Return the record by which a bundle begins to serve."""
+    return record_pb2.RECORD_KIND_ACTIVATION, NOW_MS, record_pb2.Activation(version=version).SerializeToString()
 
 
 def _write_log(path: Path, offset: int) -> None:
@@ -289,13 +236,14 @@ def _write_log(path: Path, offset: int) -> None:
 
     SqliteLog(path).close()
     with closing(sqlite3.connect(path)) as log, log:
-        row = (offset, *_activation()[:2], "", "", _activation()[2])
+        kind, time_ms, payload = activation(_BUNDLE)
+        row = (offset, kind, time_ms, "", "", payload)
         log.execute(
             'INSERT INTO records ("offset", kind, time_ms, key, record_id, payload) VALUES (?, ?, ?, ?, ?, ?)', row
         )
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """Return the bytes in memory that are in use: what is free goes back to the system first."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)

@@ -17,6 +17,7 @@ from core_rs import Engine
 from server import telemetry
 from server.adapters.sqlite_log import open_log
 from server.bundles import BundleStore
+from server.changes import Changes
 from server.clock import clock_of
 from server.defaults import add_placements
 from server.guard import Guard
@@ -68,13 +69,16 @@ class App:
         )
         self._encoder = EncoderWorker(self.engine, self._models)
         shadow = Shadow(self.engine, self._models)
+        documents, serving = (
+            Changes(settings.data_dir / f"{name}.lock", self._replica.follow) for name in ("documents", "serving")
+        )
         self._services: tuple[Service, ...] = (
             EventService(self.engine, self._log, self._clock),
             CatalogService(self.engine, self._log, self._clock),
             ProfileService(self.engine, self._log, self._clock),
-            PlacementService(self.engine, self._log, self._clock),
+            PlacementService(self.engine, documents, self._log, self._clock),
             RecommendationService(self.engine, self._models, shadow, self._log, self._clock),
-            ModelService(self.engine, self._models, store, shadow, self._log, self._clock),
+            ModelService(self.engine, self._models, store, shadow, serving, self._log, self._clock),
         )
         self._guard = Guard(settings.limits)
         names = [service.descriptor.full_name for service in self._services]

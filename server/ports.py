@@ -245,6 +245,10 @@ class ArrivalFeed(Protocol):
         """Return up to `limit` arrivals, and the places after them; none where there was nothing."""
         ...
 
+    def lag(self) -> int:
+        """Return how many records there are still to read, as far as is known."""
+        ...
+
 
 class Inbox(Protocol):
     """The log of this machine as the follower fills it."""
@@ -258,12 +262,8 @@ class Inbox(Protocol):
         ...
 
 
-class EventStore(Protocol):
-    """The table view: what trainers and reports read."""
-
-    def migrate(self) -> list[str]:
-        """Bring the tables up to date; return the names of the migrations applied now."""
-        ...
+class RowStore(Protocol):
+    """What rows are written to."""
 
     def insert(self, table: str, rows: "pa.Table") -> None:
         """Add rows; a row with a known key replaces the old one."""
@@ -271,19 +271,27 @@ class EventStore(Protocol):
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> "pa.Table":
         """Return the result of `sql`, in which `{name:Type}` stands for a parameter."""
 
-    def positions(self) -> dict[str, int]:
-        """Return the offset, by name, up to which each part of the log is in the tables; empty at first."""
-        ...
-
-    def save_positions(self, positions: Mapping[str, int]) -> None:
-        """Keep the positions; to be called after the rows up to them are inserted. None goes back."""
-
     def erasures(self) -> dict[str, Erasure]:
         """Return the newest erasure of each visitor who was forgotten."""
         ...
 
     def erase(self, erasures: Mapping[str, Erasure]) -> None:
         """Delete all rows that the erasures are about, and keep the erasures."""
+
+
+class EventStore(RowStore, Protocol):
+    """The table view: what trainers and reports read."""
+
+    def migrate(self) -> list[str]:
+        """Bring the tables up to date; return the names of the migrations applied now."""
+        ...
+
+    def positions(self) -> dict[str, int]:
+        """Return the offset, by name, up to which each part of the log is in the tables; empty at first."""
+        ...
+
+    def save_positions(self, positions: Mapping[str, int]) -> None:
+        """Keep the positions; to be called after the rows up to them are inserted. None goes back."""
 
     def export(self, folder: Path) -> None:
         """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder."""

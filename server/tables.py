@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import stamina
 
+from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.kafka_feed import KafkaFeed
@@ -69,7 +70,32 @@ def run_sink(settings: Settings, ready: Callable[[str], object]) -> None:
         if store is not None:
             sink = Sink(feed, store, settings.sink)
             ready("sink")
-            sink.run(stopping, lambda: answer_wants(sink.drain, store, settings.export_dir))
+            sink.run(stopping, lambda: _answer(sink, store, settings.export_dir))
+
+
+@contextmanager
+def reached_store(settings: Settings, timeout_s: float) -> Iterator[SqlStore]:
+    """Give the tables with all that the local log holds: opened here, or through the process that owns them.
+
+    Raises
+    ------
+    StoreBusyError : their owner does not answer in time
+    """
+    try:
+        store = open_store(settings)
+    except StoreBusyError as busy:
+        yield AskedStore(settings.export_dir, busy, timeout_s=timeout_s)
+        return
+    with closing(store):
+        drain(settings, store)
+        yield store
+
+
+def drain(settings: Settings, store: SqlStore) -> None:
+    """Bring the local log into tables that this process owns; those that follow Kafka are filled by their sinks."""
+    if not settings.tables_follow_kafka:
+        with closing(open_log(settings)) as log:
+            Sink(LogFeed(log), store, settings.sink).drain()
 
 
 @contextmanager
@@ -108,6 +134,12 @@ def request_export(settings: Settings, timeout_s: float) -> Path:
         want.unlink(missing_ok=True)
 
 
+def _answer(sink: Sink, store: SqlStore, folder: Path) -> None:
+    """Do what other processes asked for."""
+    answer_wants(sink.drain, store, folder)
+    answer_asks(sink.drain, store, folder)
+
+
 @contextmanager
 def _awaited_store(settings: Settings, stopping: threading.Event) -> Iterator[SqlStore | None]:
     """Give the tables once they can be opened: a server is awaited for ever, an owner for a while; None if stopped."""
@@ -139,8 +171,7 @@ def _export(settings: Settings, folder: Path, deadline: float) -> Path:
     with closing(open_store(settings)) as store:
         if settings.tables_follow_kafka:
             return make_export(lambda: _await_sink(settings, store, deadline), store, folder)
-        with closing(open_log(settings)) as log:
-            return make_export(Sink(LogFeed(log), store, settings.sink).drain, store, folder)
+        return make_export(lambda: drain(settings, store), store, folder)
 
 
 def _await_sink(settings: Settings, store: SqlStore, deadline: float) -> None:

@@ -47,6 +47,11 @@ SINK_LAG_RECORDS: Final = Gauge("shopkeeper_sink_lag_records", "Records of the l
 SINK_BATCH_RECORDS: Final = Histogram(
     "shopkeeper_sink_batch_records", "Records of one batch.", buckets=(1, 10, 100, 1e3, 1e4, 2e4, 5e4, 1e5, 1e6)
 )
+SINK_SECONDS: Final = Histogram(
+    "shopkeeper_sink_batch_duration_seconds",
+    "Time the tables took for one batch.",
+    buckets=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0),
+)
 SINK_RETRIES: Final = Counter("shopkeeper_sink_retries", "Times that the tables did not take a batch.")
 BAD_RECORDS: Final = Counter("shopkeeper_bad_records", "Records set aside in `bad_events`.", ["kind", "reason"])
 OUTBOX_RECORDS: Final = Gauge("shopkeeper_outbox_records", "Records of this log that Kafka does not have.")
@@ -55,7 +60,9 @@ OUTBOX_AGE_SECONDS: Final = Gauge("shopkeeper_outbox_age_seconds", "Age of the o
 SHIPPED_RECORDS: Final = Counter("shopkeeper_shipped_records", "Records that Kafka acknowledged.")
 SHIP_RETRIES: Final = Counter("shopkeeper_ship_retries", "Times that Kafka did not take a round.")
 PARTITION_LAG_RECORDS: Final = Gauge(
-    "shopkeeper_partition_lag_records", "Records of a partition that were not read.", ["topic", "partition"]
+    "shopkeeper_partition_lag_records",
+    "Records of a partition that its reader, the sink or the follower, has not read.",
+    ["reader", "topic", "partition"],
 )
 FOREIGN_RECORDS: Final = Counter("shopkeeper_foreign_records", "Records of other machines that came into this log.")
 REPEATED_RECORDS: Final = Counter("shopkeeper_repeated_records", "Records that came twice from Kafka and count once.")

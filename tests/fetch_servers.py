@@ -1,4 +1,4 @@
-"""Fetch what the tests start: Apache Kafka from Maven Central, ClickHouse as the library of chDB's npm package.
+"""Fetch what the tests run: Kafka from Maven Central, ClickHouse as the library of chDB's npm package, promtool.
 
 `make servers` runs it. What is there is kept; what is missing appears whole, by a rename.
 """
@@ -18,17 +18,26 @@ CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") 
 KAFKA_FOLDER: Final = CACHE / f"kafka-{KAFKA_VERSION}"
 CLICKHOUSE_FOLDER: Final = CACHE / f"clickhouse-{CLICKHOUSE_VERSION}"
 CLICKHOUSE_LIBRARY: Final = CLICKHOUSE_FOLDER / "node_modules" / CLICKHOUSE_PACKAGE / "libchdb.so"
+PROMETHEUS_FOLDER: Final = CACHE / "prometheus"
 
 _POM: Final = Path(__file__).with_name("kafka-pom.xml")
-_DEBIAN: Final = {"java": "default-jre-headless", "mvn": "maven", "npm": "npm"}
+_DEBIAN: Final = {"java": "default-jre-headless", "mvn": "maven", "npm": "npm", "promtool": "prometheus"}
 
 
 def main() -> None:
-    """Fetch both, unless the environment names servers that run already."""
+    """Fetch all, unless the environment names servers that run already."""
     if not os.environ.get("SHOPKEEPER_TEST_KAFKA"):
         _fetch(KAFKA_FOLDER, ("java", "mvn"), _kafka_command)
     if not os.environ.get("SHOPKEEPER_TEST_CLICKHOUSE"):
         _fetch(CLICKHOUSE_FOLDER, ("npm",), _clickhouse_command)
+    if promtool() is None:
+        _fetch(PROMETHEUS_FOLDER, ("apt-get",) if shutil.which("apt-get") else ("promtool",), _prometheus_command)
+
+
+def promtool() -> str | None:
+    """Return the checker of Prometheus rules; None where there is none."""
+    fetched = PROMETHEUS_FOLDER / "usr" / "bin" / "promtool"
+    return shutil.which("promtool") or (str(fetched) if fetched.exists() else None)
 
 
 def _kafka_command(folder: Path) -> list[str]:
@@ -39,6 +48,12 @@ def _kafka_command(folder: Path) -> list[str]:
 def _clickhouse_command(folder: Path) -> list[str]:
     flags = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
     return ["npm", "install", *flags, f"{CLICKHOUSE_PACKAGE}@{CLICKHOUSE_VERSION}"]
+
+
+def _prometheus_command(folder: Path) -> list[str]:
+    """Take Debian's package apart, so that no service is installed and nobody has to be root."""
+    get = "apt-get download -q prometheus"
+    return ["sh", "-ec", f'cd "$0"; {get} || (apt-get update -q && {get}); dpkg-deb -x prometheus_*.deb .', str(folder)]
 
 
 def _fetch(folder: Path, tools: Sequence[str], command: Callable[[Path], list[str]]) -> None:

@@ -18,7 +18,7 @@ from trainers.dataset import Export, read_export
 from trainers.gate import facts, judge, unseen_half
 from trainers.offline.commands import COMMANDS
 from trainers.parts import parts_of
-from trainers.pipeline import Fitted, Pipeline, Schedule, split_of, write
+from trainers.pipeline import DEFAULT_RANKER, Fitted, Pipeline, RankerKind, Schedule, split_of, write
 from trainers.plot import draw_recall
 from trainers.protocols import NextBasket
 from trainers.sequence.commands import sequence
@@ -35,6 +35,7 @@ SeedOption = Annotated[
     list[int] | None,
     typer.Option(min=0, help="Seed of everything random, 0 where none is named; several give a ranker each."),
 ]
+RankerOption = Annotated[RankerKind, typer.Option(help="What the ranker is made of.")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Learns from exports of the table view.")
 evaluations = typer.Typer(invoke_without_command=True)
@@ -50,6 +51,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     out: Annotated[Path, typer.Option(help="Folder to write the bundle into.")],
     split: SplitOption = None,
     seed: SeedOption = None,
+    ranker: RankerOption = DEFAULT_RANKER,
     against: Annotated[
         Path | None, typer.Option(help="Bundle that serves: say whether the new one is not worse on what it never saw.")
     ] = None,
@@ -59,7 +61,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 ) -> None:
     """Train a bundle and measure it beside rules and baselines."""
     with errors_told(json=json), progress_told() as tell:
-        pipeline = _pipeline(export, split, seed, tell, against, parts_of(parts))
+        pipeline = _pipeline(export, split, seed, tell, ranker=ranker, against=against, parts=parts_of(parts))
         fitted = pipeline.run()
         rows = report.rows_of(_measured(fitted, pipeline, tell))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by}
@@ -75,6 +77,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     export: Annotated[Path | None, typer.Option("--export", help="Folder of the export to read.")] = None,
     split: SplitOption = None,
     seed: SeedOption = None,
+    ranker: RankerOption = DEFAULT_RANKER,
     plot: Annotated[
         Path | None, typer.Option(help="PNG file to draw the recall at 1 to 50 of every model into.")
     ] = None,
@@ -86,7 +89,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     if export is None:
         raise typer.BadParameter("name the folder of an export, or a protocol", param_hint="--export")
     with errors_told(json=json), progress_told() as tell:
-        pipeline = _pipeline(export, split, seed, tell)
+        pipeline = _pipeline(export, split, seed, tell, ranker=ranker)
         found = _measured(pipeline.run(), pipeline, tell)
         if plot is not None:
             draw_recall(found, plot)
@@ -98,11 +101,12 @@ def ablate(
     export: ExportOption,
     split: SplitOption = None,
     seed: SeedOption = None,
+    ranker: RankerOption = DEFAULT_RANKER,
     json: JsonOption = False,
 ) -> None:
     """Measure what time, promotion, price, device and place are worth: rankers that must do without them."""
     with errors_told(json=json), progress_told() as tell:
-        pipeline = _pipeline(export, split, seed, tell)
+        pipeline = _pipeline(export, split, seed, tell, ranker=ranker)
         found = pipeline.compare(variants())
     said = {"protocol": "next basket", "seeds": ",".join(map(str, pipeline.seeds))}
     _answer(said, report.rows_of(found), "what context is worth", json=json)
@@ -124,11 +128,13 @@ def served(
     _answer({}, rows, f"served by {address}", json=json)
 
 
-def _pipeline(  # noqa: PLR0913, PLR0917 - what the options of the commands say
+def _pipeline(  # noqa: PLR0913 - what options name
     folder: Path,
     split: dt.datetime | None,
     seeds: list[int] | None,
     tell: Tell,
+    *,
+    ranker: RankerKind,
     against: Path | None = None,
     parts: tuple[str, ...] = (),
 ) -> Pipeline:
@@ -138,7 +144,7 @@ def _pipeline(  # noqa: PLR0913, PLR0917 - what the options of the commands say
     if against is not None:
         moment = max(moment, unseen_half(export, learnt_until(against)))
     schedule = Schedule.weekly(export.dataset, moment)
-    return Pipeline(export, schedule, seeds=tuple(seeds or (0,)), progress=tell, parts=parts)
+    return Pipeline(export, schedule, seeds=tuple(seeds or (0,)), progress=tell, ranker=ranker, parts=parts)
 
 
 def _moment(export: Export, split: dt.datetime | None) -> int:

@@ -69,6 +69,8 @@ class Dataset:
     quantity : NDArray[np.float32]
     price : NDArray[np.float32]
         Price paid for one unit; NaN where unknown.
+    position : NDArray[np.int32]
+        Where in a slate the item stood, from 1; 0 where unknown.
     catalogue : Catalogue
     """
 
@@ -81,6 +83,7 @@ class Dataset:
     basket: NDArray[np.uint32]
     quantity: NDArray[np.float32]
     price: NDArray[np.float32]
+    position: NDArray[np.int32]
     catalogue: Catalogue
 
     def __len__(self) -> int:
@@ -119,6 +122,7 @@ class Dataset:
             basket=self.basket[mask],
             quantity=self.quantity[mask],
             price=self.price[mask],
+            position=self.position[mask],
         )
 
     @classmethod
@@ -128,7 +132,7 @@ class Dataset:
         Parameters
         ----------
         events : pl.DataFrame
-            Needs event_id, visitor_id, item_id, event_type and time_ms; quantity and price are optional.
+            Needs event_id, visitor_id, item_id, event_type and time_ms; quantity, price and position are optional.
             Lines without an item are left out.
         items : pl.DataFrame, optional
             Needs item_id; title, category_path, brand, price and vector (lists of one width) are optional. Items seen
@@ -138,6 +142,7 @@ class Dataset:
             pl.col("event_type").replace_strict(ACTIONS, return_dtype=pl.UInt8).alias("action"),
             *_optional(events, "quantity", pl.Float32, 1.0),
             *_optional(events, "price", pl.Float32, float("nan")),
+            *_optional(events, "position", pl.Int32, 0),
         )
         known = [] if items is None else items["item_id"].to_list()
         item_ids = known + sorted(set(rows["item_id"].unique().to_list()) - set(known))
@@ -160,6 +165,7 @@ class Dataset:
             basket=rows["basket"].cast(pl.UInt32).to_numpy(),
             quantity=rows["quantity"].to_numpy(),
             price=rows["price"].to_numpy(),
+            position=rows["position"].to_numpy(),
             catalogue=_catalogue(items, len(item_ids)),
         )
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+import core_rs
 from trainers.protocols import Task
 
 Scorer = Callable[[NDArray[np.uint32]], NDArray[np.float32]]
@@ -86,19 +87,11 @@ def ranks_of_scores(task: Task, score: Scorer) -> NDArray[np.float64]:
         if task.explore:
             of_batch = np.isin(train.visitor, visitors)
             scores[np.searchsorted(visitors, train.visitor[of_batch]), train.item[of_batch]] = -np.inf
-        for row, entry in enumerate(task.offsets[start : start + len(visitors)]):
-            end = task.offsets[start + row + 1]
-            ranks[entry:end] = mid_tie_ranks(scores[row], task.target[entry:end])
+        offsets = task.offsets[start : start + len(visitors) + 1]
+        targets = task.target[offsets[0] : offsets[-1]]
+        found, _ = core_rs.rank_targets(np.ascontiguousarray(scores), offsets - offsets[0], targets, 0)
+        ranks[offsets[0] : offsets[-1]] = found
     return ranks
-
-
-def mid_tie_ranks(scores: NDArray[np.float32], targets: NDArray[np.uint32]) -> NDArray[np.float64]:
-    """Return the rank from 0 of `targets` by falling score; equal scores share the middle of their places."""
-    own = scores[targets]
-    order = np.sort(scores)
-    above = len(scores) - np.searchsorted(order, own, side="right")
-    equal = len(scores) - np.searchsorted(order, own, side="left") - above
-    return np.where(np.isfinite(own), above + (equal - 1) / 2, np.inf)
 
 
 def ranks_of_lists(task: Task, lists: Sequence[Sequence[str]]) -> NDArray[np.float64]:
@@ -117,24 +110,44 @@ def ranks_of_lists(task: Task, lists: Sequence[Sequence[str]]) -> NDArray[np.flo
 
 
 def measure(task: Task, ranks: NDArray[np.float64]) -> Measured:
-    """Return recall, NDCG and hit ratio of the ranks of a task's targets.
-
-    The ideal of NDCG at k is min(k, targets) hits on top.
-    """
+    """Return recall, NDCG and hit ratio of the ranks of a task's targets."""
     size = np.diff(task.offsets)
     asked = size > 0
-    owner = task.owner
-
-    def hits(k: int) -> NDArray[np.float64]:
-        return np.bincount(owner, ranks < k, minlength=len(size))[asked].astype(np.float64)
-
-    gain = np.where(ranks < _TOP, 1 / np.log2(ranks + 2), 0.0)
-    ideal = np.cumsum(1 / np.log2(np.arange(_TOP) + 2))[np.minimum(size[asked], _TOP) - 1]
+    top, more = (at_cut(ranks, task.offsets, k) for k in (_TOP, _MORE))
     values = {
-        "recall_at_10": hits(_TOP) / size[asked],
-        "ndcg_at_10": np.bincount(owner, gain, minlength=len(size))[asked] / ideal,
-        "phr_at_10": (hits(_TOP) > 0).astype(np.float64),
-        "recall_at_20": hits(_MORE) / size[asked],
+        "recall_at_10": top.hits[asked] / size[asked],
+        "ndcg_at_10": top.ndcg[asked],
+        "phr_at_10": (top.hits[asked] > 0).astype(np.float64),
+        "recall_at_20": more.hits[asked] / size[asked],
     }
-    recall = np.array([(hits(k) / size[asked]).mean() if asked.any() else 0.0 for k in range(1, _CURVE + 1)])
+    found = (np.bincount(task.owner, ranks < k, minlength=len(size))[asked] for k in range(1, _CURVE + 1))
+    recall = np.array([(hits / size[asked]).mean() if asked.any() else 0.0 for hits in found])
     return Measured(values, int((~asked).sum()), recall)
+
+
+class Cut(NamedTuple):
+    """What the first places of a ranking hold, a question each: targets among them, and NDCG."""
+
+    hits: NDArray[np.float64]
+    ndcg: NDArray[np.float64]
+
+
+def at_cut(ranks: NDArray[np.float64], offsets: NDArray[np.int64], k: int) -> Cut:
+    """Return what the first `k` places hold; the ideal of NDCG is min(k, targets) hits on top.
+
+    Parameters
+    ----------
+    ranks : shape (n_targets,); from 0, infinity where a target does not rank
+    offsets : shape (n + 1,); targets `offsets[i]` to `offsets[i + 1]` are those of question `i`
+    k : at least 1
+
+    References
+    ----------
+    Järvelin and Kekäläinen 2002, Cumulated gain-based evaluation of IR techniques, section 2.
+    """
+    size = np.diff(offsets)
+    owner = np.repeat(np.arange(len(size)), size)
+    gain = np.where(ranks < k, 1 / np.log2(ranks + 2), 0.0)
+    ideal = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.clip(size, 1, k) - 1]
+    hits, gains = (np.bincount(owner, values, minlength=len(size)) for values in (ranks < k, gain))
+    return Cut(hits, gains / ideal)

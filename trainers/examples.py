@@ -30,10 +30,16 @@ class Outcomes:
         Visitors that did anything, ascending.
     pairs : list[NDArray[np.int64]]
         Visitor times the number of items, plus item, ascending; one array an action.
+    shown : NDArray[np.int64]
+        Pairs that impressions with a position tell of, ascending.
+    positions : NDArray[np.int32]
+        Best position of each of them, from 1.
     """
 
     visitors: NDArray[np.int64]
     pairs: list[NDArray[np.int64]]
+    shown: NDArray[np.int64]
+    positions: NDArray[np.int32]
 
 
 def learnable_actions(dataset: Dataset, least: int = 500) -> tuple[str, ...]:
@@ -55,7 +61,20 @@ def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: 
         visitor, item = first_baskets(rows, visit, _USUAL_LINES if usual >= _USUAL_LINES else 1)
         pairs.append(visitor.astype(np.int64) * dataset.n_items + item)
     found = np.concatenate([np.zeros(0, np.int64), *pairs])
-    return Outcomes(np.unique(found // dataset.n_items), pairs)
+    return Outcomes(np.unique(found // dataset.n_items), pairs, *_best_positions(after))
+
+
+def _best_positions(rows: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the pairs that were shown, ascending, and the best position of each.
+
+    Impressions alone tell: a position that comes with a click would give the click away.
+    """
+    seen = rows.of("impression")
+    seen = seen.where(seen.position > 0)
+    pairs = seen.visitor.astype(np.int64) * seen.n_items + seen.item
+    order = np.lexsort((seen.position, pairs))
+    shown, first = np.unique(pairs[order], return_index=True)
+    return shown, seen.position[order][first]
 
 
 def visits(rows: Dataset) -> NDArray[np.int64]:
@@ -96,7 +115,8 @@ class Collector:
         """Return the sampled candidates of all visitors who came between now and `end_ms`."""
         followed = outcomes(self.dataset, self.actions, shop.now_ms, end_ms)
         empty = np.zeros((0, len(core_rs.feature_names())), np.float32)
-        parts = [Rows(empty, np.zeros((0, len(self.actions)), np.bool_), np.zeros(0, np.float32))]
+        nothing = np.zeros((0, len(self.actions)), np.bool_)
+        parts = [Rows(empty, nothing, np.zeros(0, np.float32), np.zeros(0, np.int32))]
         for visitor in followed.visitors.tolist():
             parts += [self._rows(shop, followed, visitor, placement_id) for placement_id in self.placement_ids]
         return Rows.concatenate(parts)
@@ -110,7 +130,15 @@ class Collector:
         share = np.where(plan.features[:, self._bought] > 0, _BOUGHT_SHARE, _OTHER_SHARE)
         kept = hit | (self._rng.random(len(items)) < share)
         weights = np.where(hit, 1.0, 1.0 / share)[kept].astype(np.float32)
-        return Rows(plan.features[kept], labels[kept], weights)
+        return Rows(plan.features[kept], labels[kept], weights, _positions(pairs[kept], followed))
+
+
+def _positions(pairs: NDArray[np.int64], followed: Outcomes) -> NDArray[np.int32]:
+    """Return the position at which each pair was shown, 0 where it was not."""
+    positions = np.zeros(len(pairs), np.int32)
+    known = _among(pairs, followed.shown)
+    positions[known] = followed.positions[np.searchsorted(followed.shown, pairs[known])]
+    return positions
 
 
 def _among(values: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:

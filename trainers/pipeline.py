@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from trainers.dataset import ACTIONS, Dataset, Export
 from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
+from trainers.network_ranker import NetworkRanker
 from trainers.next_basket import NextBasket
 from trainers.parts import Parts
 from trainers.popular import Popular
@@ -24,10 +26,28 @@ from trainers.protocols import NextBasket as Question
 from trainers.protocols import Task, tasks_of
 from trainers.ranker import Ranker, Rows
 from trainers.shop import SETS, Shop
+from trainers.tree_ranker import TreeRanker
 from trainers.user_to_user import UserToUser
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done."""
+
+
+class RankerKind(StrEnum):
+    """What a ranker is made of."""
+
+    TREES = "trees"
+    NETWORK = "network"
+
+
+_RANKERS: dict[RankerKind, Callable[..., Ranker]] = {
+    RankerKind.TREES: TreeRanker,
+    RankerKind.NETWORK: NetworkRanker,
+}
+
+
+DEFAULT_RANKER = RankerKind.NETWORK
+"""The better one on the validation weeks of Complete Journey."""
 
 
 class Scorer(Protocol):
@@ -140,23 +160,26 @@ class Pipeline:
     seeds : tuple[int, ...]
         A ranker is taught and measured for each; the first one's is for serving, and draws the candidates of all.
     progress : Progress
+    ranker : RankerKind
     parts : tuple[str, ...]
         What a bundle holds on request, as `trainers.parts.parts_of` names it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what options name
         self,
         export: Export,
         schedule: Schedule,
         *,
         seeds: tuple[int, ...],
         progress: Progress,
+        ranker: RankerKind = DEFAULT_RANKER,
         parts: tuple[str, ...] = (),
     ) -> None:
         self.export = export
         self.schedule = schedule
         self.seeds = seeds
         self.progress = progress
+        self.ranker = ranker
         self.known = export.dataset.before(schedule.split_ms)
         self.actions = learnable_actions(self.known)
         self.parts = Parts(parts, seeds[0])
@@ -239,7 +262,7 @@ class Pipeline:
         past = self.known.before(now_ms)
         models = self.models_of(past, latest=now_ms == self.schedule.split_ms)
         width = len(core_rs.feature_names())
-        blank = Tried(Ranker.blank(width, len(self.actions)), np.zeros((1, width), np.float32))
+        blank = Tried(NetworkRanker.blank(width, len(self.actions)), np.zeros((1, width), np.float32))
         card = Card(f"moment-{now_ms}", now_ms, self.actions, time_zone=self.export.time_zone)
         self.shop.advance(now_ms)
         self.shop.install(write_bundle(folder, card, past, models, blank if self.actions else None))
@@ -251,7 +274,7 @@ class Pipeline:
         rows = Rows.concatenate(parts)
         if not ((rows.labels.sum(axis=0) >= _LEAST_EXAMPLES) & (~rows.labels).any(axis=0)).all():
             return None
-        return Ranker(**options).fit(rows, lambda share: self.progress("fit the ranker", share))
+        return _RANKERS[self.ranker](**options).fit(rows, lambda share: self.progress("fit the ranker", share))
 
     def _beats_rules(self, ranker: Ranker | None) -> bool:
         if ranker is None:
@@ -288,6 +311,8 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
         if model == fitted.ranked_by
         for metric, value in measured.metrics(seed).items()
     }
+    if fitted.tried is not None:
+        metrics |= fitted.tried.ranker.metrics(pipeline.actions)
     version = f"{end:%Y%m%d}-{export.export_ms // 1000:x}-{seed}"
     actions = () if fitted.tried is None else pipeline.actions
     card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics)

@@ -1,24 +1,22 @@
-"""The ranker: a small network from the features of a candidate to the probability of every action."""
+"""What every ranker has in common: from the features of a candidate to the probability of every action."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from threadpoolctl import threadpool_limits
 
 from trainers.base import NotFittedError, Progress, no_progress
-from trainers.network import Adam, Layer, Network, sigmoid
+from trainers.evaluate import Metric
 
 OPSET = 17
 """Version of the ONNX operators that rankers use."""
 
-_LEAST_STEPS, _LEAST_BATCH = 100, 32
-_CONSTANT = 1e-6
-"""Deviation below which a column tells nothing; what it would do when it moves cannot be known."""
+SERVED_EXPOSURE = np.float32(1)
+"""Exposure at which every candidate is judged when it is served: as if it were shown first."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,14 @@ class Rows:
         Whether each action followed.
     weights : NDArray[np.float32] of shape (n,)
         Candidates that each row stands for.
+    positions : NDArray[np.int32] of shape (n,)
+        Position from 1 at which the visitor was shown the item meanwhile, 0 where nobody said that it was shown.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.bool_]
     weights: NDArray[np.float32]
+    positions: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -48,53 +49,36 @@ class Rows:
             np.concatenate([part.features for part in parts]),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.weights for part in parts]),
+            np.concatenate([part.positions for part in parts]),
         )
 
+    @property
+    def exposure(self) -> NDArray[np.float32]:
+        """How well the visitor could see each item: 1 / position, 0 where it was not shown; shape (n,)."""
+        shown = self.positions > 0
+        return np.divide(1, self.positions, out=np.zeros(len(self), np.float32), where=shown, casting="unsafe")
 
-class Ranker:
-    """Network of fully connected layers with ReLU between and a sigmoid at the end.
 
-    Standardisation is folded into the first layer, so the exported graph reads raw features.
+class Ranker(ABC):
+    """Model of the probability of each action, which a bundle serves as an ONNX graph.
 
-    Parameters
-    ----------
-    hidden : tuple[int, ...]
-        Width of the layers between.
-    epochs : int
-        Passes over the rows.
-    learning_rate : float
-        Greatest of Adam's steps.
-    batch_size : int
-        Rows of one step; a small shop takes fewer, so that an epoch has a hundred steps.
-    without : tuple[int, ...]
-        Columns that it must not read.
-    seed : int
+    What is shown first is chosen more often whatever it is. So a ranker learns from the exposure of a candidate beside
+    its features, and judges all of them at one exposure when they are served.
 
     Attributes
     ----------
-    layers_ : list[Layer]
-        Weights of shape (width before, width) and bias of each layer.
+    seed : int
+        Equal rows and seeds give equal graphs.
+
+    References
+    ----------
+    Ling et al. 2017, Model ensemble for click prediction in Bing search ads; Guo et al. 2019, PAL, section 1, for the
+    position as a feature with one value when served.
     """
 
-    layers_: list[Layer]
+    seed: int
 
-    def __init__(  # noqa: PLR0913 - hyper-parameters
-        self,
-        *,
-        hidden: tuple[int, ...] = (48, 24),
-        epochs: int = 14,
-        learning_rate: float = 5e-3,
-        batch_size: int = 2048,
-        without: tuple[int, ...] = (),
-        seed: int = 0,
-    ) -> None:
-        self.hidden = hidden
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.without = without
-        self.seed = seed
-
+    @abstractmethod
     def fit(self, rows: Rows, progress: Progress = no_progress) -> Self:
         """Learn to tell the rows that an action followed from the others.
 
@@ -103,74 +87,39 @@ class Ranker:
         ValueError
             When an action never or always followed.
         """
-        share = rows.labels.mean(axis=0) if len(rows) else np.zeros(1)
-        if not ((share > 0) & (share < 1)).all():
-            raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")
-        mean = rows.features.mean(axis=0, dtype=np.float64)
-        scale = rows.features.std(axis=0, dtype=np.float64)
-        scale[scale < _CONSTANT] = np.inf
-        scale[list(self.without)] = np.inf
-        inputs = ((rows.features - mean) / scale).astype(np.float32)
-        network = self._fit_network(Rows(inputs, rows.labels, rows.weights / rows.weights.mean()), progress)
-        first = network.weights[0] / scale[:, None]
-        weights = [first.astype(np.float32), *network.weights[1:]]
-        biases = [(network.biases[0] - mean @ first).astype(np.float32), *network.biases[1:]]
-        self.layers_ = list(zip(weights, biases, strict=True))
-        return self
 
-    def _fit_network(self, rows: Rows, progress: Progress) -> Network:
-        rng = np.random.default_rng(self.seed)
-        labels = rows.labels.astype(np.float32)
-        prior = np.average(labels, axis=0, weights=rows.weights).astype(np.float32)
-        network = Network((rows.features.shape[1], *self.hidden, labels.shape[1]), prior, rng)
-        size = min(self.batch_size, max(len(rows) // _LEAST_STEPS, _LEAST_BATCH))
-        starts = range(0, max(len(rows) - size, 0) + 1, size)
-        adam = Adam(network.parameters, self.learning_rate, self.epochs * len(starts))
-        with threadpool_limits(1):  # over such small matrices threads wait for each other longer than they work
-            for epoch in range(self.epochs):
-                order = rng.permutation(len(rows))
-                for start in starts:
-                    batch = order[start : start + size]
-                    adam.step(network.gradients(rows.features[batch], labels[batch], rows.weights[batch]))
-                progress((epoch + 1) / self.epochs)
-        return network
-
+    @abstractmethod
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of each action for each row, shape (n, h)."""
-        values = features
-        *between, (weights, bias) = self._layers()
-        for inner, offset in between:
-            values = np.maximum(values @ inner + offset, 0)
-        return sigmoid(values @ weights + bias)
+        """Return the probability of each action for each row, shape (n, h).
 
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+
+    @abstractmethod
     def graph(self) -> onnx.ModelProto:
-        """Return the network as ONNX: `features` (n, d) to `actions` (n, h)."""
-        layers = self._layers()
-        nodes, tensors, name = [], [], "features"
-        for number, (weights, bias) in enumerate(layers):
-            tensors += [
-                numpy_helper.from_array(weights, f"weights{number}"),
-                numpy_helper.from_array(bias, f"bias{number}"),
-            ]
-            nodes.append(helper.make_node("Gemm", [name, f"weights{number}", f"bias{number}"], [f"sum{number}"]))
-            last = number == len(layers) - 1
-            name = "actions" if last else f"hidden{number}"
-            nodes.append(helper.make_node("Sigmoid" if last else "Relu", [f"sum{number}"], [name]))
-        inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(layers[0][0])])]
-        outputs = [helper.make_tensor_value_info("actions", TensorProto.FLOAT, ["n", len(layers[-1][1])])]
-        graph = helper.make_graph(nodes, "ranker", inputs, outputs, tensors)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-        onnx.checker.check_model(model)
-        return model
+        """Return the model as ONNX: `features` (n, d) to `actions` (n, h).
 
-    @classmethod
-    def blank(cls, width: int, actions: int) -> "Ranker":
-        """Return a ranker that answers 0.5 to everything; with it in a bundle the engine computes features."""
-        ranker = cls()
-        ranker.layers_ = [(np.zeros((width, actions), np.float32), np.zeros(actions, np.float32))]
-        return ranker
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
 
-    def _layers(self) -> list[Layer]:
-        if not hasattr(self, "layers_"):
-            raise NotFittedError("Ranker has learnt nothing yet; call `fit` first")
-        return self.layers_
+    def metrics(self, actions: Sequence[str]) -> Mapping[str, Metric]:
+        """Return what else is known of how good its probabilities of `actions` are; nothing unless a ranker says so."""
+        del actions
+        return {}
+
+    def not_fitted(self) -> NotFittedError:
+        """Return the error of a ranker that has learnt nothing."""
+        return NotFittedError(f"{type(self).__name__} has learnt nothing yet; call `fit` first")
+
+
+def check_outcomes(rows: Rows) -> None:
+    """Raise ValueError when an action never or always followed."""
+    share = rows.labels.mean(axis=0) if len(rows) else np.zeros(1)
+    if not ((share > 0) & (share < 1)).all():
+        raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")

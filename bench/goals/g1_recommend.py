@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-import onnxruntime as ort
 import shop
 from load import Load, load, need_h2load
 from measure import Row, interleave, quantile, require
@@ -107,9 +106,7 @@ def _summary(name: str, loads: list[Load]) -> dict[str, float]:
 def _stages(source: Path) -> dict[str, float]:
     """Return the median microseconds of each part and stage of a decision, without gRPC, each for another visitor."""
     engine = shop.load(source)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(shop.ranker_file(source)), options)
+    session = shop.session(source)
     times: dict[str, list[float]] = {}
     for number in range(_STAGE_CALLS):
         body = shop.request(number * 61 % shop.VISITORS).SerializeToString()

@@ -14,7 +14,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs::File, ops::Range, path::Path, sync::Arc};
 
 /// File of the ranker.
 const RANKER_FILE: &str = "ranker.onnx";
@@ -188,22 +188,62 @@ fn manifest(folder: &Path) -> Result<Manifest> {
 }
 
 /// A bundle joined to the engine's item ids.
+#[derive(Clone)]
 pub struct ActiveBundle {
     /// The bundle.
     pub bundle: Arc<Bundle>,
+    /// Number in the engine of each item of the bundle, [`NONE`] until it is known.
     to_engine: Vec<u32>,
+    /// Number in the bundle of each item of the engine; those beyond the end are none of the bundle's.
     to_bundle: Vec<u32>,
 }
 
 impl ActiveBundle {
-    /// Joins a bundle to the item ids; ids it brings are interned in its order, so that all replicas give the same ones.
-    pub fn join(bundle: Arc<Bundle>, items: &mut Interner) -> Self {
-        let to_engine: Vec<u32> = bundle.items.iter().map(|name| items.intern(name)).collect();
-        let mut to_bundle = vec![NONE; items.len()];
-        for (row, &item) in to_engine.iter().enumerate() {
-            to_bundle[item as usize] = row as u32;
+    /// A bundle of which no item is looked up yet.
+    pub fn new(bundle: Arc<Bundle>) -> Self {
+        Self { to_engine: vec![NONE; bundle.items.len()], to_bundle: Vec::new(), bundle }
+    }
+
+    /// Number of items of the bundle.
+    pub fn len(&self) -> usize {
+        self.to_engine.len()
+    }
+
+    /// Whether the bundle has no item.
+    pub fn is_empty(&self) -> bool {
+        self.to_engine.is_empty()
+    }
+
+    /// Looks up some items of the bundle, so that [`Self::join`] finds nearly all of them done.
+    pub fn look_up(&mut self, rows: Range<usize>, items: &Interner) {
+        for row in rows {
+            if let Some(item) = items.get(&self.bundle.items[row]) {
+                self.set(row, item);
+            }
         }
-        Self { bundle, to_engine, to_bundle }
+    }
+
+    /// The bundle with every item joined; ids it brings are interned in its order, so that all replicas give the same ones.
+    pub fn join(self: &Arc<Self>, items: &mut Interner) -> Arc<Self> {
+        if !self.to_engine.contains(&NONE) {
+            return Arc::clone(self);
+        }
+        let mut joined = Self::clone(self);
+        for row in 0..joined.len() {
+            if joined.to_engine[row] == NONE {
+                joined.set(row, items.intern(&self.bundle.items[row]));
+            }
+        }
+        Arc::new(joined)
+    }
+
+    fn set(&mut self, row: usize, item: u32) {
+        let end = item as usize + 1;
+        if self.to_bundle.len() < end {
+            self.to_bundle.resize(end, NONE);
+        }
+        self.to_engine[row] = item;
+        self.to_bundle[item as usize] = row as u32;
     }
 
     /// Neighbours of an item with their scores, best first; empty where there are none.

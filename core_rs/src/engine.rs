@@ -1,7 +1,7 @@
 //! Façade of the core: the live state behind one lock, with bytes in and bytes out.
 
 use crate::{
-    bundle::Bundle,
+    bundle::{ActiveBundle, Bundle},
     encoding::{self, Histories},
     error::{Error, Result},
     events::{self, Batch},
@@ -26,6 +26,8 @@ use std::{
 
 /// Records applied before waiting answers get their turn.
 const RECORDS_AT_ONCE: usize = 128;
+/// Items of a bundle looked up before records that wait get their turn.
+const ITEMS_AT_ONCE: usize = 4_096;
 
 /// Live state of one replica. Every method may be called from any thread.
 pub struct Engine {
@@ -198,7 +200,7 @@ impl Engine {
         let key_bytes = |key: &str| key.len() + size_of::<(Box<str>, Box<Visitor>)>();
         let visitor_bytes: usize = state.visitors.iter().map(|(key, visitor)| key_bytes(key) + visitor.bytes()).sum();
         let encoded = || state.visitors.values().filter_map(|visitor| visitor.sequence.as_ref());
-        let bundle_bytes: usize = state.bundles.values().map(|bundle| bundle.bytes()).sum();
+        let bundle_bytes: usize = state.bundles.values().map(|bundle| bundle.bundle.bytes()).sum();
         let counts = [
             ("visitors", state.visitors.len()),
             ("items", state.catalog.len()),
@@ -272,9 +274,12 @@ impl Engine {
         let offset = loaded.offset;
         let mut state = self.state.write();
         for bundle in state.bundles.values() {
-            loaded.keep_bundle(Arc::clone(bundle));
+            loaded.keep_bundle(ActiveBundle::new(Arc::clone(&bundle.bundle)));
         }
-        *state = loaded;
+        let before = std::mem::replace(&mut *state, loaded);
+        // What is not needed any more is freed without the lock, for that takes long.
+        drop(state);
+        drop(before);
         Ok(offset)
     }
 
@@ -292,8 +297,18 @@ impl Engine {
                 self.options.time_zone.name()
             )));
         }
-        self.state.write().keep_bundle(Arc::clone(&bundle));
+        let looked_up = self.looked_up(Arc::clone(&bundle));
+        self.state.write().keep_bundle(looked_up);
         Ok(bundle)
+    }
+
+    /// A bundle with the items looked up that the engine knows, while answers and the log go on.
+    fn looked_up(&self, bundle: Arc<Bundle>) -> ActiveBundle {
+        let mut bundle = ActiveBundle::new(bundle);
+        for start in (0..bundle.len()).step_by(ITEMS_AT_ONCE) {
+            bundle.look_up(start..bundle.len().min(start + ITEMS_AT_ONCE), &self.read().items);
+        }
+        bundle
     }
 
     /// Lets go of a bundle; a version that is not loaded is none to let go of.
@@ -305,7 +320,9 @@ impl Engine {
         if state.needs_bundle(version) {
             return Err(Error::bundle(format!("bundle `{version}` serves; activate another one before unloading it")));
         }
-        state.bundles.remove(version);
+        let removed = state.bundles.remove(version);
+        drop(state);
+        drop(removed);
         Ok(())
     }
 

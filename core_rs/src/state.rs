@@ -1,7 +1,7 @@
 //! The memory view: everything the log says, ready for answers. Changed only by [`State::apply`], in log order.
 
 use crate::{
-    bundle::{ActiveBundle, Bundle},
+    bundle::ActiveBundle,
     catalog::{self, Catalog},
     document::Documents,
     error::{Error, Result},
@@ -53,7 +53,7 @@ pub struct State {
     /// Placements and controls.
     pub documents: Arc<Documents>,
     /// Bundles loaded, by version.
-    pub bundles: BTreeMap<String, Arc<Bundle>>,
+    pub bundles: BTreeMap<String, Arc<ActiveBundle>>,
     /// Bundle that serves, if its files are loaded.
     pub active: Option<Arc<ActiveBundle>>,
     /// Version that serves by the log; empty before the first activation.
@@ -100,15 +100,16 @@ impl State {
         Ok(true)
     }
 
-    /// Keeps a loaded bundle; joins it at once if the log says that it serves.
-    pub fn keep_bundle(&mut self, bundle: Arc<Bundle>) {
-        if bundle.version == self.active_version {
-            self.active = Some(Arc::new(ActiveBundle::join(Arc::clone(&bundle), &mut self.items)));
+    /// Keeps a loaded bundle, of which any item may be looked up; joins it at once if the log says that it serves.
+    pub fn keep_bundle(&mut self, bundle: ActiveBundle) {
+        let version = bundle.bundle.version.clone();
+        self.bundles.insert(version.clone(), Arc::new(bundle));
+        if version == self.active_version {
+            self.active = self.joined(&version);
         }
-        if self.trial.as_ref().is_some_and(|trial| trial.version == bundle.version) {
-            self.on_trial = Some(Arc::new(ActiveBundle::join(Arc::clone(&bundle), &mut self.items)));
+        if self.trial.as_ref().is_some_and(|trial| trial.version == version) {
+            self.on_trial = self.joined(&version);
         }
-        self.bundles.insert(bundle.version.clone(), bundle);
     }
 
     /// Whether decisions may read the lists of a bundle now.
@@ -143,8 +144,9 @@ impl State {
     }
 
     fn joined(&mut self, version: &str) -> Option<Arc<ActiveBundle>> {
-        let bundle = self.bundles.get(version).cloned()?;
-        Some(Arc::new(ActiveBundle::join(bundle, &mut self.items)))
+        let bundle = self.bundles.get_mut(version)?;
+        *bundle = bundle.join(&mut self.items);
+        Some(Arc::clone(bundle))
     }
 
     fn apply_item(&mut self, change: &ItemChange, time_ms: i64) -> Result<bool> {

@@ -18,7 +18,7 @@ from server.settings import KafkaSettings
 from server.streams import TOPICS, arrival_of, offset_of
 
 FETCH_S: Final = 0.5
-"""Seconds that a read waits for records."""
+"""Seconds that the sink's read gathers records, for large batches are cheap."""
 _WAIT_MS: Final = 100
 _CALL_S: Final = 30.0
 _CLOSE_S: Final = 5.0
@@ -41,6 +41,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, settings: KafkaSettings, group: str = "", topics: Collection[str] = tuple(TOPICS)) -> None:
         self._settings = settings
         self._group = f"{settings.prefix}.{group}" if group else None
+        self._reader = group or "follower"
         self._thread = LoopThread("kafka-consumer")
         self._consumer: AIOKafkaConsumer | None = None
         self._positions: Callable[[], Mapping[str, int]] = dict
@@ -61,14 +62,12 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def read(self, limit: int) -> Batch:
         """Return up to `limit` records; each comes once, in order within its partition."""
-        arrivals, positions = self.read_arrivals(limit)
+        arrivals, positions = self._read(limit, FETCH_S)
         return Batch([arrival.record for arrival in arrivals], positions)
 
     def read_arrivals(self, limit: int) -> tuple[list[Arrival], dict[str, int]]:
-        """Return what `read` does, with the origins, and the places after it."""
-        self._thread.run(self._start(), _CALL_S)
-        self._place()
-        return self._thread.run(self._fetch(limit), _CALL_S)
+        """Return what has come, at once, with the origins, and the places after it."""
+        return self._read(limit, 0.0)
 
     def lag(self) -> int:
         """Return how many records there are to read in our partitions; where that is not known yet, one."""
@@ -101,6 +100,11 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         """Forget them; what was read and not stored is still stored, which does no harm."""
         self._reached.clear()
         telemetry.PARTITION_LAG_RECORDS.clear()
+
+    def _read(self, limit: int, patience_s: float) -> tuple[list[Arrival], dict[str, int]]:
+        self._thread.run(self._start(), _CALL_S)
+        self._place()
+        return self._thread.run(self._fetch(limit, patience_s), _CALL_S)
 
     async def _start(self) -> None:
         if self._consumer is not None:
@@ -159,12 +163,12 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             self._reached[part] = {key.removeprefix(f"{name}/"): at for key, at in marks.items()}
         self._unplaced = set()
 
-    async def _fetch(self, limit: int) -> tuple[list[Arrival], dict[str, int]]:
-        """Read until there is enough, or nothing more, or for `FETCH_S`."""
+    async def _fetch(self, limit: int, patience_s: float) -> tuple[list[Arrival], dict[str, int]]:
+        """Read until there is enough, or nothing more, or for `patience_s`, but once at least."""
         arrivals: list[Arrival] = []
         places: dict[str, int] = {}
-        deadline = time.monotonic() + FETCH_S
-        while len(arrivals) < limit and self._reached and time.monotonic() < deadline:
+        deadline = time.monotonic() + patience_s
+        while len(arrivals) < limit and self._reached:
             wanted = limit - len(arrivals)
             found = await self._running.getmany(*self._reached, timeout_ms=_WAIT_MS, max_records=wanted)
             for part, messages in found.items():
@@ -173,7 +177,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
                     name = _name(part)
                     places[name] = messages[-1].offset
                     places |= {f"{name}/{origin}": at for origin, at in self._reached[part].items()}
-            if not found:
+            if not found or time.monotonic() >= deadline:
                 break
         return arrivals, places
 
@@ -182,7 +186,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         for part in self._running.assignment():
             end = self._running.highwater(part)
             lag = 1 if end is None else max(0, end - await self._running.position(part))
-            telemetry.PARTITION_LAG_RECORDS.labels(self._names[part.topic], str(part.partition)).set(lag)
+            telemetry.PARTITION_LAG_RECORDS.labels(self._reader, self._names[part.topic], str(part.partition)).set(lag)
             total += lag
         return total
 

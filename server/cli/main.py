@@ -4,6 +4,7 @@ import typer
 
 from server.cli import ask, data, demo, evaluate, models, running
 from server.cli.output import EXIT_CODES
+from server.cli.replay import replay
 from server.cli.retrain import retrain
 from server.cli.trial import trial
 
@@ -30,6 +31,7 @@ app.add_typer(evaluate.evaluations, name="evaluate", epilog=EXIT_CODES, rich_hel
 app.add_typer(data.imports, name="import", epilog=EXIT_CODES, rich_help_panel="Data")
 app.add_typer(data.events, name="events", epilog=EXIT_CODES, rich_help_panel="Data")
 app.command(epilog=EXIT_CODES, rich_help_panel="Data")(data.export)
+app.command(epilog=EXIT_CODES, rich_help_panel="Data")(replay)
 app.command(
     epilog=EXIT_CODES,
     rich_help_panel="Look after it",

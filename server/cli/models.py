@@ -26,12 +26,16 @@ SeedOption = Annotated[
     list[int] | None,
     typer.Option(min=0, help="Seed of everything random, 0 where none is named; several measure a ranker each."),
 ]
+RankerOption = Annotated[
+    str, typer.Option(help="What the ranker is made of, `trees` or `network`; without it what was better in our tests.")
+]
 
 
 @handled
 def train(
     export: ExportOption = None,
     seed: SeedOption = None,
+    ranker: RankerOption = "",
     parts: PartsOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -42,7 +46,8 @@ def train(
     incoming = settings.bundle_dir / "incoming"
     folder = export or fresh_export(settings)
     options = ["--export", str(folder), "--out", str(incoming), "--with", parts, *seeds_of(seed)]
-    trained = run_trainers(["train", *options, "--json"])
+    kind = ["--ranker", ranker] if ranker else []
+    trained = run_trainers(["train", *options, *kind, "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
 

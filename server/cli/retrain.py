@@ -1,5 +1,6 @@
 """`shopkeeper retrain`: a new bundle from the log takes over where it is not worse than the one that serves."""
 
+import shutil
 import time
 from typing import Annotated, Any
 
@@ -34,14 +35,15 @@ def retrain(
 ) -> None:
     """Train from the log, compare with the bundle that serves on what it never saw, publish and activate if not worse.
 
-    Ends with status 5 where the new bundle is worse or nothing can be said yet; with --every that is told, and the
-    next time comes.
+    Ends with status 5 where the new bundle is worse or nothing can be said yet, and leaves it in `bundles/incoming`;
+    with --every that is told, the bundle is removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
+    options = ["--seed", str(seed), "--with", parts]
     while True:
         started = time.monotonic()
         try:
-            _once(settings, address, ["--seed", str(seed), "--with", parts], tolerance, as_json=json)
+            _once(settings, address, options, tolerance, keep=not every, as_json=json)
         except EXPECTED as fault:
             if not every:
                 raise
@@ -52,7 +54,7 @@ def retrain(
         time.sleep(max(0.0, every * _HOUR_S - (time.monotonic() - started)))
 
 
-def _once(settings: Settings, address: str, options: list[str], tolerance: float, *, as_json: bool) -> None:
+def _once(settings: Settings, address: str, options: list[str], tolerance: float, *, keep: bool, as_json: bool) -> None:
     with connected(address) as remote:
         active = _active(remote)
     incoming = settings.bundle_dir / "incoming"
@@ -62,10 +64,12 @@ def _once(settings: Settings, address: str, options: list[str], tolerance: float
     trained = run_trainers(["train", *options, "--json"])
     version, gate = trained["version"], trained.get("gate")
     if gate is not None and not gate["passed"]:
+        if not keep:
+            shutil.rmtree(incoming / version)
         raise CliError(
             f"Bundle {version} does not take the place of {active}.",
             why=gate["why"],
-            then=f"look at it with `shopkeeper evaluate`, or `shopkeeper publish {version}` and try it as a shadow",
+            then=f"`shopkeeper publish {version}` and try it as a shadow, or remove {incoming / version}",
             code=Exit.GATE,
         )
     with connected(address) as remote:

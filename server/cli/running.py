@@ -15,6 +15,7 @@ import server
 from server.cli import doctor as checks
 from server.cli.deployment import ConfigOption, DataDirOption, settings_of
 from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
+from server.telemetry import configure_logging
 
 _BENCH = Path(server.__file__).parent.parent / "bench" / "run.py"
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -63,8 +64,23 @@ def migrate(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
 
 
 @handled
-def doctor(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonFlag = False) -> None:
+def doctor(
+    data: Annotated[
+        bool, typer.Option("--data", help="Look at the data instead: counts, faults, and what each recommender needs.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonFlag = False,
+) -> None:
     """Check the installation and the data folder; every row that is not ok says what to do."""
+    if data:
+        from server.cli.doctor_data import data_report  # noqa: PLC0415 - needs what the checks look for
+
+        settings = settings_of(config, data_dir)
+        configure_logging("error")
+        report, shown = data_report(settings)
+        result(report, shown, as_json=json)
+        return
     rows = checks.examine(config, data_dir)
     table = Table("check", "state", "finding", "next", title="doctor", title_justify="left")
     for row in rows:

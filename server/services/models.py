@@ -4,6 +4,7 @@ import asyncio
 
 from core_rs import Engine
 from server.bundles import BundleStore, Manifest
+from server.changes import Changes
 from server.errors import ServiceError, out_of_range, required
 from server.models import Models
 from server.paging import next_token, page_of
@@ -22,6 +23,7 @@ class ModelService:
     models : bundles of this process
     store : bundles on disk
     shadow : knows how a trial goes
+    changes : turns of those who change what serves
     log : where activations go
     clock : time of an activation
     """
@@ -30,7 +32,14 @@ class ModelService:
     raw_methods = frozenset[str]()
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts that a bundle passes through
-        self, engine: Engine, models: Models, store: BundleStore, shadow: Shadow, log: EventLog, clock: Clock
+        self,
+        engine: Engine,
+        models: Models,
+        store: BundleStore,
+        shadow: Shadow,
+        changes: Changes,
+        log: EventLog,
+        clock: Clock,
     ) -> None:
         self._engine = engine
         self._models = models
@@ -38,7 +47,7 @@ class ModelService:
         self._shadow = shadow
         self._log = log
         self._clock = clock
-        self._lock = asyncio.Lock()
+        self._changes = changes
 
     async def list_models(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
         """Return a page of the published bundles, newest first."""
@@ -55,18 +64,18 @@ class ModelService:
 
     async def publish_model(self, request: pb.PublishModelRequest) -> pb.PublishModelResponse:
         """Return the card of a bundle that passed the check; it does not serve yet."""
-        async with self._lock:
+        async with self._changes.turn():
             manifest = await self._store.publish(request.version)
         return pb.PublishModelResponse(model=self._card(manifest))
 
     async def activate_model(self, request: pb.ActivateModelRequest) -> pb.ActivateModelResponse:
         """Return the card of the bundle that serves now."""
-        async with self._lock:
+        async with self._changes.turn():
             return pb.ActivateModelResponse(model=await self._activate(request.version))
 
     async def rollback_model(self, _request: pb.RollbackModelRequest) -> pb.RollbackModelResponse:
         """Return the card of the bundle that served before and serves again."""
-        async with self._lock:
+        async with self._changes.turn():
             if not self._engine.previous_model:
                 raise ServiceError("NO_PREVIOUS_MODEL", "no other bundle was active before; activate one")
             return pb.RollbackModelResponse(model=await self._activate(self._engine.previous_model))
@@ -75,7 +84,7 @@ class ModelService:
         """Return the trial that is in force now; the one before, if any, ended."""
         trial = _checked(request.trial)
         trial.start_time.FromMilliseconds(self._clock.now_ms())
-        async with self._lock:
+        async with self._changes.turn():
             self._store.manifest(trial.version)
             await asyncio.to_thread(self._models.load, trial.version)
             active = self._engine.active_model
@@ -95,7 +104,7 @@ class ModelService:
 
     async def stop_trial(self, _request: pb.StopTrialRequest) -> pb.StopTrialResponse:
         """End the trial, if there is one."""
-        async with self._lock:
+        async with self._changes.turn():
             if self._engine.trial:
                 await self._append(Activation(is_trial_only=True))
         return pb.StopTrialResponse()

@@ -1,11 +1,11 @@
 """Placements and controls: documents that go into the log whole and are read from the engine."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 import core_rs
 from core_rs import Engine, NotFoundError
+from server.changes import Changes
 from server.errors import ServiceError, checked_id, required
 from server.paging import next_token, page_of
 from server.ports import Clock, EventLog, NewRecord
@@ -31,6 +31,7 @@ class PlacementService:
     Parameters
     ----------
     engine : documents as served
+    changes : turns of those who change documents
     log : where changes go
     clock : time of a change
     """
@@ -38,11 +39,11 @@ class PlacementService:
     descriptor = pb.DESCRIPTOR.services_by_name["PlacementService"]
     raw_methods = frozenset[str]()
 
-    def __init__(self, engine: Engine, log: EventLog, clock: Clock) -> None:
+    def __init__(self, engine: Engine, changes: Changes, log: EventLog, clock: Clock) -> None:
         self._engine = engine
         self._log = log
         self._clock = clock
-        self._lock = asyncio.Lock()
+        self._changes = changes
         self._placements = _Access("placement_id", Placement.FromString, core_rs.check_placement, engine.placement)
         self._controls = _Access("control_id", Control.FromString, core_rs.check_control, engine.control)
 
@@ -70,7 +71,7 @@ class PlacementService:
     async def delete_placement(self, request: pb.DeletePlacementRequest) -> pb.DeletePlacementResponse:
         """Remove a placement."""
         change = DocumentChange(placement=Placement(placement_id=request.placement_id), deleted=True)
-        async with self._lock:
+        async with self._changes.turn():
             self._check_etag(self._read(self._placements, request.placement_id), request.etag, "etag")
             await self._append(change)
         return pb.DeletePlacementResponse()
@@ -99,7 +100,7 @@ class PlacementService:
     async def delete_control(self, request: pb.DeleteControlRequest) -> pb.DeleteControlResponse:
         """Remove a control."""
         change = DocumentChange(control=Control(control_id=request.control_id), deleted=True)
-        async with self._lock:
+        async with self._changes.turn():
             self._check_etag(self._read(self._controls, request.control_id), request.etag, "etag")
             await self._append(change)
         return pb.DeleteControlResponse()
@@ -110,7 +111,7 @@ class PlacementService:
     async def _replace(self, access: _Access[Document], document: Document, change: DocumentChange) -> None:
         """Append a document if it is valid and nobody else changed it since it was read."""
         access.check(document.SerializeToString())
-        async with self._lock:
+        async with self._changes.turn():
             try:
                 current = access.parse(access.read(getattr(document, access.id_field)))
             except NotFoundError:

@@ -1,6 +1,7 @@
 """From Kafka to the log of this machine: what other machines wrote, for the replicas here."""
 
 import threading
+import time
 from typing import Final
 
 import structlog
@@ -10,6 +11,8 @@ from server.ports import ArrivalFeed, Inbox, LogUnavailableError, StoreError, St
 
 RETRY_S: Final = 1.0
 READ_RECORDS: Final = 10_000
+MEASURE_S: Final = 1.0
+"""Seconds between two looks at how far behind we are."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -26,6 +29,7 @@ class Follower:
     def __init__(self, feed: ArrivalFeed, inbox: Inbox) -> None:
         self._feed = feed
         self._inbox = inbox
+        self._measured = 0.0
         feed.begin(inbox.places)
 
     def step(self) -> int:
@@ -46,6 +50,13 @@ class Follower:
         while not stopping.is_set():
             try:
                 self.step()
+                self._measure()
             except (StreamUnavailableError, StoreError, LogUnavailableError) as error:
                 _logger.warning("not_followed", reason=str(error), fix="none: it is tried again")
                 stopping.wait(RETRY_S)
+
+    def _measure(self) -> None:
+        """Let the stream count what it holds for us; it tells the lag of each partition."""
+        if time.monotonic() - self._measured >= MEASURE_S:
+            self._feed.lag()
+            self._measured = time.monotonic()

@@ -97,9 +97,16 @@ BAD_SCHEMA: Final = pa.schema(
 )
 
 
-def event_table(columns: Mapping[str, list[str] | NDArray[np.int64] | NDArray[np.float64]]) -> pa.Table:
-    """Return the columns of `core_rs.event_columns` as rows of `events`; NaN becomes NULL."""
-    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+def event_table(
+    columns: Mapping[str, list[str] | NDArray[np.int64] | NDArray[np.float64]], arrivals: Mapping[int, int]
+) -> pa.Table:
+    """Return the columns of `core_rs.event_columns` as rows of `events`; NaN becomes NULL.
+
+    `arrivals` is when the log took each event, Unix milliseconds by offset.
+    """
+    table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+    arrive_ms = [arrivals[offset] for offset in columns["log_offset"]]  # type: ignore[index]  # whole numbers
+    return table.append_column("arrive_ms", pa.array(arrive_ms, pa.int64()))
 
 
 def item_row(record: LogRecord, change: ItemChange, known: Row | None) -> Row | None:

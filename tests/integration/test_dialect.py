@@ -13,6 +13,9 @@ from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.migrations import migrations
 from server.adapters.sql_store import SqlStore
 from server.ports import NewRecord, StoreError, StoreUnavailableError
+from server.quality import examine
+from server.readiness import facts_of
+from server.workers.replay import Fate, Mended, Replay
 from server.workers.rows import rows_of
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
@@ -69,6 +72,11 @@ def heard(store: SqlStore, folder: Path) -> Iterator[Statement]:
         store.query(select)
         store._write(folder / name, select)
         statements.append((f"export {name}", {}, pl.read_parquet(folder / name).to_dicts()))
+    examine(store, 10)
+    facts_of(store, 10)
+    assert [outcome.fate for outcome in Replay(store, shop.log).try_again()] == [Fate.BAD]
+    mended = Mended(shop.log.read(0, 99)[6].offset, event("bad", "a").payload)
+    assert [outcome.fate for outcome in Replay(store, shop.log).put_back([mended])] == [Fate.STORED]
     shop.add(erasure("u"), erasure("o'Neil\\\t]\n"))
     shop.sink.drain()
     shop.another_sink()

@@ -1,11 +1,14 @@
 """The services together, over gRPC: what goes in is what comes out."""
 
+import asyncio
+
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server.app import App
 from server.defaults import PLACEMENTS
 from server.ports import NewRecord
 from shopkeeper.calls import event
@@ -169,6 +172,25 @@ async def test_a_placement_that_changed_meanwhile_is_not_overwritten(shop):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetPlacement(placements.GetPlacementRequest(placement_id="home_new"))
     assert code_of(caught) is grpc.StatusCode.NOT_FOUND
+
+
+async def test_of_two_workers_that_change_the_same_placement_one_wins(shop, settings):
+    other = App(settings, index=1)
+    address = await other.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        stubs = [PlacementServiceStub(shop.channel), PlacementServiceStub(channel)]
+        mine = (await stubs[0].GetPlacement(placements.GetPlacementRequest(placement_id="home_new"))).placement
+        for size in range(3, 9):
+            asked = []
+            for number in range(6):
+                mine.page_size = 10 * size + number
+                asked.append(stubs[number % 2].UpsertPlacement(placements.UpsertPlacementRequest(placement=mine)))
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+            (kept,) = [outcome.placement for outcome in outcomes if not isinstance(outcome, grpc.aio.AioRpcError)]
+            lost = [outcome.code() for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
+            assert lost == [grpc.StatusCode.ABORTED] * 5
+            mine = kept
+    await other.stop()
 
 
 async def test_a_batch_goes_on_after_a_bad_request(stocked):

@@ -260,7 +260,10 @@ def test_sweep_erases_what_another_sink_wrote_late(shop: Shop, monkeypatch: pyte
     (late,) = shop.log.read(0, 1)
     shop.add(erasure("v"), event("e2", "a"))
     shop.sink.drain()
-    shop.store.insert("events", rows.event_table(event_columns([(late.offset, late.time_ms, late.payload)])))
+    shop.store.insert(
+        "events",
+        rows.event_table(event_columns([(late.offset, late.time_ms, late.payload)]), {late.offset: late.time_ms}),
+    )
     monkeypatch.setattr(module, "SWEEP_S", 0)
     shop.sink._sweep()
     assert shop.rows("SELECT event_id FROM events FINAL") == [("e2",)]

@@ -1,7 +1,6 @@
 """From an export to a bundle that the server takes, and the same quality offline and through the front door."""
 
 import asyncio
-import base64
 import json
 import shutil
 import subprocess
@@ -9,7 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import grpc
 import numpy as np
 import polars as pl
 import pytest
@@ -17,16 +15,8 @@ import pytest
 import core_rs
 from server.app import App
 from server.bundle_check import check
-from server.defaults import PLACEMENTS
 from server.settings import ClockSettings, ListenSettings, Settings
-from shopkeeper.v1 import event_pb2, event_service_pb2_grpc, model_service_pb2_grpc
-from shopkeeper.v1.catalog_service_pb2 import UpsertItemsRequest
-from shopkeeper.v1.catalog_service_pb2_grpc import CatalogServiceStub
-from shopkeeper.v1.common_pb2 import Context, Money
-from shopkeeper.v1.event_service_pb2 import ImportEventsRequest
-from shopkeeper.v1.item_pb2 import Item
-from shopkeeper.v1.model_service_pb2 import ActivateModelRequest, PublishModelRequest
-from tests.weekly_shop import DAY, ITEMS, SPLIT, SPLIT_MS, VISITORS, purchases
+from tests.weekly_shop import DAY, ITEMS, SPLIT, SPLIT_MS, VISITORS, purchases, serve, write_tables
 from trainers.ablation import PARTS, variants
 from trainers.bundle import learnt_until
 from trainers.dataset import read_export
@@ -44,12 +34,7 @@ def export(tmp_path_factory) -> Path:
     lines = purchases()
     lines.filter(pl.col("time_ms") < SPLIT_MS).write_parquet(folder / "events.parquet")
     lines.filter(pl.col("time_ms") >= SPLIT_MS).write_parquet(folder / "held_out.parquet")
-    names = [f"i{number:02}" for number in range(ITEMS)]
-    paths = [["GROCERY", f"aisle {number % 5}"] for number in range(ITEMS)]
-    pl.DataFrame({"item_id": names, "category_path": paths}).write_parquet(folder / "items.parquet")
-    payloads = [base64.b64encode(placement.SerializeToString()).decode() for placement in PLACEMENTS]
-    pl.DataFrame({"payload": payloads}).write_parquet(folder / "placements.parquet")
-    (folder / "meta.json").write_text("{}")
+    write_tables(folder)
     return folder
 
 
@@ -168,35 +153,6 @@ def test_models_of_the_split_know_nothing_of_what_follows(export, trained, tmp_p
     assert again.tried is not None
     features = fitted.tried.features
     np.testing.assert_array_equal(again.tried.ranker.predict(features), fitted.tried.ranker.predict(features))
-
-
-async def serve(address: str, lines: pl.DataFrame, version: str) -> None:
-    async with grpc.aio.insecure_channel(address) as channel:
-        items = [
-            Item(item_id=f"i{number:02}", category_path=["GROCERY", f"aisle {number % 5}"]) for number in range(ITEMS)
-        ]
-        await CatalogServiceStub(channel).UpsertItems(UpsertItemsRequest(items=items))
-        events = []
-        for (event_id,), group in lines.sort("time_ms", "event_id", "line").group_by("event_id", maintain_order=True):
-            event = event_pb2.Event(
-                event_id=event_id,
-                event_type=event_pb2.EVENT_TYPE_PURCHASE,
-                context=Context(user_id=group["visitor_id"][0]),
-                items=[
-                    event_pb2.EventItem(
-                        item_id=item, quantity=1, price=Money(currency_code="EUR", units=2, nanos=500_000_000)
-                    )
-                    for item in group["item_id"]
-                ],
-            )
-            event.event_time.FromMilliseconds(group["time_ms"][0])
-            events.append(event)
-        batches = [ImportEventsRequest(events=events[start : start + 500]) for start in range(0, len(events), 500)]
-        counts = await event_service_pb2_grpc.EventServiceStub(channel).ImportEvents(iter(batches))
-        assert counts.accepted_count == len(events)
-        models = model_service_pb2_grpc.ModelServiceStub(channel)
-        await models.PublishModel(PublishModelRequest(version=version))
-        await models.ActivateModel(ActivateModelRequest(version=version))
 
 
 async def test_what_is_served_is_what_was_measured_offline(export, trained, tmp_path):

@@ -1,12 +1,14 @@
 """A bundle on trial: seen by nobody in the shadow, by its share of visitors as a canary, gone when the trial ends."""
 
 import asyncio
+import shutil
 
 import grpc
 import pytest
 from prometheus_client import REGISTRY
 
 from server.app import App
+from server.ports import NewRecord
 from server.shadow import agreement
 from shopkeeper.aio import AsyncClient
 from shopkeeper.calls import event
@@ -15,7 +17,7 @@ from shopkeeper.v1.event_pb2 import EventType
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.model_service_pb2_grpc import ModelServiceStub
 from shopkeeper.v1.recommendation_service_pb2 import RecommendedItem, Slate
-from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, RECORD_KIND_DECISION, Activation
 from tests.bundle_maker import ITEMS, BundleMaker
 
 VISITORS = [f"visitor-{number}" for number in range(400)]
@@ -131,6 +133,28 @@ async def test_a_shadow_whose_model_fails_is_counted_and_the_answers_stay(shop, 
     assert set((await versions(shop.client, VISITORS[:5])).values()) == {"one"}
     found = await report(models, 5)
     assert (found.failed_count, found.request_count) == (5, 0)
+
+
+async def test_a_canary_whose_bundle_is_gone_leaves_its_visitors_to_the_one_that_serves(shop, models, settings):
+    await start(models, mode=pb.Trial.MODE_CANARY)
+    await shop.app.stop()
+    shutil.rmtree(settings.bundle_dir / "two")
+    again = App(settings)
+    async with AsyncClient(await again.start(), timeout_s=10) as client:
+        answer = await client.recommend("home_for_you", "v1")
+        assert (answer.model_version, list(answer.degraded)) == ("one", ["trial_not_loaded"])
+        assert len(answer.slates[0].items) == len(ITEMS)
+    await again.stop()
+
+
+async def test_a_bundle_that_another_worker_activates_meanwhile_is_no_longer_on_trial(shop, models):
+    trial = pb.Trial(version="two", mode=pb.Trial.MODE_CANARY, share=1.0)
+    rows = [Activation(version="two"), Activation(trial=trial, is_trial_only=True)]
+    records = [NewRecord(RECORD_KIND_ACTIVATION, "", "", row.SerializeToString()) for row in rows]
+    await shop.app._log.append(records, shop.app._clock.now_ms())
+    assert set((await versions(shop.client, VISITORS[:3])).values()) == {"two"}
+    assert not (await models.GetTrial(pb.GetTrialRequest())).HasField("trial")
+    assert (await models.GetModel(pb.GetModelRequest(version="two"))).model.state == pb.Model.STATE_ACTIVE
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import grpc
 import pytest
@@ -10,8 +11,11 @@ from typer.testing import CliRunner
 
 from server.cli import deployment, running
 from server.cli.main import app
+from server.cli.output import CliError, Exit
+from server.cli.retrain import _once
 from server.defaults import PLACEMENTS
 from server.errors import ServiceError, to_status
+from server.settings import Settings
 from shopkeeper.v1 import (
     catalog_service_pb2,
     catalog_service_pb2_grpc,
@@ -37,6 +41,7 @@ COMMANDS = [
     ["migrate"],
     ["publish"],
     ["recommend"],
+    ["replay"],
     ["retrain"],
     ["rollback"],
     ["serve"],
@@ -348,3 +353,20 @@ def test_trainers_run_from_the_project_s_own_python(monkeypatch):
 class _Done:
     returncode = 0
     stdout = "{}"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_path, keep):
+    settings = Settings(data_dir=tmp_path)
+    folder = settings.bundle_dir / "incoming" / "b2"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("server.cli.retrain.connected", lambda _: nullcontext())
+    monkeypatch.setattr("server.cli.retrain._active", lambda _: "b1")
+    monkeypatch.setattr("server.cli.retrain.fresh_export", lambda _: tmp_path)
+    told = {"version": "b2", "gate": {"passed": False, "why": "worse"}}
+    monkeypatch.setattr("server.cli.retrain.run_trainers", lambda _: told)
+    with pytest.raises(CliError) as caught:
+        _once(settings, "", 0, 0.02, keep=keep, as_json=True)
+    assert caught.value.code == Exit.GATE
+    assert str(folder) in caught.value.then
+    assert folder.exists() == keep

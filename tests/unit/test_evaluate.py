@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers.dataset import Dataset
-from trainers.evaluate import measure, mid_tie_ranks, ranks_of_lists, ranks_of_scores
+from trainers.evaluate import measure, ranks_of_lists, ranks_of_scores
 from trainers.protocols import Task
 
 DAY = 86_400_000
@@ -64,9 +64,12 @@ def test_visitors_without_a_target_are_left_out_and_counted():
     assert found.means()["recall_at_10"] == 0.5
 
 
+def ranks_of(scores, targets):
+    return ranks_of_scores(task([targets], len(scores)), lambda _: np.array([scores], np.float32)).tolist()
+
+
 def test_ties_share_the_middle_of_their_places():
-    scores = np.array([3, 1, 1, 1, 0, -np.inf], np.float32)
-    assert mid_tie_ranks(scores, np.array([0, 1, 3, 4, 5])).tolist() == [0, 2, 2, 4, np.inf]
+    assert ranks_of([3, 1, 1, 1, 0, -np.inf], [0, 1, 3, 4, 5]) == [0, 2, 2, 4, np.inf]
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=20), st.data())
@@ -74,8 +77,7 @@ def test_mid_tie_ranks_are_the_mean_of_all_orders_of_the_ties(scores, data):
     target = data.draw(st.integers(0, len(scores) - 1))
     above = sum(score > scores[target] for score in scores)
     below = sum(score >= scores[target] for score in scores) - 1
-    (rank,) = mid_tie_ranks(np.array(scores, np.float32), np.array([target]))
-    assert rank == (above + below) / 2
+    assert ranks_of(scores, [target]) == [(above + below) / 2]
 
 
 def test_items_bought_before_do_not_compete_when_exploring():

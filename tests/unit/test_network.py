@@ -1,5 +1,7 @@
 """The ranker's network: its gradient, its fit, and that the exported graph answers the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from trainers.base import NotFittedError
 from trainers.network import Network, sigmoid
+from trainers.network_ranker import NetworkRanker
 from trainers.ranker import Ranker, Rows
 
 
@@ -22,7 +25,7 @@ def rows(count: int = 4_000, seed: int = 0) -> Rows:
     features = rng.normal(size=(count, 5)).astype(np.float32) * [1, 10, 0.1, 1, 0] + [0, 100, 0, 0, 7]
     logits = np.stack([features[:, 0] * 2 - 1, (features[:, 1] - 100) / 5], axis=1)
     labels = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
-    return Rows(features.astype(np.float32), labels, np.ones(count, np.float32))
+    return Rows(features.astype(np.float32), labels, np.ones(count, np.float32), np.zeros(count, np.int32))
 
 
 def test_the_gradient_is_that_of_the_loss():
@@ -49,7 +52,7 @@ def test_the_gradient_is_that_of_the_loss():
 
 
 def test_it_learns_probabilities_of_several_actions():
-    ranker = Ranker(epochs=30, batch_size=256).fit(rows())
+    ranker = NetworkRanker(epochs=30, batch_size=256).fit(rows())
     fresh = rows(seed=9)
     truth = np.stack([fresh.features[:, 0] * 2 - 1, (fresh.features[:, 1] - 100) / 5], axis=1)
     assert np.abs(ranker.predict(fresh.features) - sigmoid(truth.astype(np.float32))).mean() < 0.04
@@ -59,7 +62,7 @@ def test_weights_count_as_repeats_of_a_row():
     data = rows()
     heavy = np.where(data.labels[:, 0], 5.0, 1.0).astype(np.float32)
     plain, weighted = (
-        Ranker(epochs=20, batch_size=256).fit(Rows(data.features, data.labels, weights)).predict(data.features)[:, 0]
+        NetworkRanker(epochs=20, batch_size=256).fit(replace(data, weights=weights)).predict(data.features)[:, 0]
         for weights in (data.weights, heavy)
     )
     assert plain.mean() == pytest.approx(data.labels[:, 0].mean(), abs=0.03)
@@ -67,7 +70,9 @@ def test_weights_count_as_repeats_of_a_row():
 
 
 def test_same_seed_same_network_and_another_seed_another():
-    first, again, other = (Ranker(epochs=2, seed=seed).fit(rows()).predict(rows().features) for seed in (1, 1, 2))
+    first, again, other = (
+        NetworkRanker(epochs=2, seed=seed).fit(rows()).predict(rows().features) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -75,7 +80,7 @@ def test_same_seed_same_network_and_another_seed_another():
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1_000), st.sampled_from([1e-3, 1.0, 50.0]))
 def test_the_graph_answers_what_the_ranker_predicts(seed, scale):
-    ranker = Ranker(epochs=1, seed=seed).fit(rows(600, seed))
+    ranker = NetworkRanker(epochs=1, seed=seed).fit(rows(600, seed))
     features = (np.random.default_rng(seed).normal(size=(64, 5)) * scale).astype(np.float32)
     found = answers(ranker, features)
     assert found.shape == (64, 2)
@@ -83,14 +88,14 @@ def test_the_graph_answers_what_the_ranker_predicts(seed, scale):
 
 
 def test_extreme_features_give_finite_answers():
-    ranker = Ranker(epochs=1).fit(rows())
+    ranker = NetworkRanker(epochs=1).fit(rows())
     features = np.array([[1e6] * 5, [-1e6] * 5, [0.0] * 5], np.float32)
     assert np.isfinite(answers(ranker, features)).all()
     assert np.isfinite(ranker.predict(features)).all()
 
 
 def test_a_column_that_never_moved_has_no_say():
-    ranker = Ranker(epochs=2).fit(rows())
+    ranker = NetworkRanker(epochs=2).fit(rows())
     features = rows().features[:50]
     moved = features.copy()
     moved[:, 4] += 3
@@ -98,12 +103,12 @@ def test_a_column_that_never_moved_has_no_say():
 
 
 def test_a_blank_ranker_answers_one_half():
-    assert (answers(Ranker.blank(3, 2), np.ones((4, 3), np.float32)) == 0.5).all()
+    assert (answers(NetworkRanker.blank(3, 2), np.ones((4, 3), np.float32)) == 0.5).all()
 
 
 def test_an_action_without_both_outcomes_is_refused():
     data = rows()
     with pytest.raises(ValueError, match="leave out actions without both outcomes"):
-        Ranker().fit(Rows(data.features, data.labels | True, data.weights))
+        NetworkRanker().fit(replace(data, labels=data.labels | True))
     with pytest.raises(NotFittedError, match="call `fit` first"):
-        Ranker().graph()
+        NetworkRanker().graph()

@@ -31,7 +31,7 @@ def ring(tmp_path, visitors=60, items=12):
 
 
 @pytest.fixture
-def trial(tmp_path):
+def split(tmp_path):
     return protocols.leave_one_out(ring(tmp_path))
 
 
@@ -67,8 +67,8 @@ class Oracle(Constant):
         return scores
 
 
-def test_measures_of_a_case_worked_out_by_hand(trial):
-    questions = trial.test.take(np.arange(2))
+def test_measures_of_a_case_worked_out_by_hand(split):
+    questions = split.test.take(np.arange(2))
     questions = type(questions)(questions.queries, np.array([0, 2, 3]), np.array([0, 1, 2], np.uint32))
     lists = np.array([[0, 1], [0, 2]], np.uint32)
     found = measured(Answers(np.array([1.0, 15.0, np.inf]), lists), questions, np.array([8.0, 4.0, 4.0, 0.0]))
@@ -83,24 +83,24 @@ def test_measures_of_a_case_worked_out_by_hand(trial):
     assert found["popularity_bias@20"] == pytest.approx(6 / (16 / 3))
 
 
-def test_seen_items_rank_only_where_the_protocol_says_so(trial):
-    model = HistoryPopular().fit(trial.train)
-    shown = answers(model, trial.test, filter_seen=False).lists
-    unseen = answers(model, trial.test, filter_seen=True).lists
-    own = set(trial.test.queries.batch(0, 1).item.tolist())
+def test_seen_items_rank_only_where_the_protocol_says_so(split):
+    model = HistoryPopular().fit(split.train)
+    shown = answers(model, split.test, filter_seen=False).lists
+    unseen = answers(model, split.test, filter_seen=True).lists
+    own = set(split.test.queries.batch(0, 1).item.tolist())
     assert own == set(shown[0, : len(own)].tolist())
     assert own == set(unseen[0, -len(own) :].tolist())
 
 
-def test_accuracy_agrees_with_all_measures(trial):
-    model = MostPopular().fit(trial.train)
-    full = measured(answers(model, trial.test, filter_seen=True), trial.test, np.ones(trial.train.n_items))
-    assert {name: full[name] for name in accuracy(model, trial.test, filter_seen=True)} == accuracy(
-        model, trial.test, filter_seen=True
+def test_accuracy_agrees_with_all_measures(split):
+    model = MostPopular().fit(split.train)
+    full = measured(answers(model, split.test, filter_seen=True), split.test, np.ones(split.train.n_items))
+    assert {name: full[name] for name in accuracy(model, split.test, filter_seen=True)} == accuracy(
+        model, split.test, filter_seen=True
     )
 
 
-def test_the_search_takes_what_validation_likes_and_refits_only_what_fit_reads(trial):
+def test_the_search_takes_what_validation_likes_and_refits_only_what_fit_reads(split):
     made = []
 
     def make(**settings):
@@ -108,46 +108,61 @@ def test_the_search_takes_what_validation_likes_and_refits_only_what_fit_reads(t
         return Oracle(**settings)
 
     recipe = Recipe("model", make, {"away": 3}, {"away": (2, 1, 5)}, frozenset({"away"}))
-    found = search(recipe, trial, 0, lambda _: None)
+    found = search(recipe, split, 0, lambda _: None)
     assert found.settings == {"away": 1}
     assert found.goal == 1.0
     assert len(made) == 1
-    search(Recipe("model", make, {"away": 3}, {"away": (2, 1, 5)}), trial, 0, lambda _: None)
+    search(Recipe("model", make, {"away": 3}, {"away": (2, 1, 5)}), split, 0, lambda _: None)
     assert len(made) == 5
-    assert search(recipe, trial, 0, lambda _: None, tuned=False).settings == {"away": 3}
+    assert search(recipe, split, 0, lambda _: None, tuned=False).settings == {"away": 3}
 
 
-def test_weights_favour_the_member_that_validation_favours(trial):
-    values = tuple(np.linspace(0.9, 1.0, trial.train.n_items))
-    members = [Constant(values=values).fit(trial.train), Oracle().fit(trial.train)]
-    weights = best_weights([members], trial, trial.folds)
+def test_weights_favour_the_member_that_validation_favours(split):
+    values = tuple(np.linspace(0.9, 1.0, split.train.n_items))
+    members = [Constant(values=values).fit(split.train), Oracle().fit(split.train)]
+    weights = best_weights([members], split, split.folds)
     assert all(weight >= 0 for weight in weights)
     assert sum(weights[2:]) > sum(weights[:2])
     blend = Blend(weights=weights).adopt(members)
-    assert accuracy(blend, trial.test, filter_seen=True)["R@10"] == 1.0
+    assert accuracy(blend, split.test, filter_seen=True)["R@10"] == 1.0
 
 
-def test_a_blend_needs_weights_for_every_member(trial):
-    members = [MostPopular().fit(trial.train)]
+def test_a_blend_needs_weights_for_every_member(split):
+    members = [MostPopular().fit(split.train)]
     with pytest.raises(ValueError, match="1 members need 2 weights; 3 are given"):
         Blend(weights=(1.0, 1.0, 1.0)).adopt(members)
 
 
-def test_the_test_has_no_say_in_what_is_chosen(trial):
+def test_the_test_has_no_say_in_what_is_chosen(split):
     recipes = {
         "right": Recipe("model", Oracle),
         "wrong": Recipe("model", Oracle, {"away": 4}),
         HYBRID: Recipe(HYBRID, Blend),
     }
-    outcome = runner.run(trial, recipes, [0, 1], lambda *_: None)
+    outcome = runner.run(split, recipes, [0, 1], lambda *_: None)
     assert [(row.model, row.seed) for row in outcome.rows] == [
         (name, seed) for seed in (0, 1) for name in ("right", "wrong", "hybrid")
     ]
     assert outcome.chosen == "right"
     assert outcome.rows[2].metrics["R@10"] == 1.0
-    swapped = runner.Outcome(trial, [row for row in outcome.rows if row.model != "hybrid"])
+    swapped = runner.Outcome(split, [row for row in outcome.rows if row.model != "hybrid"])
     swapped.rows[0].metrics["N@10"] = 0.0
     assert swapped.chosen == "right"
+
+
+def test_a_blend_is_judged_by_questions_that_did_not_choose_its_weights(split, monkeypatch):
+    asked = []
+
+    def weights(members, _, folds):
+        asked.append({int(target) for fold in folds for target in fold.questions.queries.visitor})
+        return (1.0,) * (2 * len(members[0]))
+
+    monkeypatch.setattr(runner, "best_weights", weights)
+    recipes = {"right": Recipe("model", Oracle), HYBRID: Recipe(HYBRID, Blend)}
+    assert runner.run(split, recipes, [0], lambda *_: None).rows[-1].validation == 1.0
+    whole, *halves = asked
+    assert halves[0] | halves[1] == whole
+    assert not halves[0] & halves[1]
 
 
 def test_costs_are_counted():
@@ -196,6 +211,8 @@ def test_the_command_line_shows_a_table_of_a_small_shop(tmp_path):
     ran = CliRunner().invoke(shopkeeper, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular"])
     assert ran.exit_code == 0, ran.output
     assert "popularity bias@20" in ran.stdout
+    ran = CliRunner().invoke(shopkeeper, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular", "--json"])
+    assert json.loads(ran.stdout)["chosen"] == "popular"
 
 
 @pytest.mark.parametrize("program", [app, shopkeeper])
@@ -219,21 +236,21 @@ def test_what_is_not_installed_is_named_before_the_work(monkeypatch):
         report.check_options(None, "file:runs")
 
 
-def test_rows_go_to_mlflow_where_it_is_asked_for(trial, monkeypatch):
+def test_rows_go_to_mlflow_where_it_is_asked_for(split, monkeypatch):
     logged = []
     fake = types.ModuleType("mlflow")
     for name in ("set_tracking_uri", "set_experiment", "set_tags", "log_params", "log_metrics"):
         setattr(fake, name, lambda value, name=name: logged.append((name, value)))
     fake.start_run = lambda run_name: counted()  # noqa: ARG005
     monkeypatch.setitem(sys.modules, "mlflow", fake)
-    outcome = runner.run(trial, {"right": Recipe("model", Oracle, {"away": 1})}, [3], lambda *_: None)
+    outcome = runner.run(split, {"right": Recipe("model", Oracle, {"away": 1})}, [3], lambda *_: None)
     report.track(outcome, "file:runs")
     assert ("set_tracking_uri", "file:runs") in logged
     assert ("log_params", {"seed": 3, "away": 1}) in logged
     assert dict(logged)["log_metrics"]["N_at_10"] == 1.0
 
 
-def test_the_plot_is_a_picture(trial, tmp_path):
-    outcome = runner.run(trial, {"right": Recipe("model", Oracle)}, [0], lambda *_: None)
+def test_the_plot_is_a_picture(split, tmp_path):
+    outcome = runner.run(split, {"right": Recipe("model", Oracle)}, [0], lambda *_: None)
     report.plot(outcome, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -39,16 +39,21 @@ def bundle(folder, vectors):
     return folder
 
 
-def shop(folder):
+def shop(folder, load_after=0):
+    """Return an engine that loads the bundle after so many records; half of the items come after its activation."""
     placement = Placement(placement_id="like", sources=[SourceUse(source="similar_content", limit=LIMIT)])
+    items = [(record_pb2.RECORD_KIND_ITEM, record_pb2.ItemChange(item=Item(item_id=f"i{n}"))) for n in range(COUNT)]
     messages = [
-        *((record_pb2.RECORD_KIND_ITEM, record_pb2.ItemChange(item=Item(item_id=f"i{n}"))) for n in range(COUNT)),
+        *items[: COUNT // 2],
         (record_pb2.RECORD_KIND_DOCUMENT, record_pb2.DocumentChange(placement=placement)),
         (record_pb2.RECORD_KIND_ACTIVATION, record_pb2.Activation(version=folder.name)),
+        *items[COUNT // 2 :],
     ]
+    records = [(at, kind, NOW, message.SerializeToString()) for at, (kind, message) in enumerate(messages, 1)]
     engine = Engine()
+    engine.apply(records[:load_after])
     engine.load_bundle(folder)
-    engine.apply([(at, kind, NOW, message.SerializeToString()) for at, (kind, message) in enumerate(messages, 1)])
+    engine.apply(records[load_after:])
     return engine
 
 
@@ -84,6 +89,16 @@ def test_an_item_without_a_vector_and_a_bundle_without_vectors_leave_the_slate_f
     assert (len(response.slates[0].items), list(response.degraded)) == (10, [])
     response = ask(shop(bundle(tmp_path / "none", None)), ["i3"])
     assert (len(response.slates[0].items), list(response.degraded)) == (10, ["content_vectors_missing"])
+
+
+def test_answers_do_not_depend_on_when_the_bundle_was_loaded(tmp_path):
+    folder = bundle(tmp_path / "one", unit(COUNT))
+    moments = (0, 1, COUNT // 2, COUNT // 2 + 2, COUNT + 2)
+    engines = [shop(folder, load_after) for load_after in moments]
+    assert len({ask(engine, ["i3", "i690"], 500).SerializeToString() for engine in engines}) == 1
+    engines[0].save_snapshot(str(tmp_path / "snapshot"))
+    engines[-1].load_snapshot(str(tmp_path / "snapshot"))
+    assert ask(engines[-1], ["i3", "i690"], 500) == ask(engines[0], ["i3", "i690"], 500)
 
 
 @pytest.mark.parametrize(

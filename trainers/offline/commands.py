@@ -9,7 +9,7 @@ import typer
 
 from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.offline import protocols, report
-from trainers.offline.questions import Trial
+from trainers.offline.questions import Split
 from trainers.offline.readers import read_attributes
 from trainers.offline.recipes import SEQUENCE_MODELS, picked, recipes_of
 from trainers.offline.runner import run
@@ -116,18 +116,18 @@ COMMANDS = (loo, sessions, sets, baskets)
 """Commands of the protocols."""
 
 
-def _evaluate(read: Callable[[pl.DataFrame | None], Trial], options: Options, *, json: bool) -> None:
+def _evaluate(read: Callable[[pl.DataFrame | None], Split], options: Options, *, json: bool) -> None:
     with errors_told(json=json), progress_told() as tell:
         report.check_options(options.plot, options.mlflow)
         seeds = _numbers(options.seeds)
         tell("read the data", 0.0)
-        trial = read(None if options.attributes is None else read_attributes(options.attributes))
-        recipes = recipes_of(trial.protocol, with_content=options.attributes is not None)
+        split = read(None if options.attributes is None else read_attributes(options.attributes))
+        recipes = recipes_of(split.protocol, with_content=options.attributes is not None)
         if not options.models and not has_torch():
             tell(f"{' and '.join(SEQUENCE_MODELS)} left out: each {HOW_TO_INSTALL}", 1.0)
             recipes = {name: recipe for name, recipe in recipes.items() if name not in SEQUENCE_MODELS}
         names = [name.strip() for name in options.models.split(",") if name.strip()]
-        outcome = run(trial, picked(recipes, names), seeds, tell, tuned=options.tuning)
+        outcome = run(split, picked(recipes, names), seeds, tell, tuned=options.tuning)
         if options.plot is not None:
             report.plot(outcome, options.plot)
         if options.mlflow:

@@ -22,8 +22,10 @@ def is_event_table(content: bytes) -> bool:
     return content.startswith(_PARQUET) or _is_json_line(first) or b"item_id" in first
 
 
-def read_events(path: Path, content: bytes) -> pl.DataFrame:
+def read_events(path: Path, content: bytes, *, by_session: bool = False) -> pl.DataFrame:
     """Return the event lines of a table with user_id, item_id, timestamp and, if there, event_type and event_id.
+
+    With `by_session` the column session_id, where it is there and filled in, stands for the visitor.
 
     Times are Unix seconds or milliseconds, or ISO 8601 with or without a zone (UTC then). Without event_id the lines
     of one visitor and one time are one event, e.g. a basket.
@@ -37,9 +39,12 @@ def read_events(path: Path, content: bytes) -> pl.DataFrame:
     missing = [name for name in _NEEDED if name not in table.columns]
     if missing:
         raise ReadError(path, 1, f"the column {missing[0]} is missing", f"name the columns {', '.join(_NEEDED)}")
+    owner = pl.col("user_id").cast(pl.String)
+    if by_session and "session_id" in table.columns:
+        owner = pl.coalesce(pl.col("session_id").cast(pl.String), owner)
     action = pl.col("event_type").cast(pl.String) if "event_type" in table.columns else pl.lit("view")
     events = table.select(
-        pl.col("user_id").cast(pl.String).alias("visitor_id"),
+        owner.alias("visitor_id"),
         pl.col("item_id").cast(pl.String),
         action.str.to_lowercase().alias("event_type"),
         _time_ms(table["timestamp"]).alias("time_ms"),

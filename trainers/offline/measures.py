@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import core_rs
+from trainers.evaluate import at_cut
 from trainers.offline.questions import Questions
 from trainers.recommender import Recommender
 
@@ -63,7 +64,7 @@ def _batches(
 def measured(found: Answers, questions: Questions, popularity: NDArray[np.float64]) -> dict[str, float]:
     """Return the mean of every measure over the questions.
 
-    R recall, N NDCG (the ideal is min(k, targets) hits on top), M reciprocal rank of the first hit and F1 the harmonic
+    R recall, N NDCG, M reciprocal rank of the first hit and F1 the harmonic
     mean of precision and recall, all at k; coverage, the share of items that any list shows; novelty, the mean
     -log2 of a shown item's share in training; popularity_bias, how much more often than a target a shown item occurs
     in training (1 is no bias).
@@ -79,15 +80,12 @@ def measured(found: Answers, questions: Questions, popularity: NDArray[np.float6
 
 def _accuracy(ranks: NDArray[np.float64], questions: Questions) -> dict[str, float]:
     size = np.diff(questions.offsets)
-    owner = np.repeat(np.arange(len(size)), size)
+    first = np.minimum.reduceat(ranks, questions.offsets[:-1])
     values: dict[str, float] = {}
     for k in CUTS:
-        hits = np.bincount(owner, ranks < k, minlength=len(size))
-        gain = np.where(ranks < k, 1 / np.log2(ranks + 2), 0.0)
-        ideal = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(size, k) - 1]
-        first = np.minimum.reduceat(ranks, questions.offsets[:-1])
+        hits, ndcg = at_cut(ranks, questions.offsets, k)
         values[f"R@{k}"] = float(np.mean(hits / size))
-        values[f"N@{k}"] = float(np.mean(np.bincount(owner, gain, minlength=len(size)) / ideal))
+        values[f"N@{k}"] = float(np.mean(ndcg))
         values[f"M@{k}"] = float(np.mean(np.where(first < k, 1 / (first + 1), 0.0)))
         values[f"F1@{k}"] = float(np.mean(2 * hits / (k + size)))
     return values

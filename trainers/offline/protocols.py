@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trainers.dataset import ACTIONS, Dataset
-from trainers.offline.questions import Fold, Questions, Trial, asked, offsets_of
+from trainers.offline.questions import Fold, Questions, Split, asked, offsets_of
 from trainers.offline.readers import read_baskets, read_histories, read_prefixes, read_sessions
 from trainers.recommender import NOBODY, Queries
 
@@ -19,24 +19,26 @@ _SHARE = 0.1
 """Part of the training sessions, of a visitor's set or of the baskets that validation takes."""
 
 
-def leave_one_out(path: Path, items: pl.DataFrame | None = None) -> Trial:
+def leave_one_out(path: Path, items: pl.DataFrame | None = None) -> Split:
     """Return next-item questions: the last item of each visitor is the test, the last but one the validation.
 
     Models learn from what is before both. The history of the test question holds the validation item: models read it
-    there and learn nothing from it. Visitors with fewer than three rows are learnt from and not asked.
+    there and learn nothing from it. Visitors with fewer than three rows are learnt from and not asked. An item that a
+    visitor comes back to counts where it came first. What others do after a question is asked is learnt from: the
+    protocol cuts visitor by visitor, not by time.
     """
     frame = read_histories(path, ordered=True)
-    data = Dataset.from_frames(frame, _known(items, frame))
+    data = _distinct(Dataset.from_frames(frame, _known(items, frame)))
     size = np.bincount(data.visitor, minlength=data.n_visitors)
     place = size[data.visitor] - _place(data.visitor)
     long = size[data.visitor] >= _LEAST_HISTORY
     train = data.where(~long | (place > 2))  # noqa: PLR2004 - the last two rows are asked for
     validation = asked(train, data.where(long & (place == 2)))  # noqa: PLR2004
     test = asked(data.where(~long | (place > 1)), data.where(long & (place == 1)))
-    return Trial("loo", path.name, train, test, (Fold(train, validation),), True, int((size < _LEAST_HISTORY).sum()))
+    return Split("loo", path.name, train, test, (Fold(train, validation),), True, int((size < _LEAST_HISTORY).sum()))
 
 
-def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = None) -> Trial:
+def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = None) -> Split:
     """Return next-item questions of sessions that no model has seen; the newest tenth of training is validation.
 
     Every prefix of a validation session is a question; they end with the last items of each, as those of the test do.
@@ -51,35 +53,40 @@ def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = Non
     newest = np.argsort(start, kind="stable")[data.n_visitors - max(int(data.n_visitors * _SHARE), 1) :]
     held = np.isin(data.visitor, newest)
     numbers = {item: number for number, item in enumerate(data.items)}
-    test = _prefix_questions([([numbers[i] for i in p.items], numbers[p.target]) for p in prefixes], data.n_items)
+    test = _prefix_questions([([numbers[i] for i in p.items], p.time_ms, numbers[p.target]) for p in prefixes], data)
     part = data.where(held)
     bounds = np.flatnonzero(np.diff(part.visitor, prepend=np.uint32(NOBODY), append=np.uint32(NOBODY)))
-    cut = [part.item[start:end].tolist() for start, end in pairwise(bounds)]
-    asked_for = [(session[:end], session[end]) for session in cut for end in range(1, len(session))]
-    validation = _prefix_questions(asked_for, data.n_items)
-    return Trial("sessions", train_path.name, data, test, (Fold(data.where(~held), validation),), False, 0)
+    asked_for = [
+        (part.item[start:end].tolist(), part.time_ms[start:end].tolist(), int(part.item[end]))
+        for start, stop in pairwise(bounds)
+        for end in range(start + 1, stop)
+    ]
+    validation = _prefix_questions(asked_for, data)
+    return Split("sessions", train_path.name, data, test, (Fold(data.where(~held), validation),), False, 0)
 
 
-def sets(train_path: Path, test_path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Trial:
+def sets(train_path: Path, test_path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Split:
     """Return questions about the rest of each visitor's set; validation takes a tenth of each training set, by seed.
 
     Where that is less than `_ENOUGH` items, up to `_FOLDS` such tenths choose together, each with models of its own.
-    A visitor of one item keeps it. Visitors without a test item are left out and counted.
+    A visitor of one item keeps it. Items of a test set that the training set holds are not asked for. Visitors without
+    a test item are left out and counted.
     """
     frames = [read_histories(path, ordered=False) for path in (train_path, test_path)]
     both = pl.concat([frame.with_columns(quantity=pl.lit(float(part))) for part, frame in enumerate(frames)])
     data = Dataset.from_frames(both, _known(items, both))
-    train, rest = data.where(data.quantity == 0), data.where(data.quantity > 0)
+    train, rest = (_distinct(data.where(data.quantity == part)) for part in (0, 1))
+    rest = rest.where(~np.isin(_pairs(rest), _pairs(train)))
     random = np.random.default_rng(seed)
     folds = [_fold(train, random)]
     while len(folds) < _FOLDS and len(folds) * len(folds[0].questions.target) < _ENOUGH:
         folds.append(_fold(train, random))
     test = asked(train, rest)
     left_out = len(np.unique(data.visitor)) - len(test)
-    return Trial("sets", train_path.name, train, test, tuple(folds), True, left_out)
+    return Split("sets", train_path.name, train, test, tuple(folds), True, left_out)
 
 
-def baskets(path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Trial:
+def baskets(path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Split:
     """Return questions about baskets.
 
     Baskets of visitors: the last of each is the test, the last but one the validation, by the rules of leave one out.
@@ -91,7 +98,7 @@ def baskets(path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> 
     return _next_baskets(path.name, data) if of_visitors else _completions(path.name, data, seed)
 
 
-def _next_baskets(name: str, data: Dataset) -> Trial:
+def _next_baskets(name: str, data: Dataset) -> Split:
     rows = np.lexsort((data.basket, data.visitor))
     pairs = np.unique(np.stack([data.visitor[rows], data.basket[rows]], axis=1), axis=0)
     count = np.bincount(pairs[:, 0], minlength=data.n_visitors)
@@ -102,10 +109,10 @@ def _next_baskets(name: str, data: Dataset) -> Trial:
     train = data.where(~long | (place > 2))  # noqa: PLR2004 - the last two baskets are asked for
     validation = asked(train, _distinct(data.where(long & (place == 2))))  # noqa: PLR2004
     test = asked(data.where(~long | (place > 1)), _distinct(data.where(long & (place == 1))))
-    return Trial("baskets", name, train, test, (Fold(train, validation),), False, int((count < _LEAST_HISTORY).sum()))
+    return Split("baskets", name, train, test, (Fold(train, validation),), False, int((count < _LEAST_HISTORY).sum()))
 
 
-def _completions(name: str, data: Dataset, seed: int) -> Trial:
+def _completions(name: str, data: Dataset, seed: int) -> Split:
     random = np.random.default_rng(seed)
     data = _distinct(data)
     size = np.bincount(data.visitor, minlength=data.n_visitors)
@@ -120,7 +127,7 @@ def _completions(name: str, data: Dataset, seed: int) -> Trial:
     )
     train = data.where(~np.isin(data.visitor, np.concatenate(parts)))
     fold = Fold(train, _of_nobody(validation))
-    return Trial("baskets", name, train, _of_nobody(test), (fold,), False, int((size < 2).sum()))  # noqa: PLR2004
+    return Split("baskets", name, train, _of_nobody(test), (fold,), False, int((size < 2).sum()))  # noqa: PLR2004
 
 
 def _place(visitor: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -143,11 +150,16 @@ def _fold(train: Dataset, random: np.random.Generator) -> Fold:
 
 
 def _distinct(rows: Dataset) -> Dataset:
-    """Return one row for each visitor and item."""
-    _, first = np.unique(rows.visitor.astype(np.int64) * rows.n_items + rows.item, return_index=True)
+    """Return the first row of each visitor and item."""
+    _, first = np.unique(_pairs(rows), return_index=True)
     kept = np.zeros(len(rows), np.bool_)
     kept[first] = True
     return rows.where(kept)
+
+
+def _pairs(rows: Dataset) -> NDArray[np.int64]:
+    """Return one number for each visitor and item."""
+    return rows.visitor.astype(np.int64) * rows.n_items + rows.item
 
 
 def _of_nobody(questions: Questions) -> Questions:
@@ -157,19 +169,18 @@ def _of_nobody(questions: Questions) -> Questions:
     return Questions(unknown, questions.offsets, questions.target)
 
 
-def _prefix_questions(prefixes: list[tuple[list[int], int]], n_items: int) -> Questions:
-    item = np.array([item for items, _ in prefixes for item in items], np.uint32)
-    offsets = offsets_of(np.array([len(items) for items, _ in prefixes], np.int64))
-    place = np.arange(len(item)) - np.repeat(offsets[:-1], np.diff(offsets))
+def _prefix_questions(prefixes: list[tuple[list[int], list[int], int]], data: Dataset) -> Questions:
+    """Return a question for each (items, their times, target)."""
+    item = np.array([item for items, _, _ in prefixes for item in items], np.uint32)
     queries = Queries(
         visitor=np.full(len(prefixes), NOBODY, np.uint32),
-        offsets=offsets,
+        offsets=offsets_of(np.array([len(items) for items, _, _ in prefixes], np.int64)),
         item=item,
         action=np.full(len(item), ACTIONS["view"], np.uint8),
-        time_ms=place.astype(np.int64),
-        n_items=n_items,
+        time_ms=np.array([moment for _, times, _ in prefixes for moment in times], np.int64),
+        n_items=data.n_items,
     )
-    return Questions(queries, np.arange(len(prefixes) + 1), np.array([target for _, target in prefixes], np.uint32))
+    return Questions(queries, np.arange(len(prefixes) + 1), np.array([target for _, _, target in prefixes], np.uint32))
 
 
 def _known(items: pl.DataFrame | None, events: pl.DataFrame) -> pl.DataFrame | None:

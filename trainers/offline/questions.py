@@ -53,13 +53,16 @@ class Questions:
         return self.take(np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False)))
 
 
+_NEEDS = "give more visitors, and three items or more of each"
+
+
 class Fold(NamedTuple):
     """A part of the training data that is held out to choose by.
 
     Attributes
     ----------
     train : Dataset
-        What a model learns from before it is asked; all of `Trial.train` where that holds no answer.
+        What a model learns from before it is asked; all of `Split.train` where that holds no answer.
     questions : Questions
     """
 
@@ -68,7 +71,7 @@ class Fold(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trial:
+class Split:
     """One protocol on one file: what models learn from and what they are asked.
 
     Attributes
@@ -86,6 +89,11 @@ class Trial:
         Whether items of the history do not rank.
     left_out : int
         Histories without a test item.
+
+    Raises
+    ------
+    ValueError
+        Where the file is too small to learn from, to choose by or to ask about; the text says which.
     """
 
     protocol: str
@@ -95,6 +103,15 @@ class Trial:
     folds: tuple[Fold, ...]
     filter_seen: bool
     left_out: int
+
+    def __post_init__(self) -> None:
+        for part, size in (
+            ("to learn from", min(len(self.train), *(len(fold.train) for fold in self.folds))),
+            ("to choose models by", min(len(fold.questions) for fold in self.folds)),
+            ("to test them with", len(self.test)),
+        ):
+            if not size:
+                raise ValueError(f"{self.data} leaves nothing {part} under the protocol `{self.protocol}`; {_NEEDS}")
 
     @property
     def has_ties(self) -> bool:

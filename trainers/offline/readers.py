@@ -16,9 +16,13 @@ MINUTE_MS = 60_000
 
 
 class Prefix(NamedTuple):
-    """One line of a session test: what came before, and the item that came next."""
+    """One question of a session test: what came before with the time of each, and the item that came next.
+
+    Times of a file without any are made up, from 0 on.
+    """
 
     items: list[str]
+    time_ms: list[int]
     target: str
 
 
@@ -49,10 +53,13 @@ def read_histories(path: Path, *, ordered: bool) -> pl.DataFrame:
 
 
 def read_sessions(path: Path) -> pl.DataFrame:
-    """Return the event lines of a file with one session of item ids a line, sessions in order of time; or of events."""
+    """Return the event lines of a file with one session of item ids a line, sessions in order of time; or of events.
+
+    Events are sessions by session_id, or by user_id where there is none.
+    """
     content = content_of(path)
     if is_event_table(content):
-        return read_events(path, content)
+        return read_events(path, content, by_session=True)
     lines = _tokens(path, text_of(path, content))
     return _ordered((f"{number:09}", items, number) for number, items in lines)
 
@@ -61,9 +68,15 @@ def read_prefixes(path: Path) -> list[Prefix]:
     """Return the questions of a session test: lines "item item ...<TAB>target", or every prefix of a file of events."""
     content = content_of(path)
     if is_event_table(content):
-        sessions = read_events(path, content).group_by("visitor_id", maintain_order=True).agg("item_id")
+        sessions = (
+            read_events(path, content, by_session=True)
+            .group_by("visitor_id", maintain_order=True)
+            .agg("item_id", "time_ms")
+        )
         return [
-            Prefix(items[:end], items[end]) for items in sessions["item_id"].to_list() for end in range(1, len(items))
+            Prefix(items[:end], times[:end], items[end])
+            for _, items, times in sessions.iter_rows()
+            for end in range(1, len(items))
         ]
     return list(_prefixes(path, text_of(path, content)))
 
@@ -155,7 +168,8 @@ def _prefixes(path: Path, text: str) -> Iterator[Prefix]:
         before, tab, after = line.rstrip("\n").partition("\t")
         if not tab or not before.split() or len(after.split()) != 1:
             raise ReadError(path, number, "is not a question", 'write "item item ...", a tab and the one next item')
-        yield Prefix(before.split(), after.strip())
+        items = before.split()
+        yield Prefix(items, [place * MINUTE_MS for place in range(len(items))], after.strip())
 
 
 def _ordered(histories: Iterable[tuple[str, Sequence[str], int]]) -> pl.DataFrame:

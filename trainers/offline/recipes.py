@@ -12,7 +12,7 @@ from trainers.ease import Ease
 from trainers.history_knn import HistoryKnn
 from trainers.item_to_item import ItemKnn
 from trainers.offline.baselines import HistoryPopular, MostPopular, Random
-from trainers.offline.questions import Trial
+from trainers.offline.questions import Split
 from trainers.recommender import Recommender
 from trainers.recurrent import Recurrent
 from trainers.sequence.settings import Training
@@ -29,16 +29,16 @@ HYBRID: Kind = "hybrid"
 """Kind and name of the blend of all other models."""
 
 
-def _never(_: Trial) -> bool:
+def _never(_: Split) -> bool:
     return False
 
 
-def _always(_: Trial) -> bool:
+def _always(_: Split) -> bool:
     return True
 
 
-def _ties(trial: Trial) -> bool:
-    return trial.has_ties
+def _ties(split: Split) -> bool:
+    return split.has_ties
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Recipe:
         Values to try of each hyper-parameter, one hyper-parameter after the other.
     late : frozenset[str]
         Hyper-parameters that only `score` reads: a fitted model takes another value as it is.
-    chance : Callable[[Trial], bool]
+    chance : Callable[[Split], bool]
         Whether the seed shows in what the model learns; if not, one fit serves all seeds.
     """
 
@@ -66,7 +66,7 @@ class Recipe:
     settings: Mapping[str, object] = field(default_factory=dict)
     grid: Mapping[str, Sequence[object]] = field(default_factory=dict)
     late: frozenset[str] = frozenset()
-    chance: Callable[[Trial], bool] = _never
+    chance: Callable[[Split], bool] = _never
 
     def fixed(self, settings: Mapping[str, object]) -> "Recipe":
         """Return the recipe with these settings and nothing to try."""

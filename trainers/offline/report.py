@@ -23,12 +23,12 @@ _STYLES = {"baseline": "dim", "model": "", "hybrid": "bold"}
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as the object that `--json` prints."""
-    trial = outcome.trial
+    split = outcome.split
     return {
-        "protocol": trial.protocol,
-        "data": trial.data,
-        "questions": len(trial.test),
-        "left_out": trial.left_out,
+        "protocol": split.protocol,
+        "data": split.data,
+        "questions": len(split.test),
+        "left_out": split.left_out,
         "rows": [asdict(row) for row in outcome.rows],
         "chosen": outcome.chosen,
     }
@@ -36,12 +36,12 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 def table(outcome: Outcome) -> Table:
     """Return the rows for people to read, means over seeds, the chosen model marked."""
-    trial = outcome.trial
+    split = outcome.split
     seeds = sorted({row.seed for row in outcome.rows})
-    title = f"{trial.protocol} {trial.data}: {len(trial.test):,} questions, {trial.left_out:,} left out, seeds {seeds}"
+    title = f"{split.protocol} {split.data}: {len(split.test):,} questions, {split.left_out:,} left out, seeds {seeds}"
     shown = Table(title=title, title_justify="left", caption="* best on validation", caption_justify="left")
     shown.add_column("model")
-    names = (*_SHOWN[trial.protocol], *_BEYOND)
+    names = (*_SHOWN[split.protocol], *_BEYOND)
     for name in (*names, "fit s", "peak MiB"):
         shown.add_column(name.replace("popularity_bias", "bias"), justify="right")
     for model, rows in _by_model(outcome).items():
@@ -71,14 +71,14 @@ def plot(outcome: Outcome, path: Path) -> None:
     """Draw the measure that chooses against coverage, one point a model, into a PNG file; needs matplotlib."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - wanted by --plot only
 
-    goal = outcome.trial.goal
+    goal = outcome.split.goal
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot()
     for model, rows in _by_model(outcome).items():
         x, y = (float(np.mean([row.metrics[name] for row in rows])) for name in ("coverage@20", goal))
         axes.plot(x, y, {"baseline": "o", "model": "s", "hybrid": "*"}[rows[0].kind])
         axes.annotate(model, (x, y), xytext=(5, 4), textcoords="offset points")
-    axes.set(xlabel="coverage@20", ylabel=goal, title=f"{outcome.trial.protocol} {outcome.trial.data}")
+    axes.set(xlabel="coverage@20", ylabel=goal, title=f"{outcome.split.protocol} {outcome.split.data}")
     figure.savefig(path, format="png")
 
 
@@ -87,7 +87,7 @@ def track(outcome: Outcome, uri: str) -> None:
     import mlflow  # noqa: PLC0415 - wanted by --mlflow only
 
     mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(f"{outcome.trial.protocol} {outcome.trial.data}")
+    mlflow.set_experiment(f"{outcome.split.protocol} {outcome.split.data}")
     for row in outcome.rows:
         with mlflow.start_run(run_name=f"{row.model}, seed {row.seed}"):
             mlflow.set_tags({"model": row.model, "kind": row.kind, "chosen": row.model == outcome.chosen})

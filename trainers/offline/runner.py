@@ -8,10 +8,10 @@ import numpy as np
 
 from trainers.blend import Blend
 from trainers.offline.cost import Cost, counted
-from trainers.offline.measures import answers, measured
-from trainers.offline.questions import Trial
+from trainers.offline.measures import accuracy, answers, measured
+from trainers.offline.questions import Fold, Split
 from trainers.offline.recipes import HYBRID, Recipe
-from trainers.offline.tuning import QUESTIONS, Chosen, goal_of, sampled, search
+from trainers.offline.tuning import QUESTIONS, Chosen, sampled, search
 from trainers.offline.weights import best_weights
 from trainers.recommender import Recommender
 
@@ -35,7 +35,7 @@ class Row:
     fit_seconds, peak_mib : float
         Of the fit that the test measured; a hybrid's are its members' and its own.
     validation : float
-        What the trial chooses by, on validation.
+        What the split chooses by, on validation.
     settings : dict[str, object]
         Hyper-parameters chosen there.
     """
@@ -54,7 +54,7 @@ class Row:
 class Outcome:
     """Rows of an evaluation, and the model that is best on validation."""
 
-    trial: Trial
+    split: Split
     rows: list[Row]
 
     @property
@@ -87,7 +87,7 @@ class _Turn:
 
 
 def run(
-    trial: Trial, recipes: Mapping[str, Recipe], seeds: Sequence[int], tell: Tell, *, tuned: bool = True
+    split: Split, recipes: Mapping[str, Recipe], seeds: Sequence[int], tell: Tell, *, tuned: bool = True
 ) -> Outcome:
     """Return the rows of every recipe and seed; the recipe `HYBRID`, the last, blends all before it but chance.
 
@@ -96,7 +96,7 @@ def run(
     """
     rows: list[Row] = []
     turns: list[_Turn] = []
-    chance = {name for name, recipe in recipes.items() if recipe.chance(trial)}
+    chance = {name for name, recipe in recipes.items() if recipe.chance(split)}
     if chance - {_LOT}:
         chance.add(HYBRID)
     for seed in seeds:
@@ -107,37 +107,59 @@ def run(
             if len(turns) > 1 and name not in chance:
                 turns[-1].repeat(turns[0], name)
             else:
-                _fit(name, recipe, trial, turns, partial(tell, label), tuned=tuned)
+                _fit(name, recipe, split, turns, partial(tell, label), tuned=tuned)
             rows.append(turns[-1].row(name, recipe.kind))
             tell(label, 1.0)
-    return Outcome(trial, rows)
+    return Outcome(split, rows)
 
 
 def _fit(  # noqa: PLR0913 - a step of the loop above
-    name: str, recipe: Recipe, trial: Trial, turns: list[_Turn], tell: Callable[[float], None], *, tuned: bool
+    name: str, recipe: Recipe, split: Split, turns: list[_Turn], tell: Callable[[float], None], *, tuned: bool
 ) -> None:
     turn = turns[-1]
     if recipe.kind == HYBRID:
-        _blend(name, trial, turn)
+        _blend(name, split, turn)
     else:
         known = recipe if len(turns) == 1 else recipe.fixed(turns[0].chosen[name].settings)
-        found = search(known, trial, turn.seed, lambda share: tell(share * 0.8), tuned=tuned)
+        found = search(known, split, turn.seed, lambda share: tell(share * 0.8), tuned=tuned)
         with counted() as cost:
-            turn.models[name] = recipe.make(**found.settings, seed=turn.seed).fit(trial.train)
+            turn.models[name] = recipe.make(**found.settings, seed=turn.seed).fit(split.train)
         turn.chosen[name], turn.costs[name] = found, cost
-    popularity = np.bincount(trial.train.item, minlength=trial.train.n_items).astype(np.float64)
-    answered = answers(turn.models[name], trial.test, filter_seen=trial.filter_seen)
-    turn.metrics[name] = measured(answered, trial.test, popularity)
+    popularity = np.bincount(split.train.item, minlength=split.train.n_items).astype(np.float64)
+    answered = answers(turn.models[name], split.test, filter_seen=split.filter_seen)
+    turn.metrics[name] = measured(answered, split.test, popularity)
 
 
-def _blend(name: str, trial: Trial, turn: _Turn) -> None:
+def _unseen_goal(members: Sequence[Sequence[Recommender]], split: Split, folds: Sequence[Fold]) -> float:
+    """Return what a blend reaches on each half of the questions with weights that the other half chose.
+
+    A blend measured on what chose its weights would look better than it is beside models that chose nothing there. One
+    question has no halves: 0.
+    """
+    pairs = [(models, fold) for models, fold in zip(members, folds, strict=True) if len(fold.questions) > 1]
+    if not pairs:
+        return 0.0
+    reached = []
+    for rest in (0, 1):
+        weights = best_weights([models for models, _ in pairs], split, [_half(fold, 1 - rest) for _, fold in pairs])
+        for models, fold in pairs:
+            blend, questions = Blend(weights=weights).adopt(models), _half(fold, rest).questions
+            reached.append(accuracy(blend, questions, filter_seen=split.filter_seen)[split.goal])
+    return float(np.mean(reached))
+
+
+def _half(fold: Fold, rest: int) -> Fold:
+    return fold._replace(questions=fold.questions.take(np.arange(rest, len(fold.questions), 2)))
+
+
+def _blend(name: str, split: Split, turn: _Turn) -> None:
     members = {member: found for member, found in turn.chosen.items() if member != _LOT}
     of_folds = list(zip(*(found.models for found in members.values()), strict=True))
+    folds = sampled(split, QUESTIONS)
     with counted() as cost:
-        weights = best_weights(of_folds, trial, sampled(trial, QUESTIONS))
-    before = tuple(Blend(weights=weights, seed=turn.seed).adopt(models) for models in of_folds)
+        weights = best_weights(of_folds, split, folds)
     named = {member: weights[2 * number : 2 * number + 2] for number, member in enumerate(members)}
-    turn.chosen[name] = Chosen(named, goal_of(before, trial), before)
+    turn.chosen[name] = Chosen(named, _unseen_goal(of_folds, split, folds), ())
     turn.models[name] = Blend(weights=weights, seed=turn.seed).adopt([turn.models[member] for member in members])
     cost.seconds += sum(turn.costs[member].seconds for member in members)
     cost.peak_mib = max(cost.peak_mib, *(turn.costs[member].peak_mib for member in members))

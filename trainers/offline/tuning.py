@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainers.offline.measures import accuracy
-from trainers.offline.questions import Fold, Trial
+from trainers.offline.questions import Fold, Split
 from trainers.offline.recipes import Recipe
 from trainers.recommender import Recommender
 
@@ -34,27 +34,27 @@ class Chosen:
     models: tuple[Recommender, ...]
 
 
-def sampled(trial: Trial, count: int) -> tuple[Fold, ...]:
+def sampled(split: Split, count: int) -> tuple[Fold, ...]:
     """Return the folds with `count` questions in all, at most."""
-    share = count // len(trial.folds)
-    return tuple(fold._replace(questions=fold.questions.sample(share)) for fold in trial.folds)
+    share = count // len(split.folds)
+    return tuple(fold._replace(questions=fold.questions.sample(share)) for fold in split.folds)
 
 
-def goal_of(models: Sequence[Recommender], trial: Trial, count: int = QUESTIONS) -> float:
-    """Return the measure that the trial chooses by, the mean over the folds of what their models reach."""
-    pairs = zip(models, sampled(trial, count), strict=True)
-    reached = [accuracy(model, fold.questions, filter_seen=trial.filter_seen)[trial.goal] for model, fold in pairs]
+def goal_of(models: Sequence[Recommender], split: Split, count: int = QUESTIONS) -> float:
+    """Return the measure that the split chooses by, the mean over the folds of what their models reach."""
+    pairs = zip(models, sampled(split, count), strict=True)
+    reached = [accuracy(model, fold.questions, filter_seen=split.filter_seen)[split.goal] for model, fold in pairs]
     return float(np.mean(reached))
 
 
-def search(recipe: Recipe, trial: Trial, seed: int, tell: Callable[[float], None], *, tuned: bool = True) -> Chosen:
+def search(recipe: Recipe, split: Split, seed: int, tell: Callable[[float], None], *, tuned: bool = True) -> Chosen:
     """Return the best settings on validation; each hyper-parameter in turn takes the values of the recipe's grid.
 
     Without `tuned` the recipe's own settings are measured only.
     """
     settings = dict(recipe.settings)
-    models = _fitted(recipe, settings, trial, seed)
-    best = Chosen(settings, goal_of(models, trial, SEARCHED), models)
+    models = _fitted(recipe, settings, split, seed)
+    best = Chosen(settings, goal_of(models, split, SEARCHED), models)
     steps = [(name, value) for name, values in recipe.grid.items() for value in values] if tuned else []
     for number, (name, value) in enumerate(steps):
         tell(number / len(steps))
@@ -66,12 +66,12 @@ def search(recipe: Recipe, trial: Trial, seed: int, tell: Callable[[float], None
             for model in models:
                 setattr(model, name, value)
         else:
-            models = _fitted(recipe, settings, trial, seed)
-        if (goal := goal_of(models, trial, SEARCHED)) > best.goal:
+            models = _fitted(recipe, settings, split, seed)
+        if (goal := goal_of(models, split, SEARCHED)) > best.goal:
             best = Chosen(settings, goal, models)
     tell(1.0)
-    return Chosen(best.settings, goal_of(best.models, trial), best.models)
+    return Chosen(best.settings, goal_of(best.models, split), best.models)
 
 
-def _fitted(recipe: Recipe, settings: Mapping[str, object], trial: Trial, seed: int) -> tuple[Recommender, ...]:
-    return tuple(recipe.make(**settings, seed=seed).fit(fold.train) for fold in trial.folds)
+def _fitted(recipe: Recipe, settings: Mapping[str, object], split: Split, seed: int) -> tuple[Recommender, ...]:
+    return tuple(recipe.make(**settings, seed=seed).fit(fold.train) for fold in split.folds)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from trainers.blend import FORMS, forms
-from trainers.offline.questions import Fold, Questions, Trial
+from trainers.offline.questions import Fold, Questions, Split
 from trainers.recommender import Recommender
 
 _CANDIDATES = 250
@@ -38,13 +38,13 @@ class _Table:
     cut: int
 
 
-def best_weights(members: Sequence[Sequence[Recommender]], trial: Trial, folds: Sequence[Fold]) -> tuple[float, ...]:
+def best_weights(members: Sequence[Sequence[Recommender]], split: Split, folds: Sequence[Fold]) -> tuple[float, ...]:
     """Return the weights, at least 0, of the members fitted on each fold, for the questions of all.
 
     Candidates are the items that any member scores best. Weights maximise the likelihood of the targets under a softmax
-    over candidates; then each in turn takes the factor that lifts the trial's measure.
+    over candidates; then each in turn takes the factor that lifts the split's measure.
     """
-    tables = [_table(own, trial, fold.questions) for own, fold in zip(members, folds, strict=True)]
+    tables = [_table(own, split, fold.questions) for own, fold in zip(members, folds, strict=True)]
     table = _Table(
         np.concatenate([part.features for part in tables], axis=1),
         np.concatenate([part.hit for part in tables]),
@@ -61,12 +61,12 @@ def best_weights(members: Sequence[Sequence[Recommender]], trial: Trial, folds: 
         bounds=[(0, None)] * len(start),
         options={"maxiter": 60},
     )
-    goal = _reciprocal if trial.goal.startswith("M") else _discounted
+    goal = _reciprocal if split.goal.startswith("M") else _discounted
     weights = _climbed(fitted.x, table, goal)
     return tuple(float(weight) for weight in weights / max(weights.max(), 1e-12))
 
 
-def _table(members: Sequence[Recommender], trial: Trial, questions: Questions) -> _Table:
+def _table(members: Sequence[Recommender], split: Split, questions: Questions) -> _Table:
     width = min(_CANDIDATES, questions.queries.n_items)
     features = np.empty((FORMS * len(members), len(questions), width), np.float32)
     hit = np.zeros((len(questions), width), np.bool_)
@@ -74,7 +74,7 @@ def _table(members: Sequence[Recommender], trial: Trial, questions: Questions) -
         queries = questions.queries.batch(start, start + _BATCH)
         full = [form for member in members for form in forms(member.score(queries))]
         reach = np.maximum.reduce(full[1::FORMS])
-        if trial.filter_seen:
+        if split.filter_seen:
             reach[queries.owner, queries.item] = -1
         chosen = np.argpartition(reach, -width, axis=1)[:, -width:]
         rows = slice(start, start + len(queries))
@@ -84,7 +84,7 @@ def _table(members: Sequence[Recommender], trial: Trial, questions: Questions) -
         offsets = questions.offsets[start : start + len(queries) + 1]
         wanted[np.repeat(np.arange(len(queries)), np.diff(offsets)), questions.target[offsets[0] : offsets[-1]]] = True
         hit[rows] = np.take_along_axis(wanted, chosen, axis=1)
-    return _Table(features, hit, np.diff(questions.offsets), int(trial.goal.partition("@")[2]))
+    return _Table(features, hit, np.diff(questions.offsets), int(split.goal.partition("@")[2]))
 
 
 def _found(table: _Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -84,7 +84,7 @@ impl Shop {
         if chance.once_in(2) {
             write_bundle(chance, folder, shop.item_count);
             let bundle = core_rs::bundle::Bundle::load(folder).expect("a sound bundle");
-            shop.state.keep_bundle(Arc::new(bundle));
+            shop.state.keep_bundle(core_rs::bundle::ActiveBundle::new(Arc::new(bundle)));
             shop.put(RecordKind::Activation, &Activation { version: "test".into(), ..Activation::default() });
             for _ in 0..chance.below(4) {
                 let event = event(chance, shop.item_count + 3);

@@ -1,0 +1,120 @@
+"""`shopkeeper replay`: records that the tables could not take come back, as they are or mended."""
+
+import base64
+import json as jsonlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from rich.table import Table
+
+from server.cli.deployment import ConfigOption, DataDirOption, existing_log, settings_of
+from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
+from server.tables import reached_store
+from server.telemetry import configure_logging
+from server.workers.replay import MESSAGES, Fate, Mended, Outcome, Replay
+from shopkeeper.v1.record_pb2 import RecordKind
+
+_ANSWER_S = 120.0
+_SHOWN_ROWS = 20
+_MENDABLE = {name.removeprefix("RECORD_KIND_").lower(): kind for name, kind in RecordKind.items() if kind in MESSAGES}
+_LEFT = frozenset({Fate.BAD, Fate.OUTDATED, Fate.REFUSED, Fate.CONFLICT})
+
+
+@handled
+def replay(
+    file: Annotated[
+        str | None, typer.Argument(help="JSON lines of mended rows, - for standard input; without it all are retried.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the rows that are not put back, as JSON lines to be mended.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at all and count, but change nothing.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Put rows of `bad_events` back, each once.
+
+    Without a file every row is tried again as it is, for the cause may be gone: a newer server, a mended table. With
+    one, each line has `log_offset` and either `payload`, the encoded message in base64, or `message`, its fields as
+    protobuf writes them in JSON; `kind` (event, decision, item, profile, document) where the row has none of these.
+    Mended rows become records of the log. Status 1 tells that some row was not put back.
+    """
+    settings = settings_of(config, data_dir)
+    configure_logging("error")  # what is still bad is told by the result
+    counts: Counter[Fate] = Counter()
+    shown: list[Outcome] = []
+    with ExitStack() as stack:
+        log = stack.enter_context(existing_log(settings))
+        work = Replay(stack.enter_context(reached_store(settings, _ANSWER_S)), log, rehearse=dry_run)
+        left = stack.enter_context(out.open("w", encoding="utf-8")) if out else None
+        for outcome in work.put_back(_lines(file)) if file else work.try_again():
+            counts[outcome.fate] += 1
+            if outcome.fate in _LEFT:
+                shown += [outcome] if len(shown) < _SHOWN_ROWS else []
+                _keep(left, outcome)
+    _show(counts, shown, dry_run=dry_run, as_json=json)
+    if out and counts.keys() & _LEFT:
+        note(f"rows to mend are in {out}; then `shopkeeper replay {out}`")
+    if counts.keys() & (_LEFT | {Fate.ABSENT}):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _lines(name: str) -> Iterator[Mended]:
+    """Yield the mended rows of a file; CliError names the first line that is none."""
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"{name} cannot be read.", why=str(error), then="name a file, or - for standard input") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            if line.strip():
+                yield _mended(jsonlib.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CliError(
+                f"Line {number} of {name} is no mended row.",
+                why=f"{type(error).__name__}: {error}",
+                then='write lines like {"log_offset": 17, "payload": "CgJlMQ=="}; `shopkeeper replay --help`',
+            ) from None
+
+
+def _mended(line: dict[str, Any]) -> Mended:
+    kind = _MENDABLE[line["kind"]] if line.get("kind") in _MENDABLE else 0
+    payload = line["message"] if "message" in line else base64.b64decode(line["payload"], validate=True)
+    return Mended(int(line["log_offset"]), payload, kind)
+
+
+def _keep(file: TextIO | None, outcome: Outcome) -> None:
+    """Write what was not put back as a line to be mended."""
+    if file is None or outcome.row is None:
+        return
+    record = outcome.row.record
+    names: dict[int, str] = {number: name for name, number in _MENDABLE.items()}
+    line = {
+        "log_offset": record.offset,
+        "kind": names.get(record.kind, str(record.kind)),
+        "visitor_id": record.key,
+        "record_id": record.record_id,
+        "reason": outcome.reason,
+        "payload": base64.b64encode(record.payload).decode(),
+    }
+    file.write(jsonlib.dumps(line, ensure_ascii=True) + "\n")
+
+
+def _show(counts: Counter[Fate], shown: list[Outcome], *, dry_run: bool, as_json: bool) -> None:
+    rows = [{"log_offset": one.log_offset, "fate": one.fate.value, "reason": one.reason} for one in shown]
+    facts = {"dry_run": dry_run, "counts": {fate.value: counts[fate] for fate in Fate}, "rows": rows}
+    table = Table(title="Rehearsal" if dry_run else "Replay", title_justify="left")
+    table.add_column("row")
+    table.add_column("count", justify="right")
+    table.add_column("why", overflow="fold")
+    for fate in Fate:
+        if counts[fate]:
+            why = next((one.reason for one in shown if one.fate == fate), "")
+            table.add_row(fate.value, f"{counts[fate]:,}", why.replace("[", r"\["))
+    result(facts, table if counts else "bad_events is empty", as_json=as_json)

@@ -1,0 +1,249 @@
+"""Records of the log become rows of the table view, each at its own place, whatever came before.
+
+Exactly once by the keys of the tables: the same record makes the same row, and a row with a known key replaces the old
+one. What no row can be made of, or what a table refuses, goes to `bad_events`, and the rest goes on.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import pyarrow as pa
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from core_rs import EngineError, event_columns
+from server import telemetry
+from server.ports import Erasure, LogRecord, RowStore, StoreRowsError
+from server.workers import rows
+from server.workers.rows import Row
+from shopkeeper.v1.profile_service_pb2 import Profile
+from shopkeeper.v1.record_pb2 import (
+    RECORD_KIND_DECISION,
+    RECORD_KIND_DOCUMENT,
+    RECORD_KIND_ERASURE,
+    RECORD_KIND_EVENT,
+    RECORD_KIND_ITEM,
+    RECORD_KIND_PROFILE,
+    Decision,
+    DocumentChange,
+    ItemChange,
+    RecordKind,
+)
+
+_KINDS: Final = frozenset(RecordKind.values())
+_LOOKUP_ROWS: Final = 1_000
+_ERASED_BY_OFFSET: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_PROFILE})
+_UNFIT: Final = (DecodeError, ValueError, OverflowError, pa.ArrowException)
+"""What makes a record unfit for a row."""
+
+MessageType = TypeVar("MessageType", bound=Message)
+
+_logger = structlog.get_logger(__name__)
+
+
+class TableWriter:
+    """Writes records into the tables of `store`.
+
+    Parameters
+    ----------
+    store : tables to fill, up to date
+
+    Attributes
+    ----------
+    erasures : newest erasure of each visitor who was forgotten
+    bad : rows of `bad_events` that the last batch made
+    outdated : offsets of the last batch's changes that came after newer ones of the same item or profile
+    """
+
+    erasures: Mapping[str, Erasure]
+    bad: list[Row]
+    outdated: set[int]
+
+    def __init__(self, store: RowStore) -> None:
+        self._store = store
+        self.bad = []
+        self.outdated = set()
+        self.learn_erasures()
+
+    def learn_erasures(self) -> None:
+        """Take the erasures that the tables know: another writer may have met some."""
+        self.erasures = self._store.erasures()
+
+    def late(self, records: Iterable[LogRecord]) -> set[str]:
+        """Return the visitors of whom a decision came into the log after they were forgotten, though made before."""
+        return {record.key for record in records if record.kind == RECORD_KIND_DECISION and self.is_erased(record)}
+
+    def write(self, records: list[LogRecord]) -> None:
+        """Write the rows of the records, in the order of their offsets, and delete what erasures are about."""
+        self.bad = []
+        self.outdated = set()
+        erasures = _erasures(records)
+        self.erasures = {**self.erasures, **erasures}
+        records = [record for record in records if not self.is_erased(record)]
+        by_offset = {record.offset: record for record in records}
+        for record in records:
+            if record.kind not in _KINDS:
+                self._set_aside(record, ValueError(f"kind {record.kind} is not known; a newer sink may read it"))
+        for table in self._event_tables([record for record in records if record.kind == RECORD_KIND_EVENT]):
+            self._insert("events", table, by_offset)
+        found: tuple[tuple[str, Iterable[Row], pa.Schema], ...] = (
+            ("items", self._latest_items(records), rows.ITEM_SCHEMA),
+            ("profiles", self._latest_profiles(records), rows.PROFILE_SCHEMA),
+            ("decisions", self._slates(records), rows.DECISION_SCHEMA),
+            ("documents", self._documents(records), rows.DOCUMENT_SCHEMA),
+        )
+        for name, made, schema in found:
+            self._insert(name, self._table_of(list(made), schema, by_offset), by_offset)
+        self._store.insert("bad_events", rows.table_of(self.bad, rows.BAD_SCHEMA))
+        self._store.erase(erasures)
+
+    def is_erased(self, record: LogRecord) -> bool:
+        """Return whether the record came before its visitor was forgotten."""
+        erasure = self.erasures.get(record.key) if record.key else None
+        if erasure is None:
+            return False
+        is_before = record.kind in _ERASED_BY_OFFSET and record.offset < erasure.offset
+        return is_before or (record.kind == RECORD_KIND_DECISION and record.time_ms <= erasure.time_ms)
+
+    def _insert(self, name: str, table: pa.Table, by_offset: Mapping[int, LogRecord]) -> None:
+        """Insert rows, halving a table that is refused until the rows at fault are alone."""
+        try:
+            self._store.insert(name, table)
+        except StoreRowsError as error:
+            if table.num_rows == 1:
+                self._set_aside(by_offset[table.column("log_offset")[0].as_py()], error)
+                return
+            middle = table.num_rows // 2
+            self._insert(name, table.slice(0, middle), by_offset)
+            self._insert(name, table.slice(middle), by_offset)
+
+    def _table_of(self, made: list[Row], schema: pa.Schema, by_offset: Mapping[int, LogRecord]) -> pa.Table:
+        """Return the rows as a table, without those that do not fit the schema."""
+        try:
+            return rows.table_of(made, schema)
+        except _UNFIT:
+            fit = []
+            for row in made:
+                with self._setting_aside(by_offset[row["log_offset"]]):
+                    rows.table_of([row], schema)
+                    fit.append(row)
+            return rows.table_of(fit, schema)
+
+    def _event_tables(self, events: list[LogRecord]) -> Iterator[pa.Table]:
+        """Yield the tables of the events, halving a batch that fails until the record at fault is alone."""
+        if not events:
+            return
+        try:
+            columns = event_columns([(event.offset, event.time_ms, event.payload) for event in events])
+        except EngineError as error:
+            if len(events) == 1:
+                self._set_aside(events[0], error)
+                return
+            middle = len(events) // 2
+            yield from self._event_tables(events[:middle])
+            yield from self._event_tables(events[middle:])
+        else:
+            yield rows.event_table(columns, {event.offset: event.time_ms for event in events})
+
+    def _latest_items(self, records: list[LogRecord]) -> Iterable[Row]:
+        changes = list(self._parsed(records, RECORD_KIND_ITEM, ItemChange))
+        known = self._known("items", "item_id", {change.item.item_id for _, change in changes})
+        latest: dict[str, Row] = {}
+        for record, change in changes:
+            item_id = change.item.item_id
+            with self._setting_aside(record):
+                row = rows.item_row(record, change, latest.get(item_id) or known.get(item_id))
+                if row is None:
+                    self.outdated.add(record.offset)
+                else:
+                    latest[item_id] = row
+        return latest.values()
+
+    def _latest_profiles(self, records: list[LogRecord]) -> Iterable[Row]:
+        changes = {record.offset: change for record, change in self._parsed(records, RECORD_KIND_PROFILE, Profile)}
+        known = self._known("profiles", "visitor_id", {change.visitor_id for change in changes.values()})
+        latest: dict[str, Row] = {}
+        for record in records:
+            if record.kind == RECORD_KIND_ERASURE:
+                known.pop(record.key, None)
+                latest.pop(record.key, None)
+            elif record.offset in changes:
+                change = changes[record.offset]
+                visitor_id = change.visitor_id
+                with self._setting_aside(record):
+                    row = rows.profile_row(record, change, latest.get(visitor_id) or known.get(visitor_id))
+                    if row is None:
+                        self.outdated.add(record.offset)
+                    else:
+                        latest[visitor_id] = row
+        return latest.values()
+
+    def _slates(self, records: list[LogRecord]) -> list[Row]:
+        slates: list[Row] = []
+        for record, decision in self._parsed(records, RECORD_KIND_DECISION, Decision):
+            with self._setting_aside(record):
+                slates += rows.decision_rows(record, decision)
+        return slates
+
+    def _documents(self, records: list[LogRecord]) -> list[Row]:
+        """Return the rows of documents; one with a record id is a default, and gives way to what is there."""
+        made: list[tuple[bool, Row]] = []
+        for record, change in self._parsed(records, RECORD_KIND_DOCUMENT, DocumentChange):
+            with self._setting_aside(record):
+                made.append((bool(record.record_id), rows.document_row(record, change)))
+        known = self._documents_of({row["document_id"] for is_default, row in made if is_default})
+        documents = []
+        for is_default, row in made:
+            name = (row["kind"], row["document_id"])
+            if not (is_default and name in known):
+                documents.append(row)
+                known.add(name)
+        return documents
+
+    def _documents_of(self, ids: set[str]) -> set[tuple[str, str]]:
+        sql = "SELECT kind, document_id FROM documents FINAL WHERE document_id IN {ids:Array(String)}"
+        found = self._store.query(sql, {"ids": sorted(ids)}).to_pylist() if ids else []
+        return {(row["kind"], row["document_id"]) for row in found}
+
+    def _known(self, table: str, key: str, values: set[str]) -> dict[str, Row]:
+        sql = f"SELECT * FROM {table} FINAL WHERE {key} IN {{keys:Array(String)}}"  # noqa: S608
+        known: dict[str, Row] = {}
+        ordered = sorted(values)
+        for start in range(0, len(ordered), _LOOKUP_ROWS):
+            found = self._store.query(sql, {"keys": ordered[start : start + _LOOKUP_ROWS]})
+            known |= {row[key]: row for row in rows.rows_of(found)}
+        return known
+
+    def _parsed(
+        self, records: list[LogRecord], kind: int, message_type: type[MessageType]
+    ) -> Iterator[tuple[LogRecord, MessageType]]:
+        for record in records:
+            if record.kind == kind:
+                try:
+                    yield record, message_type.FromString(record.payload)
+                except DecodeError as error:
+                    self._set_aside(record, error)
+
+    @contextmanager
+    def _setting_aside(self, record: LogRecord) -> Iterator[None]:
+        """Set the record aside where no row can be made of it, so that one record never stops the tables."""
+        try:
+            yield
+        except _UNFIT as error:
+            self._set_aside(record, error)
+
+    def _set_aside(self, record: LogRecord, error: Exception) -> None:
+        _logger.warning(
+            "record_set_aside", offset=record.offset, kind=record.kind, reason=str(error), table="bad_events"
+        )
+        reason = getattr(error, "reason", type(error).__name__)
+        telemetry.BAD_RECORDS.labels(str(record.kind), reason).inc()
+        self.bad.append(rows.bad_row(record, str(error)))
+
+
+def _erasures(records: Iterable[LogRecord]) -> dict[str, Erasure]:
+    """Return the newest erasure of each visitor."""
+    return {
+        record.key: Erasure(record.offset, record.time_ms) for record in records if record.kind == RECORD_KIND_ERASURE
+    }

@@ -1,0 +1,189 @@
+"""The ranker of trees: what it learns, that its graph answers the same, and that its probabilities are what happens."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit
+
+import core_rs
+from server.bundle_check import check
+from tests.walking_shop import walks
+from trainers.base import NotFittedError
+from trainers.bundle import Card, Tried, write_bundle
+from trainers.calibration import Calibration, expected_error
+from trainers.network_ranker import NetworkRanker
+from trainers.ranker import Rows
+from trainers.tree_graph import rounded_down
+from trainers.tree_ranker import TreeRanker
+
+WIDTH = len(core_rs.feature_names())
+ACTIONS = ("purchase", "view")
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def logits(features: np.ndarray) -> np.ndarray:
+    return np.stack([features[:, 0] * 2 - 1, np.where(features[:, 1] > 0, features[:, 2] * 2, -1)], axis=1).astype(
+        np.float64
+    )
+
+
+def rows(count: int = 6_000, seed: int = 0) -> Rows:
+    """Return candidates whose features are steps of a quarter, so that many lie on a threshold."""
+    rng = np.random.default_rng(seed)
+    features = np.round(rng.normal(size=(count, WIDTH)) * 4).astype(np.float32) / 4
+    features[:, 7] = 3.1
+    labels = rng.random((count, 2)) < expit(logits(features))
+    return Rows(features, labels, np.ones(count, np.float32), np.zeros(count, np.int32))
+
+
+def shown_rows(count: int = 20_000, seed: int = 0) -> Rows:
+    """Return candidates that old slates put the lower the better they are, and that are chosen where they are seen."""
+    rng = np.random.default_rng(seed)
+    features = np.zeros((count, WIDTH), np.float32)
+    features[:, :2] = rng.normal(size=(count, 2))
+    positions = np.clip(np.round(8 + 3 * features[:, 0] + rng.normal(scale=3, size=count)), 1, 40).astype(np.int32)
+    odds = expit(features[:, 0].astype(np.float64)) / positions
+    return Rows(features, (rng.random(count) < odds)[:, None], np.ones(count, np.float32), positions)
+
+
+@pytest.fixture(scope="module")
+def ranker() -> TreeRanker:
+    return TreeRanker(trees=60).fit(rows())
+
+
+def test_it_learns_probabilities_of_several_actions_and_that_two_features_meet(ranker):
+    fresh = rows(seed=9)
+    found = ranker.predict(fresh.features)
+    assert found.dtype == np.float32
+    plain = np.abs(rows().labels.mean(axis=0) - expit(logits(fresh.features))).mean(axis=0)
+    assert (np.abs(found - expit(logits(fresh.features))).mean(axis=0) < 0.6 * plain).all()
+
+
+def test_graph_and_compiled_trees_answer_what_the_ranker_predicts(ranker, tmp_path):
+    features = np.concatenate([rows(900, 4).features, np.random.default_rng(5).normal(size=(123, WIDTH)) * 50])
+    features = features.astype(np.float32)
+    expected = ranker.predict(features)
+    session = ort.InferenceSession(ranker.graph().SerializeToString(), providers=["CPUExecutionProvider"])
+    (answered,) = session.run(["actions"], {"features": features})
+    folder = write_bundle(tmp_path, Card("one", 1, ACTIONS), walks(), [], Tried(ranker, features[:20]))
+    check(folder)
+    compiled = core_rs.Engine().load_bundle(str(folder)).score(features)
+    assert np.ptp(expected, axis=0).min() > 0.5
+    assert np.abs(answered - expected).max() <= 1e-5
+    assert compiled is not None
+    assert np.abs(compiled - expected).max() <= 1e-5
+
+
+@given(finite | st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-2, 2))
+def test_a_rounded_threshold_sends_32_bit_values_the_same_way(threshold, steps):
+    greatest = float(np.finfo(np.float32).max)
+    value = np.float32(np.clip(threshold, -greatest, greatest))
+    for _ in range(abs(steps)):
+        value = np.nextafter(value, np.float32(np.copysign(greatest, steps)))
+    if -greatest <= threshold <= greatest:
+        assert (float(value) <= threshold) == (float(value) <= rounded_down(threshold))
+    assert np.isfinite(rounded_down(threshold))
+
+
+@pytest.mark.parametrize("kind", [TreeRanker, NetworkRanker])
+def test_where_an_item_was_shown_does_not_speak_for_it(kind):
+    data, fresh = shown_rows(), shown_rows(seed=1)
+    aware = kind().fit(data).predict(fresh.features)[:, 0]
+    blind = kind().fit(replace(data, positions=np.zeros_like(data.positions))).predict(fresh.features)[:, 0]
+    truth = fresh.features[:, 0]
+    known, taken = (np.corrcoef(found, truth)[0, 1] for found in (aware, blind))
+    assert known > 0.6
+    assert taken < 0.2
+
+
+@pytest.mark.parametrize("kind", [TreeRanker, NetworkRanker])
+def test_graph_and_prediction_are_of_the_exposure_that_is_served(kind):
+    ranker = kind().fit(shown_rows())
+    features = shown_rows(500, 3).features
+    session = ort.InferenceSession(ranker.graph().SerializeToString(), providers=["CPUExecutionProvider"])
+    (answered,) = session.run(["actions"], {"features": features})
+    assert session.get_inputs()[0].shape[1] == WIDTH
+    assert np.abs(answered - ranker.predict(features)).max() <= 1e-5
+
+
+def test_probabilities_are_calibrated_on_rows_that_trees_did_not_see():
+    data = rows(20_000)
+    odds = expit(logits(data.features))
+    newest = np.arange(len(data)) >= 0.9 * len(data)
+    odds[newest] **= 3
+    labels = np.random.default_rng(2).random(odds.shape) < odds
+    ranker = TreeRanker(trees=60).fit(replace(data, labels=labels))
+    named = ranker.metrics(ACTIONS)
+    assert set(named) == {f"{action}/calibration_error_{when}" for action in ACTIONS for when in ("before", "after")}
+    for action in ACTIONS:
+        before, after = (named[f"{action}/calibration_error_{when}"] for when in ("before", "after"))
+        assert after.value < before.value / 2
+        assert 0 <= after.low <= after.value <= after.high < before.low
+    assert all(calibration.offset < 0 for calibration in ranker.calibrations_)
+
+
+def test_calibration_finds_the_two_numbers_and_leaves_alone_what_tells_nothing():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=40_000)
+    labels = rng.random(len(scores)) < expit(0.5 * scores - 2)
+    ones = np.ones(len(scores), np.float32)
+    found = Calibration.fit(scores, labels, ones)
+    assert (found.slope, found.offset) == pytest.approx((0.5, -2), abs=0.05)
+    kept = rng.random(len(scores)) < np.where(labels, 1, 0.2)
+    weights = np.where(labels, 1, 5)[kept].astype(np.float32)
+    sampled = Calibration.fit(scores[kept], labels[kept], weights)
+    assert (sampled.slope, sampled.offset) == pytest.approx((0.5, -2), abs=0.05)
+    for nothing in (np.zeros_like(labels), np.ones_like(labels), scores < 0):
+        assert Calibration.fit(scores, nothing, ones) == Calibration()
+
+
+def test_the_expected_error_is_the_distance_of_what_is_said_from_what_happens():
+    rng = np.random.default_rng(3)
+    odds = rng.random(20_000)
+    labels = rng.random(len(odds)) < odds
+    ones = np.ones(len(odds), np.float32)
+    assert expected_error(odds, labels, ones, 0).value < 0.02
+    far = expected_error(odds / 2, labels, ones, 0)
+    assert far.value == pytest.approx(0.25, abs=0.01)
+    assert far.low < far.value < far.high
+
+
+def test_same_seed_same_graph_and_another_order_of_features_another():
+    first, again = (TreeRanker(trees=5, seed=1).fit(rows(1_000)).graph().SerializeToString() for _ in range(2))
+    assert first == again
+
+
+def test_columns_that_it_must_not_read_have_no_say():
+    ranker = TreeRanker(trees=20, without=(0,)).fit(rows())
+    features = rows(50).features
+    moved = features.copy()
+    moved[:, 0] += 3
+    np.testing.assert_array_equal(ranker.predict(features), ranker.predict(moved))
+
+
+def test_weights_count_as_repeats_of_a_row():
+    data = rows()
+    heavy = np.where(data.labels[:, 0], 5.0, 1.0).astype(np.float32)
+    weighted = TreeRanker(trees=20).fit(replace(data, weights=heavy)).predict(data.features)[:, 0].mean()
+    assert weighted > TreeRanker(trees=20).fit(data).predict(data.features)[:, 0].mean() + 0.15
+
+
+def test_progress_ends_at_one_and_too_few_rows_are_not_calibrated():
+    shares: list[float] = []
+    data = rows(400)
+    late = replace(data, labels=np.arange(400)[:, None] >= np.array([380, 360]))
+    ranker = TreeRanker(trees=3).fit(late, shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert ranker.metrics(ACTIONS) == {}
+
+
+def test_an_action_without_both_outcomes_is_refused():
+    with pytest.raises(ValueError, match="leave out actions without both outcomes"):
+        TreeRanker().fit(replace(rows(500), labels=np.ones((500, 2), np.bool_)))
+    with pytest.raises(NotFittedError, match="TreeRanker has learnt nothing yet; call `fit` first"):
+        TreeRanker().graph()

@@ -1,0 +1,144 @@
+"""The ranker as a small network."""
+
+from typing import Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from threadpoolctl import threadpool_limits
+
+from trainers.base import Progress, no_progress
+from trainers.network import Adam, Layer, Network, sigmoid
+from trainers.ranker import OPSET, SERVED_EXPOSURE, Ranker, Rows, check_outcomes
+
+_LEAST_STEPS, _LEAST_BATCH = 100, 32
+_CONSTANT = 1e-6
+"""Deviation below which a column tells nothing; what it would do when it moves cannot be known."""
+
+
+class NetworkRanker(Ranker):
+    """Network of fully connected layers with ReLU between and a sigmoid at the end.
+
+    Standardisation and the exposure when served are folded into the first layer, so the exported graph reads raw
+    features.
+
+    Parameters
+    ----------
+    hidden : tuple[int, ...]
+        Width of the layers between.
+    epochs : int
+        Passes over the rows.
+    learning_rate : float
+        Greatest of Adam's steps.
+    batch_size : int
+        Rows of one step; a small shop takes fewer, so that an epoch has a hundred steps.
+    without : tuple[int, ...]
+        Columns that it must not read.
+    seed : int
+
+    Attributes
+    ----------
+    layers_ : list[Layer]
+        Weights of shape (width before, width) and bias of each layer.
+    """
+
+    layers_: list[Layer]
+
+    def __init__(  # noqa: PLR0913 - hyper-parameters
+        self,
+        *,
+        hidden: tuple[int, ...] = (48, 24),
+        epochs: int = 14,
+        learning_rate: float = 5e-3,
+        batch_size: int = 2048,
+        without: tuple[int, ...] = (),
+        seed: int = 0,
+    ) -> None:
+        self.hidden = hidden
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.without = without
+        self.seed = seed
+
+    def fit(self, rows: Rows, progress: Progress = no_progress) -> Self:
+        """Learn to tell the rows that an action followed from the others.
+
+        Raises
+        ------
+        ValueError
+            When an action never or always followed.
+        """
+        check_outcomes(rows)
+        exposure = rows.exposure[:, None][:, : int(rows.positions.any())]
+        table = np.hstack([rows.features, exposure])
+        mean = table.mean(axis=0, dtype=np.float64)
+        scale = table.std(axis=0, dtype=np.float64)
+        scale[scale < _CONSTANT] = np.inf
+        scale[list(self.without)] = np.inf
+        inputs = ((table - mean) / scale).astype(np.float32)
+        network = self._fit_network(inputs, rows, progress)
+        first = network.weights[0] / scale[:, None]
+        width = rows.features.shape[1]
+        bias = network.biases[0] - mean @ first + SERVED_EXPOSURE * first[width:].sum(axis=0)
+        weights = [first[:width].astype(np.float32), *network.weights[1:]]
+        self.layers_ = list(zip(weights, [bias.astype(np.float32), *network.biases[1:]], strict=True))
+        return self
+
+    def _fit_network(self, inputs: NDArray[np.float32], rows: Rows, progress: Progress) -> Network:
+        rng = np.random.default_rng(self.seed)
+        labels, weights = rows.labels.astype(np.float32), rows.weights / rows.weights.mean()
+        prior = np.average(labels, axis=0, weights=weights).astype(np.float32)
+        network = Network((inputs.shape[1], *self.hidden, labels.shape[1]), prior, rng)
+        size = min(self.batch_size, max(len(rows) // _LEAST_STEPS, _LEAST_BATCH))
+        starts = range(0, max(len(rows) - size, 0) + 1, size)
+        adam = Adam(network.parameters, self.learning_rate, self.epochs * len(starts))
+        with threadpool_limits(1):  # over such small matrices threads wait for each other longer than they work
+            for epoch in range(self.epochs):
+                order = rng.permutation(len(rows))
+                for start in starts:
+                    batch = order[start : start + size]
+                    adam.step(network.gradients(inputs[batch], labels[batch], weights[batch]))
+                progress((epoch + 1) / self.epochs)
+        return network
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of each action for each row, shape (n, h)."""
+        values = features
+        *between, (weights, bias) = self._layers()
+        for inner, offset in between:
+            values = np.maximum(values @ inner + offset, 0)
+        return sigmoid(values @ weights + bias)
+
+    def graph(self) -> onnx.ModelProto:
+        """Return the network as ONNX: `features` (n, d) to `actions` (n, h)."""
+        layers = self._layers()
+        nodes, tensors, name = [], [], "features"
+        for number, (weights, bias) in enumerate(layers):
+            tensors += [
+                numpy_helper.from_array(weights, f"weights{number}"),
+                numpy_helper.from_array(bias, f"bias{number}"),
+            ]
+            nodes.append(helper.make_node("Gemm", [name, f"weights{number}", f"bias{number}"], [f"sum{number}"]))
+            last = number == len(layers) - 1
+            name = "actions" if last else f"hidden{number}"
+            nodes.append(helper.make_node("Sigmoid" if last else "Relu", [f"sum{number}"], [name]))
+        inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", len(layers[0][0])])]
+        outputs = [helper.make_tensor_value_info("actions", TensorProto.FLOAT, ["n", len(layers[-1][1])])]
+        graph = helper.make_graph(nodes, "ranker", inputs, outputs, tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+        onnx.checker.check_model(model)
+        return model
+
+    @classmethod
+    def blank(cls, width: int, actions: int) -> Self:
+        """Return a ranker that answers 0.5 to everything; with it in a bundle the engine computes features."""
+        ranker = cls()
+        ranker.layers_ = [(np.zeros((width, actions), np.float32), np.zeros(actions, np.float32))]
+        return ranker
+
+    def _layers(self) -> list[Layer]:
+        if not hasattr(self, "layers_"):
+            raise self.not_fitted()
+        return self.layers_
