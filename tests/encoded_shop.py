@@ -25,14 +25,14 @@ LENGTH = 12
 FILES = ("sequence.onnx", "sequence_items.safetensors", "sequence_golden.safetensors")
 
 
-def item_vectors(count, seed=0):
-    vectors = np.random.default_rng(seed).normal(size=(count, WIDTH)).astype(np.float32)
+def item_vectors(count, seed=0, width=WIDTH):
+    vectors = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def encoder(vectors, scale=1.0):
     """Return the graph; what its table lacks is read as one unknown item, whose vector is zeros."""
-    table = np.concatenate([np.zeros((1, WIDTH), np.float32), vectors * scale, np.zeros((1, WIDTH), np.float32)])
+    table = np.pad(vectors * scale, ((1, 1), (0, 0)))
     nodes = [
         helper.make_node("Clip", ["items", "least", "most"], ["rows"]),
         helper.make_node("Gather", ["table", "rows"], ["events"]),
@@ -58,7 +58,7 @@ def graph_of(nodes, constants, *, inputs=("items", "actions", "gaps"), output="v
 def write_encoder(folder, vectors, graph=None):
     """Write the three files of an encoder into `folder`."""
     items = np.random.default_rng(1).integers(0, len(vectors) + 2, (4, LENGTH))
-    known = np.concatenate([np.zeros((1, WIDTH)), vectors, np.zeros((1, WIDTH))])
+    known = np.pad(vectors, ((1, 1), (0, 0)))
     inputs = {"items": items, "actions": np.minimum(items, 1), "gaps": items * 0}
     save_file({**inputs, "vector": known[items].sum(axis=1).astype(np.float32)}, folder / FILES[2])
     save_file({"vectors": vectors}, folder / FILES[1])

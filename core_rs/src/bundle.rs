@@ -5,7 +5,7 @@ use crate::{
     feature,
     ids::{Interner, NONE},
     params::RING,
-    sequence,
+    sequence::{self, SequenceVector},
     trees::Trees,
     vector::{Instructions, VectorIndex},
 };
@@ -83,6 +83,13 @@ pub struct Encoder {
     pub length: usize,
     /// Vectors of the items, zeros for an item without one.
     pub vectors: VectorIndex,
+}
+
+impl Encoder {
+    /// Whether a visitor's vector is of this encoder; the width tells apart what was given one version twice.
+    pub fn fits(&self, vector: &SequenceVector) -> bool {
+        vector.encoder == self.identity && vector.steps.len() == self.vectors.dimensions()
+    }
 }
 
 /// What a bundle folder holds, in the bundle's own numbers.

@@ -1,7 +1,7 @@
 //! Histories on their way to the encoder of a bundle, and the vectors that come back.
 
 use crate::{
-    bundle::ActiveBundle,
+    bundle::{ActiveBundle, Encoder},
     proto::ConsentPurpose,
     sequence::SequenceVector,
     state::State,
@@ -75,9 +75,9 @@ impl Histories {
     }
 }
 
-/// Whether a visitor has a history that the vector of `encoder` does not reflect.
-pub fn is_behind(visitor: &Visitor, encoder: u64) -> bool {
-    let vector = visitor.sequence.as_ref().filter(|vector| vector.encoder == encoder);
+/// Whether a visitor has a history that no vector of `encoder` reflects.
+pub fn is_behind(visitor: &Visitor, encoder: &Encoder) -> bool {
+    let vector = visitor.sequence.as_ref().filter(|vector| encoder.fits(vector));
     visitor.recent().next().is_some() && vector.is_none_or(|vector| vector.events != visitor.events)
 }
 

@@ -182,7 +182,7 @@ fn note_sequence(moment: Moment, plan: &mut Plan, by: By) {
         plan.degraded.push("sequence_vectors_missing".to_owned());
     }
     let found = plan.request.context.as_ref().map(|context| visitor(state, context, moment.options));
-    let behind = found.filter(|(_, visitor)| visitor.is_some_and(|it| encoding::is_behind(it, encoder.identity)));
+    let behind = found.filter(|(_, visitor)| visitor.is_some_and(|it| encoding::is_behind(it, encoder)));
     if let Some((key, _)) = behind.filter(|_| by == By::Serving) {
         let since_ms = state.waiting.ask(key, moment.now_ms);
         if moment.now_ms.saturating_sub(since_ms) > SEQUENCE_LATE_MS {

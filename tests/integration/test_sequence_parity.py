@@ -1,10 +1,25 @@
 """The trainer, onnxruntime on the engine's arrays and the slates that are served say the same of 1,000 visitors."""
 
+import asyncio
+import datetime as dt
+
+import grpc
 import numpy as np
 import polars as pl
 import pytest
 
+from server.app import App
+from server.settings import ClockSettings, ListenSettings, Settings
+from shopkeeper.aio import AsyncClient
+from shopkeeper.v1 import model_service_pb2 as pb
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.model_service_pb2_grpc import ModelServiceStub
+from shopkeeper.v1.placement_pb2 import Placement, SourceUse
+from shopkeeper.v1.placement_service_pb2 import UpsertPlacementRequest
+from shopkeeper.v1.placement_service_pb2_grpc import PlacementServiceStub
+from shopkeeper.v1.recommendation_service_pb2 import PlacementRequest
 from tests.encoded_shop import NOW, EncodedShop, view
+from tests.table_shop import wait_until
 from trainers.bundle import Card, write_bundle
 from trainers.dataset import Dataset
 from trainers.recommender import NOBODY, Queries
@@ -113,3 +128,47 @@ def test_what_is_served_is_ranked_as_the_trainer_ranks(shop, model, dataset):
         assert (np.diff(scores[shown]) <= 2 * moved).all()
         same.append(len(set(shown) & set(best.tolist())) / SIZE)
     assert np.mean(same) > 0.95
+
+
+async def open_shop(address, client, lines):
+    """Let the bundle serve, and record what the visitors did."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        await client.upsert_items([Item(item_id=f"i{n}") for n in range(ITEMS)])
+        placement = Placement(placement_id="next", sources=[SourceUse(source="sequence")])
+        await PlacementServiceStub(channel).UpsertPlacement(UpsertPlacementRequest(placement=placement))
+        models = ModelServiceStub(channel)
+        await models.PublishModel(pb.PublishModelRequest(version="one"), timeout=100)
+        await models.ActivateModel(pb.ActivateModelRequest(version="one"), timeout=60)
+    events = []
+    for number, (item, visitor, time_ms) in enumerate(
+        lines.sort("time_ms").select("item_id", "visitor_id", "time_ms").iter_rows()
+    ):
+        _, event = view(item, visitor=visitor, at_ms=time_ms)
+        event.event_id = str(number)
+        events.append(event)
+    for start in range(0, len(events), 500):
+        await client.record(events[start : start + 500])
+
+
+async def test_the_server_shows_what_the_engine_does(shop, model, dataset, lines, tmp_path):
+    shop.encode()
+    moment = dt.datetime.fromtimestamp(NOW // 1000, dt.UTC)
+    settings = Settings(
+        data_dir=tmp_path / "data", listen=ListenSettings(port=0), clock=ClockSettings(start=moment, rate=0.0)
+    )
+    incoming = settings.bundle_dir / "incoming"
+    incoming.mkdir(parents=True)
+    write_bundle(incoming, Card("one", NOW), dataset, [model], None)
+    app = App(settings)
+    address = await app.start()
+    try:
+        async with AsyncClient(address, timeout_s=30) as client:
+            await open_shop(address, client, lines)
+            await asyncio.to_thread(wait_until, lambda: not app.engine.waiting)
+            wanted = PlacementRequest(placement_id="next", page_size=SIZE)
+            for visitor in dataset.visitors:
+                served = await client.recommend(wanted, visitor)
+                assert served.slates[0].items == shop.ask(visitor, size=SIZE).slates[0].items
+                assert not served.degraded
+    finally:
+        await app.stop()

@@ -203,6 +203,19 @@ def test_a_snapshot_holds_vectors_and_who_waits(shop, tmp_path):
     assert other.encode() == 2
 
 
+def test_a_vector_of_another_width_never_counts(shop, tmp_path):
+    shop.put(view("i3"))
+    shop.encode()
+    shop.engine.save_snapshot(str(tmp_path / "one.snapshot"))
+    (tmp_path / "again").mkdir()
+    other = EncodedShop(COUNT)
+    other.engine.load_snapshot(str(tmp_path / "one.snapshot"))
+    other.load(write_bundle(tmp_path / "again" / "one", NAMES, item_vectors(COUNT, width=2 * WIDTH)))
+    assert other.ask().slates[0].items[0].reason != REASON_NEXT_ITEM
+    assert other.encode() == 1
+    assert other.ask().slates[0].items[0].reason == REASON_NEXT_ITEM
+
+
 def test_a_visitor_without_a_vector_pays_a_pointer(shop):
     shop.put(view("i3", visitor="a"))
     light = shop.engine.stats()["visitor_bytes"]

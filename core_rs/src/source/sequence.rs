@@ -27,6 +27,7 @@ impl Source for Sequence {
 
 /// Vector of the visitor that the bundle's own encoder made.
 fn vector<'a>(query: &'a Query) -> Option<&'a SequenceVector> {
-    let encoder = query.bundle?.bundle.sequence.as_ref()?.identity;
-    query.visitor?.sequence.as_deref().filter(|vector| vector.encoder == encoder)
+    let encoder = query.bundle?.bundle.sequence.as_ref()?;
+    let fits = |vector: &&SequenceVector| encoder.fits(vector);
+    query.visitor?.sequence.as_deref().filter(fits)
 }
