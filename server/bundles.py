@@ -188,7 +188,20 @@ def _rejected(version: str, fault: str) -> ServiceError:
 
 
 async def _fault_of(folder: Path) -> str:
-    """Return what the check in a child process found; empty if all is well. The child may crash, hang or eat memory."""
+    """Return what the check in a child process found; empty if all is well. The child may crash, hang or eat memory.
+
+    One that was killed by a signal is run once more: files that harm it do so again, a machine in distress does not.
+    """
+    status, said = await _outcome(folder)
+    if status < 0:
+        status, said = await _outcome(folder)
+    if status == 0:
+        return ""
+    return said or f"the check ended with status {status}; its files harm"
+
+
+async def _outcome(folder: Path) -> tuple[int, str]:
+    """Return the status of a check, and what it printed."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "server.bundle_check", str(folder)),
         stdin=asyncio.subprocess.DEVNULL,
@@ -200,11 +213,9 @@ async def _fault_of(folder: Path) -> str:
         async with asyncio.timeout(_CHECK_S):
             output, _ = await child.communicate()
     except TimeoutError:
-        return f"the check took longer than {_CHECK_S:.0f} s; make the bundle smaller"
+        return 1, f"the check took longer than {_CHECK_S:.0f} s; make the bundle smaller"
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    if child.returncode == 0:
-        return ""
-    return output.decode(errors="replace").strip() or f"the check ended with status {child.returncode}; its files harm"
+    return child.returncode or 0, output.decode(errors="replace").strip()

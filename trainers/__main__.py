@@ -6,7 +6,7 @@ Results go to standard output, progress to standard error. Exit codes: 0 ok · 1
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from trainers.offline.commands import COMMANDS
 from trainers.parts import parts_of
 from trainers.pipeline import DEFAULT_RANKER, Fitted, Pipeline, RankerKind, Schedule, split_of, write
 from trainers.plot import draw_recall
-from trainers.protocols import NextBasket
+from trainers.protocols import Question
 from trainers.sequence.commands import sequence
 from trainers.served import measure_served
 
@@ -34,6 +34,9 @@ SplitOption = Annotated[
 SeedOption = Annotated[
     list[int] | None,
     typer.Option(min=0, help="Seed of everything random, 0 where none is named; several give a ranker each."),
+]
+QuestionOption = Annotated[
+    Question, typer.Option(help="Whom and what models are compared by: any shop's visitors, or the rules of the demo.")
 ]
 RankerOption = Annotated[RankerKind, typer.Option(help="What the ranker is made of.")]
 
@@ -52,6 +55,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     split: SplitOption = None,
     seed: SeedOption = None,
     ranker: RankerOption = DEFAULT_RANKER,
+    question: QuestionOption = Question.NEXT_BASKET,
     against: Annotated[
         Path | None, typer.Option(help="Bundle that serves: say whether the new one is not worse on what it never saw.")
     ] = None,
@@ -61,10 +65,12 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 ) -> None:
     """Train a bundle and measure it beside rules and baselines."""
     with errors_told(json=json), progress_told() as tell:
-        pipeline = _pipeline(export, split, seed, tell, ranker=ranker, against=against, parts=parts_of(parts))
+        pipeline = _pipeline(
+            export, split, seed, tell, ranker=ranker, question=question, against=against, parts=parts_of(parts)
+        )
         fitted = pipeline.run()
         rows = report.rows_of(_measured(fitted, pipeline, tell))
-        found: dict[str, object] = {"ranked_by": fitted.ranked_by}
+        found: dict[str, object] = {"ranked_by": fitted.ranked_by, "asked": len(fitted.task.visitor)}
         if against is not None:
             found["gate"] = facts(judge(pipeline, fitted, against, tolerance))
         version = write(fitted, pipeline, out)
@@ -78,6 +84,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     split: SplitOption = None,
     seed: SeedOption = None,
     ranker: RankerOption = DEFAULT_RANKER,
+    question: QuestionOption = Question.NEXT_BASKET,
     plot: Annotated[
         Path | None, typer.Option(help="PNG file to draw the recall at 1 to 50 of every model into.")
     ] = None,
@@ -89,24 +96,26 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     if export is None:
         raise typer.BadParameter("name the folder of an export, or a protocol", param_hint="--export")
     with errors_told(json=json), progress_told() as tell:
-        pipeline = _pipeline(export, split, seed, tell, ranker=ranker)
-        found = _measured(pipeline.run(), pipeline, tell)
+        pipeline = _pipeline(export, split, seed, tell, ranker=ranker, question=question)
+        fitted = pipeline.run()
+        found = _measured(fitted, pipeline, tell)
         if plot is not None:
             draw_recall(found, plot)
-    _answer({}, report.rows_of(found), "next basket", json=json)
+    _answer({"asked": len(fitted.task.visitor)}, report.rows_of(found), "next basket", json=json)
 
 
 @app.command()
-def ablate(
+def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     export: ExportOption,
     split: SplitOption = None,
     seed: SeedOption = None,
     ranker: RankerOption = DEFAULT_RANKER,
+    question: QuestionOption = Question.NEXT_BASKET,
     json: JsonOption = False,
 ) -> None:
     """Measure what time, promotion, price, device and place are worth: rankers that must do without them."""
     with errors_told(json=json), progress_told() as tell:
-        pipeline = _pipeline(export, split, seed, tell, ranker=ranker)
+        pipeline = _pipeline(export, split, seed, tell, ranker=ranker, question=question)
         found = pipeline.compare(variants())
     said = {"protocol": "next basket", "seeds": ",".join(map(str, pipeline.seeds))}
     _answer(said, report.rows_of(found), "what context is worth", json=json)
@@ -117,26 +126,25 @@ def served(
     export: ExportOption,
     address: Annotated[str, typer.Option(help="HOST:PORT of a server whose state is as of the split.")],
     split: SplitOption = None,
+    question: QuestionOption = Question.NEXT_BASKET,
     json: JsonOption = False,
 ) -> None:
     """Measure what a running server shows, by the same protocol."""
     with errors_told(json=json), progress_told() as tell:
         found = read_export(export)
-        task = NextBasket(_moment(found, split)).task(found.dataset)
+        task = question.make(_moment(found, split)).task(found.dataset)
         measured = measure_served(address, task, tell)
         rows = report.rows_of({(name, "served"): [value] for name, value in measured.items()})
     _answer({}, rows, f"served by {address}", json=json)
 
 
-def _pipeline(  # noqa: PLR0913 - what options name
+def _pipeline(
     folder: Path,
     split: dt.datetime | None,
     seeds: list[int] | None,
     tell: Tell,
-    *,
-    ranker: RankerKind,
     against: Path | None = None,
-    parts: tuple[str, ...] = (),
+    **wanted: Any,
 ) -> Pipeline:
     tell("read the export", 0.0)
     export = read_export(folder)
@@ -144,7 +152,7 @@ def _pipeline(  # noqa: PLR0913 - what options name
     if against is not None:
         moment = max(moment, unseen_half(export, learnt_until(against)))
     schedule = Schedule.weekly(export.dataset, moment)
-    return Pipeline(export, schedule, seeds=tuple(seeds or (0,)), progress=tell, ranker=ranker, parts=parts)
+    return Pipeline(export, schedule, seeds=tuple(seeds or (0,)), progress=tell, **wanted)
 
 
 def _moment(export: Export, split: dt.datetime | None) -> int:
@@ -154,6 +162,9 @@ def _moment(export: Export, split: dt.datetime | None) -> int:
 
 
 def _measured(fitted: Fitted, pipeline: Pipeline, tell: Tell) -> report.Found:
+    if not len(fitted.task.visitor):
+        moment = dt.datetime.fromtimestamp(pipeline.schedule.split_ms / 1000, dt.UTC)
+        tell(f"nobody bought both before and after {moment:%Y-%m-%d %H:%M}: the measures below say nothing", 1.0)
     return {**report.baselines(fitted.task, pipeline.schedule.split_ms, tell), **fitted.measured}
 
 

@@ -1,7 +1,6 @@
 """Whether a new bundle may take the place of the one that serves: asked on one window, visitor by visitor."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,6 @@ MEASURE = "ndcg_at_10"
 """What decides, on the set `all`."""
 LEAST_VISITORS = 100
 """Visitors without whom nothing is decided."""
-
-_QUESTION = partial(
-    NextBasket, dropped_departments=(), dropped_categories=(), min_buyers=1, min_baskets=1, min_target=1
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     tolerance : float
         Share of the old mean that may be lost, 0 to 1.
     """
-    task = _QUESTION(pipeline.schedule.split_ms).task(pipeline.export.dataset)
+    task = NextBasket(pipeline.schedule.split_ms).task(pipeline.export.dataset)
     (new,) = pipeline.measured(task, "all", [None if fitted.tried is None else fitted.tried.ranker])
     ranker: Path | None = folder / "ranker.onnx"
     try:

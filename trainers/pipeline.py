@@ -22,8 +22,7 @@ from trainers.network_ranker import NetworkRanker
 from trainers.next_basket import NextBasket
 from trainers.parts import Parts
 from trainers.popular import Popular
-from trainers.protocols import NextBasket as Question
-from trainers.protocols import Task, tasks_of
+from trainers.protocols import Question, Task, tasks_of
 from trainers.ranker import Ranker, Rows
 from trainers.shop import SETS, Shop
 from trainers.tree_ranker import TreeRanker
@@ -163,6 +162,8 @@ class Pipeline:
     ranker : RankerKind
     parts : tuple[str, ...]
         What a bundle holds on request, as `trainers.parts.parts_of` names it.
+    question : Question
+        What the models are compared by.
     """
 
     def __init__(  # noqa: PLR0913 - what options name
@@ -174,12 +175,14 @@ class Pipeline:
         progress: Progress,
         ranker: RankerKind = DEFAULT_RANKER,
         parts: tuple[str, ...] = (),
+        question: Question = Question.NEXT_BASKET,
     ) -> None:
         self.export = export
         self.schedule = schedule
         self.seeds = seeds
         self.progress = progress
         self.ranker = ranker
+        self.question = question
         self.known = export.dataset.before(schedule.split_ms)
         self.actions = learnable_actions(self.known)
         self.parts = Parts(parts, seeds[0])
@@ -192,7 +195,7 @@ class Pipeline:
             models = self._enter(self.schedule.split_ms, Path(folder))
         rankers = [self._fit(past, seed=seed) for seed in self.seeds] if beats_rules else []
         found = [ranker for ranker in rankers if ranker is not None]
-        task = Question(self.schedule.split_ms).task(self.export.dataset)
+        task = self.question.make(self.schedule.split_ms).task(self.export.dataset)
         measured = {}
         for name, asked in tasks_of(task).items():
             rules, *of_seeds = self.measured(asked, name, [None, *found])
@@ -221,7 +224,7 @@ class Pipeline:
         }
         if not past or None in fits.values():
             raise ValueError("the data are too few for a ranker; take a longer history")
-        task = Question(self.schedule.split_ms).task(self.export.dataset)
+        task = self.question.make(self.schedule.split_ms).task(self.export.dataset)
         measured: dict[tuple[str, str], list[Measured]] = {}
         for name, asked in tasks_of(task).items():
             for (lost, _), found in zip(fits, self.measured(asked, name, list(fits.values())), strict=True):
@@ -279,7 +282,7 @@ class Pipeline:
     def _beats_rules(self, ranker: Ranker | None) -> bool:
         if ranker is None:
             return False
-        task = Question(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
+        task = self.question.make(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
         gain = 0.0
         for name, asked in tasks_of(task).items():
             by_ranker, by_rules = (found.means() for found in self.measured(asked, name, [ranker, None]))

@@ -1,7 +1,9 @@
 """Fixed questions that models are compared by: what is in the next basket after a moment."""
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +56,7 @@ class Task:
 
 @dataclass(frozen=True)
 class NextBasket:
-    """Next basket after a moment; the defaults drop what is no article of Complete Journey's shop.
+    """Next basket after a moment, of every visitor who bought before it and after it.
 
     Parameters
     ----------
@@ -74,11 +76,11 @@ class NextBasket:
 
     split_ms: int
     until_ms: int | None = None
-    dropped_departments: tuple[str, ...] = ("FUEL", "COUPON", "MISCELLANEOUS")
-    dropped_categories: tuple[str, ...] = ("COUPON/MISC ITEMS",)
-    min_buyers: int = 10
-    min_baskets: int = 5
-    min_target: int = 3
+    dropped_departments: tuple[str, ...] = ()
+    dropped_categories: tuple[str, ...] = ()
+    min_buyers: int = 1
+    min_baskets: int = 1
+    min_target: int = 1
 
     def task(self, dataset: Dataset) -> Task:
         """Return the question asked of `dataset`; only its purchases count."""
@@ -99,6 +101,31 @@ class NextBasket:
         visitor, item = first_baskets(after, after.basket, self.min_target)
         shopper, size = np.unique(visitor, return_counts=True)
         return Task(train, kept, shopper, _offsets(size), item)
+
+
+def complete_journey(split_ms: int, *, until_ms: int | None = None) -> NextBasket:
+    """Return the question that Complete Journey is compared by: regular visitors, what many buy, no services."""
+    return NextBasket(
+        split_ms,
+        until_ms=until_ms,
+        dropped_departments=("FUEL", "COUPON", "MISCELLANEOUS"),
+        dropped_categories=("COUPON/MISC ITEMS",),
+        min_buyers=10,
+        min_baskets=5,
+        min_target=3,
+    )
+
+
+class Question(StrEnum):
+    """Question by name."""
+
+    NEXT_BASKET = "next-basket"
+    COMPLETE_JOURNEY = "complete-journey"
+
+    @property
+    def make(self) -> Callable[..., NextBasket]:
+        """Takes `split_ms` and, by name, `until_ms`."""
+        return NextBasket if self is Question.NEXT_BASKET else complete_journey
 
 
 def tasks_of(task: Task) -> dict[str, Task]:

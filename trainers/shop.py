@@ -21,6 +21,8 @@ SETS = {"all": "home_for_you", "explore": "home_discover"}
 """Placement that answers each set of the protocol."""
 PAGE_SIZE = 120
 """Items that evaluation asks for."""
+_GREATEST_PRICE = 1e9
+"""What the server takes, in currency units."""
 _ENCODED_AT_ONCE = 64
 _PROMOTION_COLUMNS = ("promotion_kinds", "promotion_start_ms", "promotion_end_ms", "promotion_shares")
 
@@ -125,10 +127,17 @@ def _event_records(events: pl.DataFrame) -> tuple[NDArray[np.int64], list[bytes]
         np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
         items["item_id"].to_list(),
         items["quantity"].cast(pl.Int32).to_numpy(),
-        (items["price"] * 1e6).round(0).fill_null(-1).fill_nan(-1).cast(pl.Int64).to_numpy(),
+        _micros(items["price"]),
         next((currency for currency in _texts(heads, "currency") if currency), "USD"),
     )
     return times, [payload for _, _, payload in encoded]
+
+
+def _micros(price: pl.Series) -> NDArray[np.int64]:
+    """Return prices in millionths; -1 for one that is unknown or no price."""
+    values = price.fill_null(-1).to_numpy()
+    known = (values >= 0) & (values <= _GREATEST_PRICE)
+    return np.where(known, np.round(values * 1e6), -1).astype(np.int64)
 
 
 def _texts(frame: pl.DataFrame, column: str) -> list[str]:

@@ -10,6 +10,8 @@ pub const MAX_ID_BYTES: usize = 256;
 pub const MAX_TOKEN_BYTES: usize = 1_024;
 /// Greatest weight of a source, and greatest value of an action to either side.
 pub const MAX_WEIGHT: f64 = 1_000.0;
+/// Greatest price, currency units.
+pub const MAX_PRICE: i64 = 1_000_000_000;
 /// Most placements of one request.
 pub const MAX_PLACEMENTS: usize = 20;
 /// Most items of one slate.

@@ -124,6 +124,7 @@ class SqliteLog:
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = connect(path)
+            self._file = _identity(path)
         self._writer = threading.Thread(target=self._write_groups, name="log-writer", daemon=True)
         self._writer.start()
 
@@ -275,6 +276,8 @@ class SqliteLog:
         _logger.warning("erased_bytes_linger", path=str(self._path), fix="erase again while nobody reads the whole log")
 
     def _write(self, rows: list[_Row]) -> tuple[list[AppendStatus], int]:
+        if _identity(self._path) != self._file:
+            raise OSError("it was removed or replaced while it was in use")
         if self._connection is None:
             self._connection = connect(self._path)
         connection = self._connection
@@ -352,6 +355,11 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _last_offset(connection: sqlite3.Connection) -> int:

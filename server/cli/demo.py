@@ -25,6 +25,7 @@ from server.importing.complete_journey import SPLIT, TIME_ZONE
 from shopkeeper.v1 import model_service_pb2 as pb
 
 _SEED = 0
+_QUESTION = ("--question", "complete-journey")
 _MOMENT = {"CLOCK__START": SPLIT.astimezone(UTC).isoformat(), "TIME_ZONE": TIME_ZONE}
 _PORT = 50_051
 
@@ -85,7 +86,7 @@ def _train(shop: DemoShop) -> None:
     if shop.needs_training(_SEED):
         incoming = shop.settings.bundle_dir / "incoming"
         incoming.mkdir(parents=True, exist_ok=True)
-        options = ["--export", str(shop.export), "--out", str(incoming), "--seed", str(_SEED)]
+        options = ["--export", str(shop.export), "--out", str(incoming), "--seed", str(_SEED), *_QUESTION]
         shop.keep_training(_SEED, run_trainers(["train", *options, "--json"]))
 
 
@@ -94,7 +95,7 @@ def _measure(shop: DemoShop, address: str, phases: _Phases) -> dict[str, Any]:
         with phases("publish", "publish and activate the bundle over gRPC"):
             _activate(remote, shop.state.trained["version"])
         with phases("served", "measure what is served, household by household, over gRPC"):
-            served = run_trainers(["served", "--address", address, "--export", str(shop.export), "--json"])
+            served = run_trainers(["served", "--address", address, "--export", str(shop.export), *_QUESTION, "--json"])
         with phases("latency", "time single answers over gRPC"):
             latency = showcase.latency(remote, showcase.visitors(shop.export))
         with phases("households", "ask what three households see"):

@@ -95,9 +95,7 @@ def _log(settings: Settings) -> Row:
 
 
 def _snapshot(settings: Settings) -> Row:
-    files = (
-        [path for path in settings.snapshot_dir.glob("*") if path.is_file()] if settings.snapshot_dir.is_dir() else []
-    )
+    files = list(settings.snapshot_dir.glob("*.snapshot"))
     if not files:
         return Row("snapshot", "warn", "none; the next start reads the whole log", "`shopkeeper serve` keeps them")
     newest = max(files, key=lambda path: path.stat().st_mtime)

@@ -23,6 +23,9 @@ PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy
 CurvesOption = Annotated[
     Path | None, typer.Option("--plot", help="PNG file to draw the recall at 1 to 50 of every model into.")
 ]
+QuestionOption = Annotated[
+    str, typer.Option(help="`next-basket` of any shop, or `complete-journey`: the rules that the demo is compared by.")
+]
 MlflowOption = Annotated[str, typer.Option(help="Tracking URI of MLflow to log the rows to.")]
 
 _SHOWN = {
@@ -42,6 +45,7 @@ def evaluate(
     context: typer.Context,
     export: ExportOption = None,
     seed: SeedOption = None,
+    question: QuestionOption = "next-basket",
     drawn: CurvesOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -52,7 +56,8 @@ def evaluate(
         return
     folder = export or fresh_export(settings_of(config, data_dir))
     plot = [] if drawn is None else ["--plot", str(drawn)]
-    measured = run_trainers(["evaluate", "--export", str(folder), *seeds_of(seed), *plot, "--json"])
+    options = ["--export", str(folder), "--question", question, *seeds_of(seed), *plot]
+    measured = run_trainers(["evaluate", *options, "--json"])
     result(measured, quality_table(measured.get("rows", ())), as_json=json)
 
 

@@ -119,6 +119,7 @@ async def test_a_bad_recommend_request(shop, request_, reason, field):
         ({"items": [EventItem(item_id="x" * 257)]}, "items[0].item_id"),
         ({"items": [EventItem(item_id="x", quantity=-1)]}, "items[0].quantity"),
         ({"items": [EventItem(item_id="x", price=Money(currency_code="USD", units=-1))]}, "items[0].price"),
+        ({"items": [EventItem(item_id="x", price=Money(currency_code="USD", units=2**62))]}, "items[0].price.units"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

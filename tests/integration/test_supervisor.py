@@ -89,6 +89,16 @@ def test_a_killed_replica_comes_back_on_the_same_port(tmp_path):
         assert process.poll() is None
 
 
+def test_a_second_server_on_one_folder_is_refused_at_once(tmp_path):
+    with serving(tmp_path) as first:
+        ready_line(first)
+        with serving(tmp_path) as second:
+            _, errors = second.communicate(timeout=START_S)
+        assert second.returncode != 0
+        assert f"is served by process {first.pid}; stop it, or name another folder" in errors
+        assert first.poll() is None
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_taken_port_is_said_at_start(tmp_path, workers):
     with socket.socket() as taken:

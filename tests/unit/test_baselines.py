@@ -9,7 +9,7 @@ import pytest
 from trainers import baselines
 from trainers.dataset import Dataset
 from trainers.evaluate import measure, ranks_of_scores
-from trainers.protocols import COMPLETE_JOURNEY_SPLIT, NextBasket, tasks_of
+from trainers.protocols import COMPLETE_JOURNEY_SPLIT, complete_journey, tasks_of
 
 DAY = 86_400_000
 BASKETS = [
@@ -81,7 +81,7 @@ def journey() -> Dataset:
 
 def test_figures_of_the_complete_journey(journey):
     split_ms = round(COMPLETE_JOURNEY_SPLIT.timestamp() * 1000)
-    task = NextBasket(split_ms).task(journey)
+    task = complete_journey(split_ms).task(journey)
     asked = tasks_of(task)
     assert (int(task.kept.sum()), len(task.visitor)) == (16_308, 1_801)
     makers = baselines.all_baselines(task.train, split_ms)

@@ -281,6 +281,13 @@ def test_doctor_counts_the_records_of_a_good_log(run, events_file, tmp_path):
     assert rows["log"]["finding"].startswith(f"{1 + len(PLACEMENTS)} records")
 
 
+def test_doctor_takes_no_lock_for_a_snapshot(run, tmp_path):
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "lock").touch()
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", tmp_path, "--json").stdout)["checks"]}
+    assert rows["snapshot"]["state"] == "warn"
+
+
 def test_doctor_with_broken_settings_ends_with_3(run, monkeypatch):
     monkeypatch.setenv("SHOPKEEPER__NOPE", "1")
     assert run("doctor", "--json").exit_code == 3

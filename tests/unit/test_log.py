@@ -297,3 +297,18 @@ async def test_every_commit_is_synced(tmp_path: Path) -> None:
     assert log._connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert sqlite3.connect(tmp_path / "log.sqlite").execute("PRAGMA journal_mode").fetchone() == ("wal",)
     log.close()
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_file_that_was_taken_away_takes_no_more_records(tmp_path: Path, *, is_replaced: bool) -> None:
+    path = tmp_path / "log.sqlite"
+    log = SqliteLog(path)
+    assert await log.append([event(1)], 0) == [STORED]
+    for name in ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    if is_replaced:
+        SqliteLog(path).close()
+    for number in (2, 3):
+        with pytest.raises(LogUnavailableError, match=r"log\.sqlite cannot be used"):
+            await log.append([event(number)], 0)
+    log.close()

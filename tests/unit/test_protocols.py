@@ -1,5 +1,6 @@
 """The question of the next basket: what is asked, of whom, and that nothing of the answer leaks."""
 
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.dataset import Dataset
-from trainers.protocols import NextBasket
+from trainers.protocols import NextBasket, complete_journey
 
 DAY = 86_400_000
 SPLIT = 100 * DAY
@@ -28,7 +29,7 @@ def dataset(baskets: list[tuple[str, int, list[str]]], paths: dict[str, list[str
 
 
 def question(**settings_: int) -> NextBasket:
-    return NextBasket(SPLIT, **{"min_buyers": 1, "min_baskets": 1, "min_target": 2, **settings_})
+    return NextBasket(SPLIT, **{"min_target": 2, **settings_})
 
 
 def asked(task) -> dict[str, set[str]]:
@@ -66,14 +67,23 @@ def test_services_and_rare_items_are_neither_asked_for_nor_learnt():
         ],
         {"gas": ["FUEL", "GAS"], "bag": ["GROCERY", "COUPON/MISC ITEMS"]},
     )
-    task = question(min_buyers=2).task(data)
+    task = replace(complete_journey(SPLIT), min_buyers=2, min_baskets=1, min_target=2).task(data)
     assert asked(task) == {"a": {"bread", "milk"}}
     assert {data.items[item] for item in task.train.item} == {"bread", "milk"}
 
 
+def test_of_any_shop_all_who_came_back_are_asked_about_all_it_sells():
+    data = dataset(
+        [("a", 1, ["gas"]), ("a", 101, ["gas"]), ("b", 2, ["x"]), ("c", 102, ["x"])], {"gas": ["FUEL", "GAS"]}
+    )
+    assert asked(NextBasket(SPLIT).task(data)) == {"a": {"gas"}}
+    assert not len(complete_journey(SPLIT).task(data).visitor)
+
+
 def test_a_category_named_like_a_service_department_is_no_service():
     data = dataset([("a", 1, ["gift", "x"]), ("a", 101, ["gift", "x"])], {"gift": ["FLORAL", "MISCELLANEOUS"]})
-    assert asked(question().task(data)) == {"a": {"gift", "x"}}
+    task = replace(complete_journey(SPLIT), min_buyers=1, min_baskets=1, min_target=2).task(data)
+    assert asked(task) == {"a": {"gift", "x"}}
 
 
 def test_newcomers_are_not_asked_about():

@@ -14,7 +14,7 @@ pub use request::recommend;
 
 use crate::{
     error::{Error, Result},
-    params::MAX_ID_BYTES,
+    params::{MAX_ID_BYTES, MAX_PRICE},
     proto::{Context, Device, ItemFilter, Money},
     time::millis,
 };
@@ -130,7 +130,7 @@ fn choice<E: TryFrom<i32>>(at: &At, number: i32, name: impl Fn(&E) -> &'static s
     if E::try_from(number).is_ok() {
         return Ok(());
     }
-    let names: Vec<_> = (0..).map_while(|number| E::try_from(number).ok()).map(|value| name(&value)).collect();
+    let names: Vec<_> = (1..).map_while(|number| E::try_from(number).ok()).map(|value| name(&value)).collect();
     Err(at.fault(format_args!("is {number}, which names nothing; send one of {}", names.join(", "))))
 }
 
@@ -171,7 +171,7 @@ fn price(at: &At, amount: &Money) -> Result<()> {
     if amount.units < 0 || amount.nanos < 0 {
         return Err(at.fault("is negative; send the price of one unit, 0 or more"));
     }
-    Ok(())
+    within(&at.field("units"), amount.units, &(0..=MAX_PRICE))
 }
 
 /// Checks that a time is one of a shop, and tells apart the usual mistakes of unit.
@@ -308,6 +308,7 @@ mod tests {
         assert_eq!(event_fault(|event| event.items.clear()), "events[3].items");
         assert_eq!(event_fault(|event| event.items[0].quantity = -1), "events[3].items[0].quantity");
         assert_eq!(event_fault(|event| event.items[0].price = usd(-1, 0)), "events[3].items[0].price");
+        assert_eq!(event_fault(|event| event.items[0].price = usd(1 << 62, 0)), "events[3].items[0].price.units");
         assert_eq!(event_fault(|event| event.items[0].price = usd(1, -1)), "events[3].items[0].price.nanos");
         assert_eq!(event_fault(|event| event.event_type = EventType::Search as i32), "events[3].context.query");
     }
