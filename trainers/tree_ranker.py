@@ -64,7 +64,7 @@ class TreeRanker(Ranker):
         self,
         *,
         trees: int = 200,
-        leaves: int = 31,
+        leaves: int = 15,
         learning_rate: float = 0.1,
         least_rows: int = 100,
         without: tuple[int, ...] = (),
