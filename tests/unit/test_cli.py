@@ -38,6 +38,7 @@ COMMANDS = [
     ["publish"],
     ["recommend"],
     ["replay"],
+    ["restore"],
     ["retrain"],
     ["rollback"],
     ["serve"],
