@@ -39,7 +39,7 @@ format: .venv/dev.stamp ## Format all code
 	cd proto && ../$(BIN)/buf format --write
 	cargo fmt
 
-servers: .venv/dev.stamp ## Fetch the Kafka and the ClickHouse that the tests start, kept outside the checkout
+servers: .venv/dev.stamp ## Fetch the Kafka, the ClickHouse and the promtool that the tests run, kept outside the checkout
 	@$(BIN)/python -m tests.fetch_servers
 
 rust-test: ## Run the tests of the Rust core

@@ -78,7 +78,9 @@ def main(
         for one in machines:
             require(one.process.stop() == 0, "a server did not stop in good order")
     figures = {"import": imported, **fresh, "command": _command(whole=whole), "machine": machine()}
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    known["year" if whole else "month"] = figures
+    RESULTS.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     if json_:
         typer.echo(json.dumps(figures))
     else:

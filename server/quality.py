@@ -31,6 +31,7 @@ _LEAST_EVENTS: Final = 100
 _SAMPLE: Final = 1_000
 _EXAMPLES: Final = 5
 
+_KNOWN: Final = "item_id IN (SELECT item_id FROM items FINAL WHERE NOT deleted)"
 FIELDS: Final = {
     "session_id": "session_id != ''",
     "store_id": "store_id != ''",
@@ -42,7 +43,7 @@ FIELDS: Final = {
     "price": "price IS NOT NULL",
     "currency": "currency != ''",
     "position": "position > 0",
-    "known_item": "item_id IN (SELECT item_id FROM items FINAL WHERE NOT deleted)",
+    "known_item": _KNOWN,
 }
 """What the first line of an event may have, by name."""
 
@@ -51,18 +52,21 @@ SELECT event_type, countIf(line = 0) AS events, count() AS lines, uniq(visitor_i
     min(time_ms) AS first_ms, max(time_ms) AS last_ms
 FROM events FINAL GROUP BY event_type ORDER BY event_type
 """
-_UNJOINED: Final = """
+_UNJOINED: Final = f"""
+SELECT count() AS lines, countIf(NOT {_KNOWN}) AS unjoined, uniqExactIf(item_id, NOT {_KNOWN}) AS items
+FROM events FINAL WHERE time_ms > {{since:Int64}} AND item_id != ''
+"""  # noqa: S608
+_UNKNOWN_ITEMS: Final = f"""
 SELECT item_id, count() AS lines FROM events FINAL
-WHERE time_ms > {since:Int64} AND item_id != '' AND item_id NOT IN (SELECT item_id FROM items FINAL WHERE NOT deleted)
-GROUP BY item_id ORDER BY lines DESC, item_id
-"""
+WHERE time_ms > {{since:Int64}} AND item_id != '' AND NOT {_KNOWN}
+GROUP BY item_id ORDER BY lines DESC, item_id LIMIT {_EXAMPLES}
+"""  # noqa: S608
 _TIMES: Final = f"""
 SELECT count() AS events,
     countIf(arrive_ms > 0 AND time_ms < arrive_ms - {LATE_MS}) AS late,
     countIf(arrive_ms > 0 AND time_ms > arrive_ms + {AHEAD_MS}) AS ahead
 FROM events FINAL WHERE line = 0 AND time_ms > {{since:Int64}}
 """  # noqa: S608
-_LINES: Final = "SELECT count() AS lines FROM events FINAL WHERE item_id != '' AND time_ms > {since:Int64}"
 _SAME_ID: Final = """
 SELECT count() AS ids FROM (
     SELECT event_id FROM events FINAL WHERE line = 0 AND time_ms > {since:Int64}
@@ -136,13 +140,11 @@ def _fresh(end_ms: int, now_ms: int) -> Finding:
 
 
 def _unjoined(store: RowStore, since: Mapping[str, int]) -> Finding:
-    ((lines,),) = _rows(store, _LINES, since)
-    unknown = _rows(store, _UNJOINED, since)
-    count = sum(number for _, number in unknown)
-    examples = ", ".join(item_id for item_id, _ in unknown[:_EXAMPLES])
-    text = f"{count:,} of {lines:,} lines name {len(unknown):,} items that the catalogue lacks"
+    ((lines, unjoined, items),) = _rows(store, _UNJOINED, since)
+    examples = ", ".join(item_id for item_id, _ in _rows(store, _UNKNOWN_ITEMS, since))
+    text = f"{unjoined:,} of {lines:,} lines name {items:,} items that the catalogue lacks"
     then = f"import the items, or send their ids as the catalogue has them; e.g. {examples}"
-    return _of_share("unjoined items", count, lines, (text, then))
+    return _of_share("unjoined items", unjoined, lines, (text, then))
 
 
 def _times(events: int, late: int, ahead: int) -> Iterator[Finding]:

@@ -111,3 +111,13 @@ def offset_of(topic: str, partition: int, offset: int) -> int:
     True
     """
     return offset * _SLOTS + list(TOPICS).index(topic) * MAX_PARTITIONS + partition + 1
+
+
+def place_of(number: int) -> tuple[str, int, int]:
+    """Return topic, partition and offset of a number that `offset_of` made.
+
+    >>> place_of(offset_of("items", 3, 7))
+    ('items', 3, 7)
+    """
+    offset, slot = divmod(number - 1, _SLOTS)
+    return list(TOPICS)[slot // MAX_PARTITIONS], slot % MAX_PARTITIONS, offset

@@ -51,7 +51,8 @@ class AskedStore(SqlStore):
     def close(self) -> None:
         """Do nothing: the tables are the owner's."""
 
-    def _write(self, path: Path, select: str) -> None:
+    def write(self, path: Path, select: str) -> None:
+        """Refuse: the owner writes files only as exports."""
         raise StoreError(f"{path} cannot be written by asking for `{select}`; ask the owner for an export")
 
     def _answer(self, wish: Mapping[str, object], rows: pa.Table | None = None) -> pa.Table:

@@ -78,7 +78,8 @@ class ChdbStore(SqlStore):
         self._session.close()
         self._lock.release()
 
-    def _write(self, path: Path, select: str) -> None:
+    def write(self, path: Path, select: str) -> None:
+        """Write the result of `select` as a Parquet file, without keeping it in memory."""
         self.query(f"{select} INTO OUTFILE '{escaped(str(path))}' FORMAT Parquet")
 
 

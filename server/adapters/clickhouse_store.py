@@ -107,7 +107,8 @@ class ClickHouseStore(SqlStore):
         """Close the connection."""
         self._client.disconnect()
 
-    def _write(self, path: Path, select: str) -> None:
+    def write(self, path: Path, select: str) -> None:
+        """Write the result of `select` as a Parquet file, without keeping it in memory."""
         self._run(lambda: self._stream(path, select))
 
     def _stream(self, path: Path, select: str) -> None:

@@ -81,6 +81,12 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         ends = self._thread.run(self._running_ends(), _CALL_S)
         return {_name(part): end - 1 for part, end in ends.items() if end}
 
+    def begins(self) -> dict[tuple[str, int], int]:
+        """Return the first offset that Kafka still has, by topic and partition; for a feed without a group."""
+        self._thread.run(self._start(), _CALL_S)
+        begins = self._thread.run(self._begins(self._unplaced), _CALL_S)
+        return {(self._names[part.topic], part.partition): begin for part, begin in begins.items()}
+
     def forget(self, keys: Collection[str]) -> None:
         """Do nothing: what Kafka keeps ends with its retention."""
 

@@ -71,7 +71,7 @@ class SqlStore(ABC):
         """Let go of the tables."""
 
     @abstractmethod
-    def _write(self, path: Path, select: str) -> None:
+    def write(self, path: Path, select: str) -> None:
         """Write the result of `select` as a Parquet file, without keeping it in memory."""
 
     def migrate(self) -> list[str]:
@@ -131,7 +131,7 @@ class SqlStore(ABC):
         beside.mkdir(parents=True)
         positions = self.positions()
         for name, select in self.exports().items():
-            self._write(beside / f"{name}.parquet", select)
+            self.write(beside / f"{name}.parquet", select)
         facts = {"positions": positions, "consent_default": self._consent_default, "time_zone": self._time_zone}
         meta = {**_meta(beside), **facts}
         (beside / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ import typer
 from server.cli import ask, data, demo, evaluate, models, running
 from server.cli.output import EXIT_CODES
 from server.cli.replay import replay
+from server.cli.restore import restore
 from server.cli.retrain import retrain
 from server.cli.trial import trial
 
@@ -32,6 +33,7 @@ app.add_typer(data.imports, name="import", epilog=EXIT_CODES, rich_help_panel="D
 app.add_typer(data.events, name="events", epilog=EXIT_CODES, rich_help_panel="Data")
 app.command(epilog=EXIT_CODES, rich_help_panel="Data")(data.export)
 app.command(epilog=EXIT_CODES, rich_help_panel="Data")(replay)
+app.command(epilog=EXIT_CODES, rich_help_panel="Data")(restore)
 app.command(
     epilog=EXIT_CODES,
     rich_help_panel="Look after it",

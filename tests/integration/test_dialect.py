@@ -70,7 +70,7 @@ def heard(store: SqlStore, folder: Path) -> Iterator[Statement]:
         store.query(f"SELECT * FROM {table} ORDER BY ALL")  # noqa: S608
     for name, select in store.exports().items():
         store.query(select)
-        store._write(folder / name, select)
+        store.write(folder / name, select)
         statements.append((f"export {name}", {}, pl.read_parquet(folder / name).to_dicts()))
     examine(store, 10)
     facts_of(store, 10)

@@ -42,6 +42,7 @@ COMMANDS = [
     ["publish"],
     ["recommend"],
     ["replay"],
+    ["restore"],
     ["retrain"],
     ["rollback"],
     ["serve"],

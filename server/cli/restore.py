@@ -1,0 +1,74 @@
+"""`shopkeeper restore`: the log of a new machine, begun with what Kafka keeps no longer."""
+
+from collections import Counter
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from rich.table import Table
+
+from server.adapters.inbox import SqliteInbox
+from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.sqlite_log import open_log
+from server.cli.deployment import ConfigOption, DataDirOption, settings_of
+from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
+from server.settings import Settings
+from server.tables import open_store
+from server.workers.restore import DUMPS, arrivals_of
+from shopkeeper.v1.record_pb2 import RecordKind
+
+_GROUP: Final = 20_000
+
+
+@handled
+def restore(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonFlag = False) -> None:
+    """Begin the log of a new machine with what the tables hold and Kafka keeps no longer.
+
+    A machine that starts without it learns only what Kafka still has. To be run before the first `shopkeeper serve`,
+    which then goes on with what Kafka has.
+    """
+    settings = settings_of(config, data_dir)
+    if not settings.tables_follow_kafka:
+        raise CliError(
+            "There is nothing to restore from.",
+            why="the log of a machine is whole unless its tables follow Kafka",
+            then="set kafka.servers and clickhouse.server; without them, restore log.sqlite from a backup",
+            code=Exit.CONFIG,
+        )
+    with closing(open_log(settings)) as log:
+        if last := log.last_offset():
+            raise CliError(
+                f"The log at {settings.log_path} is not empty.",
+                why=f"its last offset is {last:,}; what is old would come after what is new",
+                then="name another folder with `--data-dir`, or move this one away",
+            )
+    counts = _fill(settings)
+    table = Table("records")
+    table.add_column("count", justify="right")
+    for name, count in counts.items():
+        table.add_row(name, f"{count:,}")
+    result({"records": counts}, table, as_json=json)
+    note("next: shopkeeper serve")
+
+
+def _fill(settings: Settings) -> dict[str, int]:
+    """Return how many records of each kind were appended."""
+    counts: Counter[int] = Counter()
+    with TemporaryDirectory(dir=settings.data_dir, prefix="restore-") as name:
+        folder = Path(name)
+        with closing(open_store(settings)) as store:
+            for dump, select in DUMPS.items():
+                store.write(folder / f"{dump}.parquet", select)
+        with closing(KafkaFeed(settings.kafka, topics=("events",))) as feed:
+            feed.begin(dict)
+            begins = feed.begins()
+        with closing(SqliteInbox(settings.log_path)) as inbox:
+            waiting = arrivals_of(folder, begins)
+            while group := list(islice(waiting, _GROUP)):
+                inbox.take(group, {})
+                counts.update(one.record.kind for one in group)
+    return {
+        name.removeprefix("RECORD_KIND_").lower(): counts[kind] for name, kind in RecordKind.items() if counts[kind]
+    }

@@ -1,0 +1,135 @@
+"""A new machine learns from the tables what Kafka keeps no longer, and the rest from Kafka, each once."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from google.protobuf.timestamp_pb2 import Timestamp
+from typer.testing import CliRunner
+
+from core_rs import Engine
+from server.adapters.inbox import SqliteInbox
+from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.outbox import SqliteOutbox
+from server.adapters.sqlite_log import open_log
+from server.cli.main import app
+from server.ports import EventLog, NewRecord
+from server.settings import KafkaSettings, Settings
+from server.streams import FOLLOWED
+from server.workers.follower import Follower
+from shopkeeper.v1.common_pb2 import Context, Device, Money
+from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
+from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
+from shopkeeper.v1.record_pb2 import RecordKind
+from tests.kafka_shop import Machine, drain, kafka_settings, sink_of, topics
+from tests.table_shop import Shop, clickhouse_store, erasure, event, profile
+
+OLD = [
+    *(event(f"old{number}", "a", f"i{number}", visitor_id=f"v{number % 5}", time_ms=number) for number in range(40)),
+    event("login", "a", visitor_id="phone", user_id="u", time_ms=50),
+    event("search", visitor_id="v1", time_ms=60),
+    profile("v1", {"size": "M"}, training=True),
+    event("gone", "a", visitor_id="w", time_ms=70),
+    erasure("w"),
+    event("back", "a", visitor_id="w", time_ms=80),
+]
+NEW = [
+    *(event(f"new{number}", "b", visitor_id=f"v{number % 5}", time_ms=100 + number) for number in range(20)),
+    profile("v1", {"city": "Ulm"}),
+    erasure("v2"),
+    event("again", "c", visitor_id="v2", time_ms=200),
+]
+PRICE = Money(currency_code="EUR", units=1, nanos=990_000_000)
+VISITORS = ["v0", "v1", "v2", "v3", "v4", "u", "w"]
+
+
+def whole() -> NewRecord:
+    message = Event(
+        event_id="whole",
+        event_type=EventType.EVENT_TYPE_CLICK,
+        event_time=Timestamp(seconds=1, nanos=5_000_000),
+        context=Context(
+            visitor_id="v3", session_id="s", device=Device.DEVICE_PHONE, country_code="DE", store_id="7",
+            campaign_id="c", query="q",
+        ),
+        items=[
+            EventItem(item_id="x", quantity=3, position=4, price=PRICE),
+            EventItem(item_id="y", quantity=1),
+        ],
+        attribution_token="token",  # noqa: S106
+    )  # fmt: skip
+    return NewRecord(RecordKind.RECORD_KIND_EVENT, "v3", "whole", message.SerializeToString())
+
+
+def live(log: EventLog) -> dict[str, Any]:
+    """Return what an engine that follows the log knows of every visitor."""
+    engine = Engine()
+    engine.apply([(one.offset, one.kind, one.time_ms, one.payload) for one in log.read(0, 10_000)])
+    return {name: GetProfileResponse.FromString(engine.profile(name)) for name in VISITORS}
+
+
+async def forget_all(settings: KafkaSettings) -> None:
+    """Let Kafka drop what it has, as its retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.servers)
+    await admin.start()
+    parts = [TopicPartition(f"{settings.prefix}.events", number) for number in range(settings.partitions)]
+    await admin.delete_records({part: RecordsToDelete(-1) for part in parts})
+    await admin.close()
+
+
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[str, Any]]:
+    for section in ("kafka", "clickhouse"):
+        for name in ("servers", "server", "prefix", "partitions", "database"):
+            value = getattr(getattr(settings, section), name, None)
+            if value is not None:
+                monkeypatch.setenv(f"SHOPKEEPER__{section.upper()}__{name.upper()}", str(value))
+    outcome = CliRunner().invoke(app, ["restore", "--data-dir", str(settings.data_dir), "--json"])
+    return outcome.exit_code, json.loads(outcome.stdout)
+
+
+async def test_new_machine_knows_what_an_old_one_does(
+    kafka_address: str, clickhouse_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = topics(kafka_settings(kafka_address))
+    tables = Shop(clickhouse_store(clickhouse_address))
+    with Machine(tmp_path / "old", kafka) as machine:
+        machine.add(*OLD, whole())
+        count = machine.ship()
+        with sink_of(kafka, tables.store) as sink:
+            drain(sink, count)
+            await forget_all(kafka)
+            machine.add(*NEW)
+            machine.ship()
+            drain(sink, len(NEW))
+        machine.log.erase("w")
+        machine.log.erase("v2")
+        wanted = live(machine.log)
+    settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
+    status, found = run(settings, monkeypatch)
+    assert (status, found["records"]) == (0, {"erasure": 1, "profile": 1, "event": 36})
+    with closing(KafkaFeed(kafka, topics=FOLLOWED)) as feed, closing(SqliteInbox(settings.log_path)) as inbox:
+        follower = Follower(feed, inbox)
+        taken = 0
+        while taken < len(NEW):
+            taken += follower.step()
+        assert follower.step() == 0
+    with closing(open_log(settings)) as log, closing(SqliteOutbox(settings.log_path)) as outbox:
+        assert live(log) == wanted
+        records = log.read(0, 10_000)
+        ids = [one.record_id for one in records if one.kind == RecordKind.RECORD_KIND_EVENT]
+        assert len(set(ids)) == len(ids)
+        assert outbox.read(0, 10) == [], "nothing of it is shipped again"
+        payload = next(one.payload for one in records if one.record_id == "whole")
+        assert Event.FromString(payload) == Event.FromString(whole().payload)
+    status, found = run(settings, monkeypatch)
+    assert (status, "is not empty" in found["error"]["what"]) == (1, True)
+    tables.store.close()
+
+
+def test_log_of_a_lone_machine_is_not_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, found = run(Settings(data_dir=tmp_path), monkeypatch)
+    assert (status, "from a backup" in found["error"]["next"]) == (3, True)
