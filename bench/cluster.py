@@ -180,13 +180,13 @@ async def _fresh(machines: tuple[Machine, Machine], store: ClickHouseStore, view
     with _clients(machines) as (here, there):
         async with here, there:
             await _until_viewed(here, there, items[0])
-            same = await _same(here, there, visitors.column(0).to_pylist())
+            alike = await _alike(here, there, visitors.column(0).to_pylist())
             changed = await _change(here, there, items)
             _say(f"measure the lag of {views:,} views")
             lags = await lags_ms(here, there, items, views, pause_s=_PAUSE_S)
     shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
     lag = {name: round(quantile(lags, share), 1) for name, share in shares.items()} | {"max": round(max(lags), 1)}
-    return {"same_answers": same, "changed_answer": changed, "lag_ms": lag, "views": len(lags)}
+    return {"both_machines": alike, "changed_answer": changed, "lag_ms": lag, "views": len(lags)}
 
 
 @contextmanager
@@ -200,10 +200,26 @@ async def _until_viewed(here: AsyncClient, there: AsyncClient, item: str) -> Non
     await lags_ms(here, there, [item], 1, pause_s=_PAUSE_S)
 
 
-async def _same(here: AsyncClient, there: AsyncClient, visitors: list[str]) -> str:
-    """Return for how many visitors both machines choose the same items in the same order."""
-    pairs = [[await _chosen(one, visitor) for one in (here, there)] for visitor in visitors]
-    return f"{sum(ours == theirs for ours, theirs in pairs)} of {len(pairs)}"
+async def _alike(here: AsyncClient, there: AsyncClient, visitors: list[str]) -> dict[str, Any]:
+    """Return how alike both machines are to the same visitors.
+
+    What they know of a visitor has to be equal. Slates may differ where scores tie: sources break ties by the numbers
+    of items, which every log deals in its own order.
+    """
+    equal, same, common = 0, 0, 0.0
+    for visitor in visitors:
+        states = [(await one.profile(visitor)).live_state for one in (here, there)]
+        ours, theirs = [await _chosen(one, visitor) for one in (here, there)]
+        equal += states[0] == states[1]
+        same += ours == theirs
+        common += len(set(ours) & set(theirs)) / max(len(ours), 1)
+    require(equal == len(visitors), f"the machines know {len(visitors) - equal} of {len(visitors)} visitors otherwise")
+    return {
+        "visitors": len(visitors),
+        "equal_states": equal,
+        "equal_slates": same,
+        "items_in_common": round(common / len(visitors), 3),
+    }
 
 
 async def _chosen(client: AsyncClient, visitor: str) -> list[str]:
@@ -242,7 +258,12 @@ def _print(figures: dict[str, Any]) -> None:
     table = Table(*figures["lag_ms"], title=f"milliseconds from one machine to the other, {figures['views']:,} views")
     table.add_row(*(f"{value:,.1f}" for value in figures["lag_ms"].values()))
     console.print(table)
-    console.print(f"same answers of both machines: {figures['same_answers']} visitors")
+    alike = figures["both_machines"]
+    console.print(
+        f"of {alike['visitors']} visitors both machines know the same of {alike['equal_states']} and choose the same "
+        f"slate for {alike['equal_slates']}; {alike['items_in_common']:.1%} of the items are in common",
+        soft_wrap=True,
+    )
 
 
 def _say(text: str) -> None:

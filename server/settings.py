@@ -132,6 +132,7 @@ class ClickHouseSettings(Section):
 
     server: str = Field(default="", pattern=r"^$|^.+:\d{1,5}$")
     database: str = Field(default="shopkeeper", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+    cluster: str = Field(default="", pattern=r"^$|^[A-Za-z_][A-Za-z0-9_]{0,63}$")
     user: str = "default"
     password: SecretStr = SecretStr("")
     tls: bool = False

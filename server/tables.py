@@ -13,6 +13,7 @@ import stamina
 
 from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
+from server.adapters.clickhouse_cluster import ClickHouseCluster
 from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.outbox import SqliteOutbox
@@ -44,7 +45,8 @@ def open_store(settings: Settings) -> SqlStore:
     facts: dict[str, Any] = {"consent_default": consent, "retention_days": days, "time_zone": settings.time_zone}
     store: SqlStore
     if settings.clickhouse.server:
-        store = ClickHouseStore(settings.clickhouse, **facts)
+        kind = ClickHouseCluster if settings.clickhouse.cluster else ClickHouseStore
+        store = kind(settings.clickhouse, **facts)
     else:
         store = ChdbStore(settings.store_dir, **facts)
     try:

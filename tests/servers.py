@@ -177,8 +177,33 @@ class KafkaServer(Server):
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
 
+_CLUSTER: Final = """
+<clickhouse>
+  <zookeeper><implementation>testkeeper</implementation></zookeeper>
+  <macros><shard>{shard}</shard><replica>one</replica></macros>
+  <remote_servers><{name}>{shards}</{name}></remote_servers>
+</clickhouse>
+"""
+_SHARD: Final = """
+<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>{port}</port></replica></shard>
+"""
+"""Its Keeper is in the server itself: enough to make replicated tables, which only a whole server replicates."""
+
+
 class ClickHouseServer(Server):
     """ClickHouse over native TCP."""
+
+    config: Path | None = None
+
+    def join(self, name: str, shard: int, ports: Sequence[int]) -> None:
+        """Be one of the shards of a cluster, from the next start on."""
+        shards = "".join(_SHARD.format(port=port) for port in ports)
+        self.config = self.folder / "config.xml"
+        self.config.write_text(_CLUSTER.format(name=name, shard=shard, shards=shards), encoding="utf-8")
+
+    @property
+    def port(self) -> int:
+        return self._ports[0]
 
     def command(self) -> list[str]:
         if not CLICKHOUSE_LIBRARY.exists():
@@ -188,6 +213,7 @@ class ClickHouseServer(Server):
             "-c",
             _CLICKHOUSE,
             str(CLICKHOUSE_LIBRARY),
+            *([f"--config-file={self.config}"] if self.config else []),
             f"--path={self.folder / 'data'}",
             f"--tcp_port={self._ports[0]}",
             "--listen_host=127.0.0.1",

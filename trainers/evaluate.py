@@ -149,5 +149,5 @@ def at_cut(ranks: NDArray[np.float64], offsets: NDArray[np.int64], k: int) -> Cu
     owner = np.repeat(np.arange(len(size)), size)
     gain = np.where(ranks < k, 1 / np.log2(ranks + 2), 0.0)
     ideal = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.clip(size, 1, k) - 1]
-    hits, gains = (np.bincount(owner, values, minlength=len(size)) for values in (ranks < k, gain))
+    hits, gains = (np.bincount(owner, values, minlength=len(size)).astype(np.float64) for values in (ranks < k, gain))
     return Cut(hits, gains / ideal)

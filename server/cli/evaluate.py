@@ -1,8 +1,9 @@
 """`shopkeeper evaluate`: quality on the end of the log, or of every model on anyone's data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -22,7 +23,7 @@ PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy
 CurvesOption = Annotated[
     Path | None, typer.Option("--plot", help="PNG file to draw the recall at 1 to 50 of every model into.")
 ]
-MlflowOption = Annotated[str | None, typer.Option(help="Tracking URI of MLflow to log the rows to.")]
+MlflowOption = Annotated[str, typer.Option(help="Tracking URI of MLflow to log the rows to.")]
 
 _SHOWN = {
     "loo": ("R@10", "N@10", "M@10", "R@20", "N@20"),
@@ -55,90 +56,57 @@ def evaluate(
     result(measured, quality_table(measured.get("rows", ())), as_json=json)
 
 
-@evaluations.command(epilog=EXIT_CODES)
-@handled
-def loo(
-    file: FileArgument,
+def _protocol(
+    name: str,
+    files: Sequence[Path],
+    *,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
     attributes: AttributesOption = None,
     tuning: TuningOption = True,
     plot: PlotOption = None,
-    mlflow: MlflowOption = None,
+    mlflow: MlflowOption = "",
     json: JsonFlag = False,
 ) -> None:
-    """Next item of each visitor: the last is the test, the last but one validation; seen items do not rank."""
-    _protocol("loo", [file], _options(models, seeds, attributes, plot, mlflow, tuning=tuning), json=json)
-
-
-@evaluations.command(epilog=EXIT_CODES)
-@handled
-def sessions(
-    train: FileArgument,
-    test: TestArgument,
-    models: ModelsOption = "",
-    seeds: SeedsOption = "0",
-    attributes: AttributesOption = None,
-    tuning: TuningOption = True,
-    plot: PlotOption = None,
-    mlflow: MlflowOption = None,
-    json: JsonFlag = False,
-) -> None:
-    """Next item of new sessions; the newest tenth of the training sessions is validation."""
-    _protocol("sessions", [train, test], _options(models, seeds, attributes, plot, mlflow, tuning=tuning), json=json)
-
-
-@evaluations.command(epilog=EXIT_CODES)
-@handled
-def sets(
-    train: FileArgument,
-    test: TestArgument,
-    models: ModelsOption = "",
-    seeds: SeedsOption = "0",
-    attributes: AttributesOption = None,
-    tuning: TuningOption = True,
-    plot: PlotOption = None,
-    mlflow: MlflowOption = None,
-    json: JsonFlag = False,
-) -> None:
-    """Rest of each visitor's set; a tenth of each training set is validation; seen items do not rank."""
-    _protocol("sets", [train, test], _options(models, seeds, attributes, plot, mlflow, tuning=tuning), json=json)
-
-
-@evaluations.command(epilog=EXIT_CODES)
-@handled
-def baskets(
-    file: FileArgument,
-    models: ModelsOption = "",
-    seeds: SeedsOption = "0",
-    attributes: AttributesOption = None,
-    tuning: TuningOption = True,
-    plot: PlotOption = None,
-    mlflow: MlflowOption = None,
-    json: JsonFlag = False,
-) -> None:
-    """Next basket of each visitor, or the missing item of baskets of nobody."""
-    _protocol("baskets", [file], _options(models, seeds, attributes, plot, mlflow, tuning=tuning), json=json)
-
-
-def _options(
-    models: str, seeds: str, attributes: Path | None, plot: Path | None, mlflow: str | None, *, tuning: bool
-) -> list[str]:
-    wanted: dict[str, object] = {
-        "--models": models,
-        "--seeds": seeds,
-        "--attributes": attributes,
-        "--plot": plot,
-        "--mlflow": mlflow,
-    }
-    given = [text for name, value in wanted.items() if value for text in (name, str(value))]
-    return [*given, "--tuning" if tuning else "--no-tuning"]
-
-
-def _protocol(name: str, files: list[Path], options: list[str], *, json: bool) -> None:
-    measured = run_trainers(["evaluate", name, *map(str, files), *options, "--json"])
+    """Have the trainers evaluate a protocol on `files`; the rest are options of all protocols."""
+    wanted = {"models": models, "seeds": seeds, "attributes": attributes, "plot": plot, "mlflow": mlflow}
+    given = [text for option, value in wanted.items() if value for text in (f"--{option}", str(value))]
+    options = [*given, "--tuning" if tuning else "--no-tuning", "--json"]
+    measured = run_trainers(["evaluate", name, *map(str, files), *options])
     title = f"{name} {measured['data']}; best on validation: {measured['chosen']}"
     result(measured, quality_table([_line(name, row) for row in measured["rows"]], title), as_json=json)
+
+
+def _add(name: str, says: str, **files: Any) -> None:
+    """Add the command of a protocol, which takes `files` by name and type, then the options of all protocols."""
+
+    def command(**given: Any) -> None:
+        _protocol(name, [given.pop(file) for file in files], **given)
+
+    own = [Parameter(file, Parameter.KEYWORD_ONLY, annotation=kind) for file, kind in files.items()]
+    shared = list(signature(_protocol).parameters.values())[2:]
+    cast("Any", command).__signature__ = Signature([*own, *shared])
+    evaluations.command(name, help=says, epilog=EXIT_CODES)(handled(command))
+
+
+_add(
+    "loo",
+    "Next item of each visitor: the last is the test, the last but one validation; seen items do not rank.",
+    file=FileArgument,
+)
+_add(
+    "sessions",
+    "Next item of new sessions; the newest tenth of the training sessions is validation.",
+    train=FileArgument,
+    test=TestArgument,
+)
+_add(
+    "sets",
+    "Rest of each visitor's set; a tenth of each training set is validation; seen items do not rank.",
+    train=FileArgument,
+    test=TestArgument,
+)
+_add("baskets", "Next basket of each visitor, or the missing item of baskets of nobody.", file=FileArgument)
 
 
 def _line(protocol: str, row: Mapping[str, Any]) -> dict[str, object]:

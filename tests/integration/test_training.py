@@ -21,7 +21,7 @@ from trainers.ablation import PARTS, variants
 from trainers.bundle import learnt_until
 from trainers.dataset import read_export
 from trainers.gate import judge
-from trainers.pipeline import Pipeline, Schedule, split_of, write
+from trainers.pipeline import Pipeline, RankerKind, Schedule, split_of, write
 from trainers.plot import draw_recall
 from trainers.protocols import NextBasket
 from trainers.report import rows_of
@@ -78,6 +78,23 @@ def test_the_ranker_finds_favourites(trained):
     by_ranker = fitted.measured["all", "ranker"][0].means()
     assert by_ranker["recall_at_10"] > 0.7
     assert fitted.measured["all", "ranker"][0].visitor_count == VISITORS
+
+
+def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_well_it_is_calibrated(export, tmp_path):
+    found = read_export(export)
+    schedule = Schedule.weekly(found.dataset, SPLIT_MS)
+    pipeline = Pipeline(found, schedule, seeds=(3,), progress=lambda *_: None, ranker=RankerKind.TREES)
+    fitted = pipeline.run()
+    assert fitted.measured["all", "ranker"][0].means()["recall_at_10"] > 0.7
+    folder = tmp_path / write(fitted, pipeline, tmp_path)
+    check(folder)
+    assert fitted.tried is not None
+    scores = core_rs.Engine().load_bundle(str(folder)).score(fitted.tried.features)
+    assert np.abs(scores - fitted.tried.ranker.predict(fitted.tried.features)).max() <= 1e-5
+    metrics = json.loads((folder / "manifest.json").read_text())["metrics"]
+    for when in ("before", "after"):
+        error = metrics[f"purchase/calibration_error_{when}"]
+        assert 0 <= error["low"] <= error["value"] <= error["high"] < 0.2
 
 
 def test_a_bundle_serves_in_the_time_zone_it_was_trained_for(trained):

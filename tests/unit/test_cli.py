@@ -355,6 +355,14 @@ class _Done:
     stdout = "{}"
 
 
+@pytest.mark.parametrize(("options", "sent"), [([], []), (["--ranker", "trees"], ["--ranker", "trees"])])
+def test_train_says_what_the_ranker_is_made_of_where_it_is_asked(run, monkeypatch, tmp_path, options, sent):
+    seen = []
+    monkeypatch.setattr("server.cli.models.run_trainers", lambda command: seen.extend(command) or {"version": "b1"})
+    assert run("train", "--export", tmp_path, "--json", *options).exit_code == 0
+    assert [text for text in seen if text in {"--ranker", "trees", "network"}] == sent
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_path, keep):
     settings = Settings(data_dir=tmp_path)
@@ -366,7 +374,7 @@ def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_p
     told = {"version": "b2", "gate": {"passed": False, "why": "worse"}}
     monkeypatch.setattr("server.cli.retrain.run_trainers", lambda _: told)
     with pytest.raises(CliError) as caught:
-        _once(settings, "", 0, 0.02, keep=keep, as_json=True)
+        _once(settings, "", [], 0.02, keep=keep, as_json=True)
     assert caught.value.code == Exit.GATE
     assert str(folder) in caught.value.then
     assert folder.exists() == keep

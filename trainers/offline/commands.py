@@ -1,8 +1,9 @@
 """`python -m trainers evaluate loo | sessions | sets | baskets`: every model on anyone's data."""
 
 from collections.abc import Callable
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, cast
 
 import polars as pl
 import typer
@@ -27,19 +28,9 @@ PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy
 MlflowOption = Annotated[str, typer.Option(help="Tracking URI of an MLflow server or folder to log the rows to.")]
 
 
-class Options(NamedTuple):
-    """What all protocols can be asked for, as typed."""
-
-    models: str
-    seeds: str
-    attributes: Path | None
-    tuning: bool
-    plot: Path | None
-    mlflow: str
-
-
-def loo(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
-    file: FileArgument,
+def _evaluate(  # noqa: PLR0913 - an option of a command is a parameter
+    read: Callable[[pl.DataFrame | None], Split],
+    *,
     models: ModelsOption = "",
     seeds: SeedsOption = "0",
     attributes: AttributesOption = None,
@@ -48,91 +39,68 @@ def loo(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     mlflow: MlflowOption = "",
     json: JsonOption = False,
 ) -> None:
-    """Next item of each visitor: the last is the test, the last but one validation; seen items do not rank."""
-    _evaluate(
-        lambda items: protocols.leave_one_out(file, items),
-        Options(models, seeds, attributes, tuning, plot, mlflow),
-        json=json,
-    )
-
-
-def sessions(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
-    train: FileArgument,
-    test: TestArgument,
-    models: ModelsOption = "",
-    seeds: SeedsOption = "0",
-    attributes: AttributesOption = None,
-    tuning: TuningOption = True,
-    plot: PlotOption = None,
-    mlflow: MlflowOption = "",
-    json: JsonOption = False,
-) -> None:
-    """Next item of new sessions; the newest tenth of the training sessions is validation."""
-    _evaluate(
-        lambda items: protocols.sessions(train, test, items),
-        Options(models, seeds, attributes, tuning, plot, mlflow),
-        json=json,
-    )
-
-
-def sets(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
-    train: FileArgument,
-    test: TestArgument,
-    models: ModelsOption = "",
-    seeds: SeedsOption = "0",
-    attributes: AttributesOption = None,
-    tuning: TuningOption = True,
-    plot: PlotOption = None,
-    mlflow: MlflowOption = "",
-    json: JsonOption = False,
-) -> None:
-    """Rest of each visitor's set; a tenth of each training set is validation; seen items do not rank."""
-    _evaluate(
-        lambda items: protocols.sets(train, test, items),
-        Options(models, seeds, attributes, tuning, plot, mlflow),
-        json=json,
-    )
-
-
-def baskets(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
-    file: FileArgument,
-    models: ModelsOption = "",
-    seeds: SeedsOption = "0",
-    attributes: AttributesOption = None,
-    tuning: TuningOption = True,
-    plot: PlotOption = None,
-    mlflow: MlflowOption = "",
-    json: JsonOption = False,
-) -> None:
-    """Next basket of each visitor, or the missing item of baskets of nobody."""
-    _evaluate(
-        lambda items: protocols.baskets(file, items),
-        Options(models, seeds, attributes, tuning, plot, mlflow),
-        json=json,
-    )
-
-
-COMMANDS = (loo, sessions, sets, baskets)
-"""Commands of the protocols."""
-
-
-def _evaluate(read: Callable[[pl.DataFrame | None], Split], options: Options, *, json: bool) -> None:
+    """Evaluate every model on what `read` makes of the attributes of items; the rest are options of all protocols."""
     with errors_told(json=json), progress_told() as tell:
-        report.check_options(options.plot, options.mlflow)
-        seeds = _numbers(options.seeds)
+        report.check_options(plot, mlflow)
+        numbers = _numbers(seeds)
         tell("read the data", 0.0)
-        split = read(None if options.attributes is None else read_attributes(options.attributes))
-        recipes = recipes_of(split.protocol, with_content=options.attributes is not None)
-        if not options.models and not has_torch():
+        split = read(None if attributes is None else read_attributes(attributes))
+        recipes = recipes_of(split.protocol, with_content=attributes is not None)
+        if not models and not has_torch():
             tell(f"{' and '.join(SEQUENCE_MODELS)} left out: each {HOW_TO_INSTALL}", 1.0)
             recipes = {name: recipe for name, recipe in recipes.items() if name not in SEQUENCE_MODELS}
-        names = [name.strip() for name in options.models.split(",") if name.strip()]
-        outcome = run(split, picked(recipes, names), seeds, tell, tuned=options.tuning)
-        if options.plot is not None:
-            report.plot(outcome, options.plot)
-        if options.mlflow:
-            report.track(outcome, options.mlflow)
+        names = [name.strip() for name in models.split(",") if name.strip()]
+        outcome = run(split, picked(recipes, names), numbers, tell, tuned=tuning)
+        if plot is not None:
+            report.plot(outcome, plot)
+        if mlflow:
+            report.track(outcome, mlflow)
     answer(report.as_json(outcome), report.table(outcome), json=json)
+
+
+def _command(name: str, says: str, read: Callable[..., Split], **files: Any) -> Callable[..., None]:
+    """Return the command of a protocol, which takes `files` by name and type, then the options of all protocols."""
+
+    def command(**given: Any) -> None:
+        paths = [given.pop(file) for file in files]
+        _evaluate(lambda items: read(*paths, items), **given)
+
+    own = [Parameter(file, Parameter.KEYWORD_ONLY, annotation=kind) for file, kind in files.items()]
+    shared = list(signature(_evaluate).parameters.values())[1:]
+    command.__name__, command.__doc__ = name, says
+    cast("Any", command).__signature__ = Signature([*own, *shared])
+    return command
+
+
+COMMANDS = (
+    _command(
+        "loo",
+        "Next item of each visitor: the last is the test, the last but one validation; seen items do not rank.",
+        protocols.leave_one_out,
+        file=FileArgument,
+    ),
+    _command(
+        "sessions",
+        "Next item of new sessions; the newest tenth of the training sessions is validation.",
+        protocols.sessions,
+        train=FileArgument,
+        test=TestArgument,
+    ),
+    _command(
+        "sets",
+        "Rest of each visitor's set; a tenth of each training set is validation; seen items do not rank.",
+        protocols.sets,
+        train=FileArgument,
+        test=TestArgument,
+    ),
+    _command(
+        "baskets",
+        "Next basket of each visitor, or the missing item of baskets of nobody.",
+        protocols.baskets,
+        file=FileArgument,
+    ),
+)
+"""Commands of the protocols."""
 
 
 def _numbers(seeds: str) -> list[int]:
