@@ -61,11 +61,11 @@ class Shop:
         return proposed, list(answer.degraded)
 
     async def encoded(self):
-        for _ in range(500):
+        for _ in range(2_000):
             if not self.app.engine.waiting:
                 return
             await asyncio.sleep(0.01)
-        pytest.fail("nobody was encoded within 5 s")
+        pytest.fail("nobody was encoded within 20 s")
 
 
 @pytest.fixture

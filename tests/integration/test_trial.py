@@ -128,7 +128,7 @@ async def test_a_shadow_that_falls_behind_passes_requests_over(shop, models, mon
 
 async def test_a_shadow_whose_model_fails_is_counted_and_the_answers_stay(shop, models, monkeypatch):
     await start(models)
-    ranker = shop.app._models._rankers["two"]
+    ranker = shop.app._models._loaded["two"].ranker
     monkeypatch.setattr(ranker, "score", lambda _: (None, "model_failed"))
     assert set((await versions(shop.client, VISITORS[:5])).values()) == {"one"}
     found = await report(models, 5)
