@@ -93,6 +93,8 @@ class Recommender(NamedTuple):
     needs: tuple[Need, ...]
     file: str = ""
     """File of a bundle that it reads; empty where it learns from the events as they come."""
+    maker: str = "`shopkeeper train`, then publish and activate it"
+    """How the file is made."""
 
 
 class Readiness(NamedTuple):
@@ -101,7 +103,9 @@ class Readiness(NamedTuple):
     name: str
     state: Literal["usable", "trainable", "waiting"]
     missing: tuple[str, ...]
-    """How many of what it still needs, e.g. `12 visitors who bought two items`."""
+    """How many of what it still needs, e.g. `12 more visitors who bought two items`."""
+    then: str
+    """How to make it usable where the data are enough; empty else."""
     share: float
     """Of its scarcest need, 0 to 1."""
 
@@ -110,7 +114,9 @@ _BUYERS: Final = Need("buyers_of_two", NOISE, "visitors who bought two items")
 
 RECOMMENDERS: Final = (
     Recommender("popular", (Need("wanted_lines", NOISE, "lines of views, carts or purchases"),)),
-    Recommender("trending", (Need("wanted_lately", NOISE, f"such lines within {TREND_DAYS} days"),)),
+    Recommender(
+        "trending", (Need("wanted_lately", NOISE, f"lines of views, carts or purchases within {TREND_DAYS} days"),)
+    ),
     Recommender("new_arrivals", (Need("arrivals", 1, f"items released within {ARRIVAL_DAYS} days"),)),
     Recommender("recently_viewed", (Need("looks", 1, "views or clicks"),)),
     Recommender("personal_top", (Need("bought_lines", 1, "purchases"),)),
@@ -130,7 +136,10 @@ RECOMMENDERS: Final = (
     ),
     Recommender("user_to_user", (_BUYERS,), "user_to_user.safetensors"),
     Recommender(
-        "similar_content", (Need("items_with_title", NOISE, "items with a title"),), "content_items.safetensors"
+        "similar_content",
+        (Need("items_with_title", NOISE, "items with a title"),),
+        "content_items.safetensors",
+        "a bundle with vectors of the items' content",
     ),
     Recommender(
         "ranker",
@@ -140,7 +149,12 @@ RECOMMENDERS: Final = (
         ),
         "ranker.onnx",
     ),
-    Recommender("sequence", (Need("long_histories", SEQUENCES, "visitors with five events"),), "sequence.onnx"),
+    Recommender(
+        "sequence",
+        (Need("long_histories", SEQUENCES, "visitors with five events"),),
+        "sequence.onnx",
+        "`python -m trainers sequence`",
+    ),
 )
 """Every recommender; those that read a bundle come after those that need none."""
 
@@ -166,11 +180,13 @@ def next_of(found: Iterable[Readiness]) -> Readiness | None:
 
 
 def _readiness(one: Recommender, facts: Mapping[str, int], files: Collection[str]) -> Readiness:
-    missing = tuple(f"{need.least - facts[need.fact]:,} {need.unit}" for need in one.needs if _lacks(need, facts))
+    missing = tuple(f"{need.least - facts[need.fact]:,} more {need.unit}" for need in one.needs if _lacks(need, facts))
     share = min(min(1.0, facts[need.fact] / need.least) for need in one.needs)
     if missing:
-        return Readiness(one.name, "waiting", missing, share)
-    return Readiness(one.name, "usable" if not one.file or one.file in files else "trainable", (), share)
+        return Readiness(one.name, "waiting", missing, "", share)
+    if one.file and one.file not in files:
+        return Readiness(one.name, "trainable", (), one.maker, share)
+    return Readiness(one.name, "usable", (), "", share)
 
 
 def _lacks(need: Need, facts: Mapping[str, int]) -> bool:

@@ -25,7 +25,6 @@ STYLES = {
 """Colour of each state."""
 
 _ANSWER_S = 120.0
-_TRAIN = "`shopkeeper train`, then publish and activate it"
 
 
 def data_report(settings: Settings) -> tuple[dict[str, Any], RenderableType]:
@@ -74,12 +73,11 @@ def _type_table(quality: Quality) -> Table:
 def _readiness_shown(found: list[Readiness]) -> list[RenderableType]:
     table = Table("recommender", "state", "needs", title="readiness", title_justify="left")
     for one in found:
-        then = " and ".join(f"{text} more" for text in one.missing) or (_TRAIN if one.state == "trainable" else "")
-        table.add_row(one.name, _styled(one.state), then)
+        table.add_row(one.name, _styled(one.state), " and ".join(one.missing) or one.then)
     upcoming = next_of(found)
     if upcoming is None:
         return [table]
-    return [table, Text(f"next: {upcoming.name}, after {' and '.join(upcoming.missing)} more")]
+    return [table, Text(f"next: {upcoming.name}, after {' and '.join(upcoming.missing)}")]
 
 
 def _styled(state: str) -> str:

@@ -159,4 +159,4 @@ def test_command_reports_quality_and_readiness(tmp_path: Path) -> None:
     assert (states["popular"], states["also_bought"], report["types"][0]["events"]) == ("usable", "waiting", 100)
     assert report["next"] == "new_arrivals"
     shown = CliRunner().invoke(app, ["doctor", "--data", "--data-dir", str(tmp_path)]).stdout
-    assert "100 visitors who bought two items more" in shown
+    assert "100 more visitors who bought two items" in shown

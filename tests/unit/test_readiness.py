@@ -23,19 +23,23 @@ def test_every_source_of_the_engine_is_reported():
 def test_an_empty_shop_waits_for_everything():
     assert set(states(NOTHING).values()) == {"waiting"}
     missing = {one.name: one.missing for one in readiness(NOTHING, ())}
-    assert missing["ranker"] == ("500 lines of one action, best of purchases", "100 visitors with two baskets")
+    assert missing["ranker"] == (
+        "500 more lines of one action, best of purchases",
+        "100 more visitors with two baskets",
+    )
 
 
 def test_enough_data_is_trainable_until_the_file_is_published():
     found = states(ENOUGH, {"also_bought.safetensors"})
     assert (found["popular"], found["also_bought"], found["ranker"]) == ("usable", "usable", "trainable")
     assert next_of(readiness(ENOUGH, ())) is None
+    assert all(bool(one.then) == (one.state == "trainable") for one in readiness(ENOUGH, ()))
 
 
 def test_next_is_what_lacks_the_least_share():
     facts = ENOUGH | {"buyers_of_three_baskets": 90, "long_histories": 400}
     upcoming = next_of(readiness(facts, ()))
-    assert (upcoming.name, upcoming.missing) == ("next_basket", ("10 visitors with three baskets",))
+    assert (upcoming.name, upcoming.missing) == ("next_basket", ("10 more visitors with three baskets",))
 
 
 def test_one_short_is_waiting():
