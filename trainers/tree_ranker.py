@@ -63,10 +63,10 @@ class TreeRanker(Ranker):
     def __init__(  # noqa: PLR0913 - hyper-parameters
         self,
         *,
-        trees: int = 200,
+        trees: int = 300,
         leaves: int = 15,
-        learning_rate: float = 0.1,
-        least_rows: int = 100,
+        learning_rate: float = 0.05,
+        least_rows: int = 300,
         without: tuple[int, ...] = (),
         seed: int = 0,
     ) -> None:

@@ -52,7 +52,7 @@ def shown_rows(count: int = 20_000, seed: int = 0) -> Rows:
 
 @pytest.fixture(scope="module")
 def ranker() -> TreeRanker:
-    return TreeRanker(trees=60).fit(rows())
+    return TreeRanker(trees=60, learning_rate=0.1, least_rows=30).fit(rows())
 
 
 def test_it_learns_probabilities_of_several_actions_and_that_two_features_meet(ranker):
@@ -116,7 +116,7 @@ def test_probabilities_are_calibrated_on_rows_that_trees_did_not_see():
     newest = np.arange(len(data)) >= 0.9 * len(data)
     odds[newest] **= 3
     labels = np.random.default_rng(2).random(odds.shape) < odds
-    ranker = TreeRanker(trees=60).fit(replace(data, labels=labels))
+    ranker = TreeRanker(trees=60, learning_rate=0.1, least_rows=30).fit(replace(data, labels=labels))
     named = ranker.metrics(ACTIONS)
     assert set(named) == {f"{action}/calibration_error_{when}" for action in ACTIONS for when in ("before", "after")}
     for action in ACTIONS:
@@ -168,8 +168,10 @@ def test_columns_that_it_must_not_read_have_no_say():
 def test_weights_count_as_repeats_of_a_row():
     data = rows()
     heavy = np.where(data.labels[:, 0], 5.0, 1.0).astype(np.float32)
-    weighted = TreeRanker(trees=20).fit(replace(data, weights=heavy)).predict(data.features)[:, 0].mean()
-    assert weighted > TreeRanker(trees=20).fit(data).predict(data.features)[:, 0].mean() + 0.15
+    weighted = (
+        TreeRanker(trees=20, learning_rate=0.1).fit(replace(data, weights=heavy)).predict(data.features)[:, 0].mean()
+    )
+    assert weighted > TreeRanker(trees=20, learning_rate=0.1).fit(data).predict(data.features)[:, 0].mean() + 0.15
 
 
 def test_progress_ends_at_one_and_too_few_rows_are_not_calibrated():
