@@ -14,7 +14,7 @@ ARGS ?=
 .PHONY: help demo test develop lint format servers rust-test py-test protos lock bench cluster soak clean
 
 help: ## Print what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: .venv/run.stamp ## Set everything up and run the main job on real data: import, train, publish, serve, measure (ARGS="--serve" keeps serving)
 	$(BIN)/shopkeeper demo $(ARGS)

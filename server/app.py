@@ -91,7 +91,7 @@ class App:
         Raises
         ------
         LogUnavailableError : the log cannot be read or written
-        OSError, RuntimeError : the address cannot be listened on
+        OSError : the address, or that of the metrics, cannot be listened on
         """
         await asyncio.to_thread(self._replica.restore, self._models.restore)
         await asyncio.to_thread(self._encoder.drain, _DRAIN_S)
@@ -141,11 +141,15 @@ class App:
     def _listen(self) -> str:
         listen = self._settings.listen
         target = f"{listen.address}:{listen.port}"
-        if listen.tls.cert and listen.tls.key:
-            pair = (listen.tls.key.read_bytes(), listen.tls.cert.read_bytes())
-            port = self._server.add_secure_port(target, grpc.ssl_server_credentials([pair]))
-        else:
-            port = self._server.add_insecure_port(target)
+        try:
+            if listen.tls.cert and listen.tls.key:
+                pair = (listen.tls.key.read_bytes(), listen.tls.cert.read_bytes())
+                port = self._server.add_secure_port(target, grpc.ssl_server_credentials([pair]))
+            else:
+                port = self._server.add_insecure_port(target)
+        except RuntimeError as error:  # gRPC does not say why
+            taken = f"cannot listen on {target}: it is taken or not of this machine; free it or set listen.port"
+            raise OSError(taken) from error
         return f"{listen.address}:{port}"
 
     def _observe(self) -> None:

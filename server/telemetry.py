@@ -92,9 +92,23 @@ def configure_logging(level: str = "info") -> None:
 
 
 def serve_metrics(settings: Settings, index: int) -> None:
-    """Let Prometheus read the metrics of this process: replicas come first, then the sink, then the exchange."""
-    if settings.metrics.port:
-        start_http_server(settings.metrics.port + index, settings.metrics.address)
+    """Let Prometheus read the metrics of this process: replicas come first, then the sink, then the exchange.
+
+    Raises
+    ------
+    OSError : the port is taken; the text names it and its setting
+    """
+    metrics = settings.metrics
+    if not metrics.port:
+        return
+    port = metrics.port + index
+    try:
+        start_http_server(port, metrics.address)
+    except OSError as error:
+        raise OSError(
+            f"cannot serve metrics on {metrics.address}:{port} (metrics.port + {index}): {error.strerror}; "
+            "free it or set metrics.port"
+        ) from error
 
 
 async def watch_loop(period_s: float = 0.5) -> None:

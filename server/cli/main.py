@@ -1,9 +1,11 @@
 """`shopkeeper`: every command, its help and its exit codes."""
 
+import sys
+
 import typer
 
 from server.cli import ask, data, demo, evaluate, models, running
-from server.cli.output import EXIT_CODES
+from server.cli.output import EXIT_CODES, usage_error
 from server.cli.replay import replay
 from server.cli.restore import restore
 from server.cli.retrain import retrain
@@ -21,7 +23,7 @@ app = typer.Typer(
 _PANELS = {
     "Start": (demo.demo, running.serve),
     "Models": (models.train, models.publish, models.activate, models.rollback, retrain),
-    "Ask a running server": (ask.recommend, ask.explain),
+    "Ask a running server": (ask.recommend, ask.explain, ask.placements),
     "Look after it": (running.migrate, running.doctor, running.version),
 }
 for panel, commands in _PANELS.items():
@@ -43,4 +45,10 @@ app.command(
 
 def main() -> None:
     """Run the command line; ends the process with the exit code."""
-    app()
+    if "--json" not in sys.argv:
+        app()
+    try:
+        status = app(standalone_mode=False)
+    except typer.TyperException as fault:
+        status = usage_error(fault)
+    sys.exit(status)

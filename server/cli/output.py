@@ -85,6 +85,15 @@ EXPECTED = (CliError, ImportFault, SettingsError, *_DEPENDENCIES, grpc.RpcError)
 """Faults that are told in a text with the next command; any other is a bug."""
 
 
+def usage_error(fault: typer.TyperException) -> int:
+    """Print a usage error as the one JSON object, and return the status to end with."""
+    context = getattr(fault, "ctx", None)
+    command = context.command_path if context else "shopkeeper"
+    error = CliError(fault.format_message(), then=f"`{command} --help`", code=Exit(fault.exit_code))
+    _print_error(error, as_json=True)
+    return error.code
+
+
 def handled(command: _Command) -> _Command:
     """Return the command with every expected fault turned into an error text and an exit code."""
 
@@ -135,6 +144,7 @@ _CALLS: Mapping[str, tuple[str, str, Exit]] = {
     "BUNDLE_REJECTED": ("The bundle did not pass.", "mend what it names, then `shopkeeper train` again", Exit.GATE),
     "MODEL_NOT_FOUND": ("The server has no such bundle.", "`shopkeeper publish VERSION`", Exit.FAILED),
     "TRIAL_REFUSED": ("The trial makes no sense.", "`shopkeeper trial show`", Exit.FAILED),
+    "PLACEMENT_NOT_FOUND": ("The server has no such placement.", "`shopkeeper placements` lists them", Exit.FAILED),
     "NO_PREVIOUS_MODEL": ("There is no bundle to go back to.", "`shopkeeper activate VERSION`", Exit.FAILED),
     "LOG_UNAVAILABLE": ("The server cannot write its log.", "`shopkeeper doctor`", Exit.DEPENDENCY),
 }

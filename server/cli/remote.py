@@ -14,6 +14,7 @@ from shopkeeper.v1 import catalog_service_pb2, item_pb2
 from shopkeeper.v1 import recommendation_service_pb2 as recommendation_pb
 from shopkeeper.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from shopkeeper.v1.model_service_pb2_grpc import ModelServiceStub
+from shopkeeper.v1.placement_service_pb2_grpc import PlacementServiceStub
 from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 
 AddressOption = Annotated[
@@ -32,6 +33,7 @@ class Remote:
     def __init__(self, channel: grpc.Channel) -> None:
         self.catalog = CatalogServiceStub(channel)
         self.models = ModelServiceStub(channel)
+        self.placements = PlacementServiceStub(channel)
         self.recommendations = RecommendationServiceStub(channel)
 
     def items(self, item_ids: Iterable[str]) -> dict[str, item_pb2.Item]:

@@ -33,8 +33,15 @@ def serve(
     from server.launch import serve as run  # noqa: PLC0415 - the other commands need no server
 
     settings = settings_of(config, data_dir, **{"listen.port": port, "listen.workers": workers})
-    note(f"data in {settings.data_dir}; Ctrl-C stops")
-    status = run(settings)
+    listen = settings.listen
+    where = f"{listen.address}:{listen.port}" if listen.port else f"a free port of {listen.address}"
+    note(f"listening on {where}, data in {settings.data_dir}; Ctrl-C stops")
+    try:
+        status = run(settings)
+    except OSError as error:
+        raise CliError(
+            "The server cannot start.", why=str(error), then="`shopkeeper doctor`", code=Exit.DEPENDENCY
+        ) from None
     if status:
         raise CliError(
             f"The server ended with status {status}.",

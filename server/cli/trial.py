@@ -20,6 +20,12 @@ class Mode(StrEnum):
     CANARY = "canary"
 
 
+def _share(value: float) -> float:
+    if not 0.0 < value <= 1.0:
+        raise typer.BadParameter(f"{value:g} is not above 0 and at most 1")
+    return value
+
+
 trial = typer.Typer(no_args_is_help=True, help="Try a bundle beside the one that serves.", epilog=EXIT_CODES)
 
 
@@ -30,7 +36,9 @@ def start(
     mode: Annotated[
         Mode, typer.Option(help="shadow: answer a share of requests again, unseen; canary: serve a share of visitors.")
     ] = Mode.SHADOW,
-    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests or of visitors.")] = 0.1,
+    share: Annotated[
+        float, typer.Option(callback=_share, help="Share of requests or of visitors, above 0, at most 1.")
+    ] = 0.1,
     address: AddressOption = DEFAULT_ADDRESS,
     json: JsonFlag = False,
 ) -> None:
@@ -56,14 +64,20 @@ def stop(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> No
     """End the trial; the bundle that serves goes on alone."""
     with connected(address) as remote:
         remote.models.StopTrial(pb.StopTrialRequest(), timeout=CALL_S)
-    _show(pb.GetTrialResponse(), as_json=json)
+    result({}, "no trial is in force", as_json=json)
 
 
 def _show(found: pb.GetTrialResponse, *, as_json: bool) -> None:
+    if not found.HasField("trial"):
+        result({}, "no trial is in force", as_json=as_json)
+        return
     facts: dict[str, Any] = MessageToDict(
         found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    table = Table("fact", title="trial" if found.HasField("trial") else "no trial", title_justify="left")
+    counts = {field.name for field in pb.TrialReport.DESCRIPTOR.fields if field.cpp_type == field.CPPTYPE_INT64}
+    for name in counts & set(facts.get("report", ())):  # JSON of protobuf has them as text
+        facts["report"][name] = int(facts["report"][name])
+    table = Table("fact", title="trial", title_justify="left")
     table.add_column("value", justify="right")
     for group in facts.values():
         for name, value in group.items():

@@ -43,6 +43,11 @@ class Reading:
     prefix: str
     record: Callable[[dict[str, str], str, int], NewRecord]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every column read, for people."""
+        return (*self.required, *self.optional, f"{self.prefix}NAME")
+
     def takes(self, column: str) -> bool:
         """Return whether a column is read."""
         return column in self.required or column in self.optional or column.startswith(self.prefix)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from server.importing import documents
 from server.importing.checks import OPTIONAL, REQUIRED, TimeReading, check_events
-from server.importing.readers import ROW, Batch, Table, open_table
+from server.importing.readers import OBJECT, ROW, Batch, Table, open_table
 from server.importing.report import ImportFault, ImportReport, RejectedRows, Rejection
 from server.importing.writing import GROUP, event_records, grouped, known_items, store
 from server.ports import EventLog, NewRecord
@@ -20,6 +20,7 @@ from server.ports import EventLog, NewRecord
 Kind = Literal["events", "items", "profiles"]
 
 _LINES_AN_EVENT = 500
+_READINGS: Mapping[Kind, documents.Reading] = {"items": documents.ITEMS, "profiles": documents.PROFILES}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def import_file(log: EventLog, path: Path, kind: Kind, options: Options) -> Impo
     LogUnavailableError
         When the log cannot be written.
     """
+    _check_targets(options.columns, kind)
     report = ImportReport(str(path), kind, dry_run=options.dry_run)
     with (
         open_table(path) as table,
@@ -80,8 +82,7 @@ def import_file(log: EventLog, path: Path, kind: Kind, options: Options) -> Impo
         if kind == "events":
             groups = _events(source, options, known_items(log), rejected)
         else:
-            reading = documents.ITEMS if kind == "items" else documents.PROFILES
-            groups = grouped(_documents(source, reading, options.currency, rejected))
+            groups = grouped(_documents(source, _READINGS[kind], options.currency, rejected))
         store(None if options.dry_run else log, groups, options.now_ms, report)
     if not report.rows:
         raise ImportFault(f"{path} has a header and no rows.", "Check how it was exported.")
@@ -105,7 +106,7 @@ class _Source:
             )
 
     def batches(self, names: Sequence[str]) -> Iterator[Batch]:
-        """Yield the batches with our names, null where a column is missing."""
+        """Yield the batches with our names, null where a column is missing; rows with an object in one are refused."""
         for batch in self.table.batches:
             frame = batch.frame
             columns = [
@@ -114,7 +115,33 @@ class _Source:
                 else pl.lit(None, pl.String).alias(name)
                 for name in names
             ]
-            yield Batch(frame.select(*columns, ROW), batch.rejections)
+            yield _without_objects(Batch(frame.select(*columns, ROW), batch.rejections))
+
+
+def _without_objects(batch: Batch) -> Batch:
+    names = [name for name in batch.frame.columns if name != ROW]
+    faulty = pl.any_horizontal(pl.col(names).str.contains(OBJECT, literal=True).fill_null(value=False))
+    refused = []
+    for row in batch.frame.filter(faulty).iter_rows(named=True):
+        name = next(name for name in names if OBJECT in (row[name] or ""))
+        refused.append(
+            Rejection(row[ROW], name, "is a JSON object; give text or a number", row[name].replace("\x1e", ""))
+        )
+    return Batch(batch.frame.filter(~faulty), [*batch.rejections, *refused]) if refused else batch
+
+
+def _check_targets(columns: Mapping[str, str], kind: Kind) -> None:
+    """Raise ImportFault where `--map` names a column that this kind of row lacks, or names one twice."""
+    known = (*REQUIRED, *OPTIONAL) if kind == "events" else _READINGS[kind].names
+    for own, ours in columns.items():
+        if not (ours in known if kind == "events" else _READINGS[kind].takes(ours)):
+            raise ImportFault(
+                f"`--map {own}={ours}`: {kind} have no column {ours}; they have {', '.join(known)}.",
+                "Mend the name after `=`.",
+            )
+        same = [name for name, target in columns.items() if target == ours]
+        if len(same) > 1:
+            raise ImportFault(f"`--map` makes {' and '.join(same)} the one column {ours}.", "Map one of them.")
 
 
 def _own_names(path: Path, table: Table, columns: Mapping[str, str]) -> dict[str, str]:

@@ -30,6 +30,8 @@ ROW = "#row"
 """Column of the number of each row, as in `Rejection`."""
 LIST_SEPARATOR = "\x1f"
 """Between the values of a list, e.g. the levels of a category path."""
+OBJECT = "\x1e{"
+"""Start of a JSON object among the values, which no column takes."""
 
 _T = TypeVar("_T")
 _GZIP, _PARQUET, _ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
@@ -81,6 +83,8 @@ def open_table(path: Path) -> Iterator[Table]:
         if head.startswith(_PARQUET):
             yield _parquet(path, file)
             return
+        if path.suffix.lower() == ".parquet" and _is_garbled(head):
+            raise ImportFault(f"{path} is no Parquet file, whatever its name says.", "Copy or make it again.")
         if head.startswith(_ZIP):
             raise ImportFault(f"{path} is a ZIP archive.", "Unpack it and import the file inside.")
         if head.startswith(_GZIP):
@@ -115,6 +119,10 @@ def _text_start(path: Path, head: bytes) -> bytes:
     if start.startswith(b"["):
         raise ImportFault(f"{path} is one JSON array.", "Write one JSON object a line, e.g. with `jq -c '.[]'`.")
     return start
+
+
+def _is_garbled(head: bytes) -> bool:
+    return b"\0" in head or not _is_utf8(head.decode(errors="surrogateescape"))
 
 
 def _is_utf8(text: str) -> bool:
@@ -221,6 +229,8 @@ def _as_text(value: object) -> str:
             return str(value).lower()
         case list():
             return LIST_SEPARATOR.join(map(_as_text, value))
+        case dict():
+            return f"\x1e{json.dumps(value)}"
         case _:
             return str(value)
 

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from server.settings import ListenSettings
+from server.settings import ListenSettings, MetricsSettings, Settings
+from server.telemetry import serve_metrics
 from server.workers.supervisor import reserve_port
 from shopkeeper.calls import event
 from shopkeeper.client import CallError, Client
@@ -109,6 +110,17 @@ def test_a_taken_port_is_said_at_start(tmp_path, workers):
             _, errors = process.communicate(timeout=START_S)
     assert process.returncode != 0
     assert str(port) in errors
+    assert "listen.port" in errors
+
+
+def test_a_taken_port_of_the_metrics_is_said_at_start():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = Settings(metrics=MetricsSettings(port=port - 1))
+        with pytest.raises(OSError, match=f"{port} .*set metrics.port"):
+            serve_metrics(settings, 1)
 
 
 def listening(port=0):

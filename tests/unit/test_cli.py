@@ -1,5 +1,6 @@
 """Every command ends with the documented status, speaks JSON when asked, and its errors name the next command."""
 
+import importlib.util
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from grpc_status import rpc_status
 from typer.testing import CliRunner
 
 from server.cli import deployment, running
-from server.cli.main import app
+from server.cli.main import app, main
 from server.cli.output import CliError, Exit
 from server.cli.retrain import _once
 from server.defaults import PLACEMENTS
@@ -22,6 +23,9 @@ from shopkeeper.v1 import (
     item_pb2,
     model_service_pb2,
     model_service_pb2_grpc,
+    placement_pb2,
+    placement_service_pb2,
+    placement_service_pb2_grpc,
     recommendation_service_pb2,
     recommendation_service_pb2_grpc,
 )
@@ -39,6 +43,7 @@ COMMANDS = [
     ["import", "items"],
     ["import", "profiles"],
     ["migrate"],
+    ["placements"],
     ["publish"],
     ["recommend"],
     ["replay"],
@@ -80,12 +85,23 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
         model = model_service_pb2.Model(version=request.version, state=model_service_pb2.Model.STATE_PUBLISHED)
         return model_service_pb2.PublishModelResponse(model=model)
 
+    def GetTrial(self, _request, _context):  # noqa: N802
+        trial = model_service_pb2.Trial(version="v1", mode=model_service_pb2.Trial.MODE_SHADOW, share=0.1)
+        report = model_service_pb2.TrialReport(request_count=1_234, mean_agreement=0.5)
+        return model_service_pb2.GetTrialResponse(trial=trial, report=report)
+
+    def StopTrial(self, _request, _context):  # noqa: N802
+        return model_service_pb2.StopTrialResponse()
+
     def RollbackModel(self, _request, context):  # noqa: N802
         context.abort_with_status(rpc_status.to_status(to_status(ServiceError("NO_PREVIOUS_MODEL", "none"), "r1")))
 
 
 class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServicer):
-    def Recommend(self, request, _context):  # noqa: N802
+    def Recommend(self, request, context):  # noqa: N802
+        if request.placements[0].placement_id == "nowhere":
+            fault = ServiceError("PLACEMENT_NOT_FOUND", "no placement `nowhere`")
+            context.abort_with_status(rpc_status.to_status(to_status(fault, "r1")))
         shown = recommendation_service_pb2.RecommendedItem(
             item_id="i1",
             score=0.5,
@@ -94,7 +110,25 @@ class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServi
             sources=["bought_together"],
         )
         slate = recommendation_service_pb2.Slate(placement_id=request.placements[0].placement_id, items=[shown])
-        return recommendation_service_pb2.RecommendResponse(slates=[slate], degraded=["model_missing"])
+        told = f"{request.context.user_id}|{request.context.visitor_id}"
+        return recommendation_service_pb2.RecommendResponse(request_id=told, slates=[slate], degraded=["model_missing"])
+
+    def Explain(self, request, context):  # noqa: N802
+        stages = [
+            recommendation_service_pb2.StageTrace(name="source.popular", out_count=9),
+            recommendation_service_pb2.StageTrace(name="filter.in_stock", in_count=6),
+        ]
+        trace = recommendation_service_pb2.SlateTrace(stages=stages)
+        return recommendation_service_pb2.ExplainResponse(
+            response=self.Recommend(request.request, context), traces=[trace]
+        )
+
+
+class Placements(placement_service_pb2_grpc.PlacementServiceServicer):
+    def ListPlacements(self, request, _context):  # noqa: N802
+        name, token = ("cart", "") if request.page_token else ("home_for_you", "more")
+        placement = placement_pb2.Placement(placement_id=name, description="For people")
+        return placement_service_pb2.ListPlacementsResponse(placements=[placement], next_page_token=token)
 
 
 class Catalog(catalog_service_pb2_grpc.CatalogServiceServicer):
@@ -111,6 +145,7 @@ def address():
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)
         recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(Recommendations(), server)
         catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(Catalog(), server)
+        placement_service_pb2_grpc.add_PlacementServiceServicer_to_server(Placements(), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         yield f"127.0.0.1:{port}"
@@ -142,6 +177,16 @@ def test_import_prints_counts(run, events_file, tmp_path):
     assert (counts["rows"], counts["stored"], counts["unjoined"]) == (1, 1, 1)
     again = json.loads(run("import", "events", events_file, "--data-dir", tmp_path / "data", "--json").stdout)
     assert (again["stored"], again["duplicates"]) == (0, 1)
+
+
+def test_dry_run_writes_the_refused_rows_and_nothing_else(run, tmp_path):
+    path = tmp_path / "some.csv"
+    path.write_text(f"{GOOD}u1,i1,dance,1767225600\n", encoding="utf-8")
+    counts = json.loads(run("import", "events", path, "--dry-run", "--data-dir", "data", "--json").stdout)
+    assert (counts["accepted"], counts["rejected"], counts["stored"]) == (1, 1, 0)
+    written = [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert written == ["some.csv.rejected.jsonl"]
+    assert "the refused are written" in " ".join(run("import", "events", "--help").stdout.replace("│", "").split())
 
 
 def test_results_are_on_stdout_and_notes_on_stderr(run, events_file, tmp_path):
@@ -182,15 +227,47 @@ def test_file_whose_rows_are_all_refused_is_a_failure(run, tmp_path):
     [
         ["import", "events"],
         ["import", "events", "x.csv", "--map", "nothing"],
+        ["import", "events", "x.csv", "--map", "a=price", "--map", "a=query"],
         ["import", "events", "x.csv", "--currency", "dollars"],
         ["recommend"],
         ["recommend", "u1", "--count", "-1"],
+        ["trial", "start", "v1", "--share", "0"],
+        ["trial", "start", "v1", "--share", "1.5"],
         ["nonsense"],
     ],
     ids=" ".join,
 )
 def test_wrong_usage_ends_with_2(run, arguments):
     assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["recommend"], "USER"),
+        (["import", "events", "x.csv", "--frob"], "--frob"),
+        (["import", "events", "x.csv", "--map", "nothing"], "OWN=OURS"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_usage_is_json_where_that_is_asked_for(monkeypatch, capsys, arguments, words):
+    monkeypatch.setattr("sys.argv", ["shopkeeper", *arguments, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert words in error["what"]
+    assert "--help" in error["next"]
+    assert error["exit_code"] == 2
+
+
+def test_json_of_a_failure_and_of_help_keeps_its_status(monkeypatch, capsys):
+    for arguments, code in ((["import", "events", "none.csv", "--dry-run"], 1), (["recommend", "--help"], 0)):
+        monkeypatch.setattr("sys.argv", ["shopkeeper", *arguments, "--json"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == code
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["error"]["exit_code"] == 1
 
 
 def test_settings_that_cannot_be_used_end_with_3(run, events_file, monkeypatch):
@@ -238,6 +315,46 @@ def test_recommend_names_product_brand_price_and_reason(run, address):
     assert data["degraded"] == ["model_missing"]
 
 
+def test_recommend_asks_for_a_customer_or_for_an_anonymous_visitor(run, address):
+    told = [
+        json.loads(run("recommend", "u1", *flags, "--address", address, "--json").stdout)["request_id"]
+        for flags in ([], ["--anonymous"])
+    ]
+    assert told == ["u1|", "|u1"]
+
+
+def test_placement_that_is_none_names_the_command_that_lists_them(run, address):
+    error = failed(run("recommend", "u1", "-p", "nowhere", "--address", address, "--json"), 1)
+    assert "shopkeeper placements" in error["next"]
+    listed = json.loads(run("placements", "--address", address, "--json").stdout)["placements"]
+    assert [placement["placement_id"] for placement in listed] == ["home_for_you", "cart"]
+    assert "For people" in run("placements", "--address", address).stdout
+
+
+def test_explain_tells_of_a_filter_what_it_removed(run, address):
+    (line,) = [line for line in run("explain", "u1", "--address", address).stdout.splitlines() if "in_stock" in line]
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["filter.in_stock", "", "", "6", ""]
+
+
+def test_trial_show_gives_counts_as_numbers(run, address):
+    report = json.loads(run("trial", "show", "--address", address, "--json").stdout)["report"]
+    assert (report["request_count"], report["failed_count"], report["mean_agreement"]) == (1_234, 0, 0.5)
+
+
+def test_trial_stop_says_that_none_is_in_force(run, address):
+    assert run("trial", "stop", "--address", address).stdout.strip() == "no trial is in force"
+
+
+def test_serve_says_the_address_first_and_why_it_cannot_start(run, monkeypatch, tmp_path):
+    def fail(_):
+        raise OSError("cannot listen on 127.0.0.1:50099: in use; free it or set listen.port")
+
+    monkeypatch.setattr("server.launch.serve", fail)
+    arguments = ("serve", "--port", "50099", "--data-dir", tmp_path)
+    assert run(*arguments).stderr.startswith("listening on 127.0.0.1:50099, data in")
+    assert "listen.port" in failed(run(*arguments, "--json"), 4)["why"]
+
+
 def test_events_tail_shows_the_latest_oldest_first(run, tmp_path):
     path = tmp_path / "many.csv"
     path.write_text(GOOD + "".join(f"u1,i{n},view,{1767225600 + n}\n" for n in range(2, 9)), encoding="utf-8")
@@ -266,6 +383,15 @@ def test_doctor_names_every_check_and_what_comes_next(run, tmp_path):
     assert outcome.exit_code == 0
     assert set(rows) >= {"python", "core_rs", "settings", "data folder", "log", "snapshot", "store", "bundles", "port"}
     assert all(row["then"] for row in rows.values() if row["state"] != "ok")
+
+
+def test_doctor_names_torch_where_it_is_missing(run, monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else find(name))
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", tmp_path, "--json").stdout)["checks"]}
+    assert rows["packages"]["state"] == "ok"
+    assert "encoders of histories" in rows["packages"]["finding"]
+    assert "shopkeeper[torch]" in rows["packages"]["then"]
 
 
 def test_doctor_finds_a_damaged_log(run, tmp_path):

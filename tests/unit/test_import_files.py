@@ -366,3 +366,42 @@ def test_profiles(run, log):
     assert (record.key, profile.traits[0].name, profile.traits[0].value) == ("u1", "age", "35-44")
     assert not profile.consents[0].granted
     assert [(row["row"], row["field"]) for row in refused(report)] == [(3, "user_id")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "words"),
+    [
+        ("events", {"price": "prise"}, "events have no column prise; they have user_id, item_id"),
+        ("events", {"user_id": "userid"}, "no column userid"),
+        ("items", {"item_id": "price", "price": "price"}, "item_id and price the one column price"),
+        ("profiles", {"user_id": "visitor"}, "they have user_id, consent_personalization"),
+    ],
+)
+def test_map_to_a_column_that_is_none_or_taken_is_refused(run, log, kind, columns, words):
+    with pytest.raises(ImportFault, match=words):
+        run(f"{HEADER},price\nu1,i1,view,{SECOND},2\n", kind, columns=columns)
+    assert log.last_offset() == 0
+
+
+def test_map_to_a_named_value_is_taken(run, log):
+    run("item_id,colour\ni1,red\n", "items", columns={"colour": "attribute.colour"})
+    (record,) = log.read(0, 10)
+    assert b"colour" in record.payload
+
+
+@pytest.mark.parametrize("value", [{"x": 1}, [{"x": 1}]])
+def test_row_with_an_object_for_a_value_is_refused_with_its_reason(run, log, value):
+    row = {"user_id": "u1", "item_id": "i1", "event_type": "view", "timestamp": SECOND}
+    lines = [row, {**row, "user_id": value}, {**row, "item_id": "i2", "more": value}]
+    report = run("".join(json.dumps(line) + "\n" for line in lines))
+    assert (report.rows, report.accepted, report.stored) == (3, 2, 2)
+    (line,) = refused(report)
+    assert (line["row"], line["field"], line["value"]) == (2, "user_id", '{"x": 1}')
+    assert "JSON object" in line["reason"]
+    assert {visitor(event) for event in events(log)} == {"u1"}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xe9 garbage\n\x80", b"ab\0\0\0\0"])
+def test_garbage_named_parquet_is_told_to_be_none(run, content):
+    with pytest.raises(ImportFault, match="is no Parquet file"):
+        run(content, name="file.parquet")
