@@ -1,34 +1,12 @@
 """Every command ends with the documented status, speaks JSON when asked, and its errors name the next command."""
 
-import importlib.util
 import json
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 
-import grpc
 import pytest
-from grpc_status import rpc_status
-from typer.testing import CliRunner
 
-from server.cli import deployment, running
-from server.cli.main import app, main
-from server.cli.output import CliError, Exit
-from server.cli.retrain import _once
-from server.defaults import PLACEMENTS
-from server.errors import ServiceError, to_status
-from server.settings import Settings
-from shopkeeper.v1 import (
-    catalog_service_pb2,
-    catalog_service_pb2_grpc,
-    item_pb2,
-    model_service_pb2,
-    model_service_pb2_grpc,
-    placement_pb2,
-    placement_service_pb2,
-    placement_service_pb2_grpc,
-    recommendation_service_pb2,
-    recommendation_service_pb2_grpc,
-)
+from server.cli import running
+from server.cli.main import main
+from tests.command_line import GOOD, failed
 
 COMMANDS = [
     ["activate"],
@@ -57,109 +35,6 @@ COMMANDS = [
     ["trial", "stop"],
     ["version"],
 ]
-GOOD = "user_id,item_id,event_type,timestamp\nu1,i1,view,1767225600\n"
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-    return run
-
-
-@pytest.fixture
-def events_file(tmp_path):
-    path = tmp_path / "events.csv"
-    path.write_text(GOOD, encoding="utf-8")
-    return path
-
-
-class Models(model_service_pb2_grpc.ModelServiceServicer):
-    def PublishModel(self, request, context):  # noqa: N802
-        if request.version == "bad":
-            fault = ServiceError("BUNDLE_REJECTED", "bundle `bad`: golden answers differ")
-            context.abort_with_status(rpc_status.to_status(to_status(fault, "r1")))
-        model = model_service_pb2.Model(version=request.version, state=model_service_pb2.Model.STATE_PUBLISHED)
-        return model_service_pb2.PublishModelResponse(model=model)
-
-    def GetTrial(self, _request, _context):  # noqa: N802
-        trial = model_service_pb2.Trial(version="v1", mode=model_service_pb2.Trial.MODE_SHADOW, share=0.1)
-        report = model_service_pb2.TrialReport(request_count=1_234, mean_agreement=0.5)
-        return model_service_pb2.GetTrialResponse(trial=trial, report=report)
-
-    def StopTrial(self, _request, _context):  # noqa: N802
-        return model_service_pb2.StopTrialResponse()
-
-    def RollbackModel(self, _request, context):  # noqa: N802
-        context.abort_with_status(rpc_status.to_status(to_status(ServiceError("NO_PREVIOUS_MODEL", "none"), "r1")))
-
-
-class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServicer):
-    def Recommend(self, request, context):  # noqa: N802
-        if request.placements[0].placement_id == "nowhere":
-            fault = ServiceError("PLACEMENT_NOT_FOUND", "no placement `nowhere`")
-            context.abort_with_status(rpc_status.to_status(to_status(fault, "r1")))
-        shown = recommendation_service_pb2.RecommendedItem(
-            item_id="i1",
-            score=0.5,
-            reason=recommendation_service_pb2.REASON_BOUGHT_TOGETHER,
-            because_item_id="i2",
-            sources=["bought_together"],
-        )
-        slate = recommendation_service_pb2.Slate(placement_id=request.placements[0].placement_id, items=[shown])
-        told = f"{request.context.user_id}|{request.context.visitor_id}"
-        return recommendation_service_pb2.RecommendResponse(request_id=told, slates=[slate], degraded=["model_missing"])
-
-    def Explain(self, request, context):  # noqa: N802
-        stages = [
-            recommendation_service_pb2.StageTrace(name="source.popular", out_count=9),
-            recommendation_service_pb2.StageTrace(name="filter.in_stock", in_count=6),
-        ]
-        trace = recommendation_service_pb2.SlateTrace(stages=stages)
-        return recommendation_service_pb2.ExplainResponse(
-            response=self.Recommend(request.request, context), traces=[trace]
-        )
-
-
-class Placements(placement_service_pb2_grpc.PlacementServiceServicer):
-    def ListPlacements(self, request, _context):  # noqa: N802
-        name, token = ("cart", "") if request.page_token else ("home_for_you", "more")
-        placement = placement_pb2.Placement(placement_id=name, description="For people")
-        return placement_service_pb2.ListPlacementsResponse(placements=[placement], next_page_token=token)
-
-
-class Catalog(catalog_service_pb2_grpc.CatalogServiceServicer):
-    def BatchGetItems(self, _request, _context):  # noqa: N802
-        bread = item_pb2.Item(item_id="i1", title="Bread", brand="Own brand")
-        bread.price.units, bread.price.nanos = 1, 990_000_000
-        return catalog_service_pb2.BatchGetItemsResponse(items=[bread, item_pb2.Item(item_id="i2", title="Butter")])
-
-
-@pytest.fixture
-def address():
-    with ThreadPoolExecutor(2) as pool:
-        server = grpc.server(pool)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)
-        recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server(Recommendations(), server)
-        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(Catalog(), server)
-        placement_service_pb2_grpc.add_PlacementServiceServicer_to_server(Placements(), server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        yield f"127.0.0.1:{port}"
-        server.stop(None).wait()
-
-
-def failed(outcome, code):
-    """Return the error that a command printed as its only JSON object."""
-    assert outcome.exit_code == code, outcome.output
-    error = json.loads(outcome.stdout)["error"]
-    assert error["exit_code"] == code
-    assert error["what"]
-    assert error["next"]
-    return error
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -290,61 +165,6 @@ def test_server_that_is_away_ends_with_4(run, command):
     assert "shopkeeper serve" in failed(run(*command, "--address", "127.0.0.1:1", "--json"), 4)["next"]
 
 
-def test_bundle_that_fails_its_check_ends_with_5(run, address):
-    error = failed(run("publish", "bad", "--address", address, "--json"), 5)
-    assert "golden answers differ" in error["why"]
-
-
-def test_publish_prints_the_card_and_names_the_next_command(run, address):
-    outcome = run("publish", "v1", "--address", address)
-    assert "v1: published" in outcome.stdout
-    assert "shopkeeper activate v1" in outcome.stderr
-
-
-def test_rollback_without_a_bundle_before_is_a_failure(run, address):
-    assert "activate" in failed(run("rollback", "--address", address, "--json"), 1)["next"]
-
-
-def test_recommend_names_product_brand_price_and_reason(run, address):
-    shown = run("recommend", "u1", "--address", address).stdout
-    for word in ("Bread", "Own brand", "1.99", "bought together: Butter", "model_missing"):
-        assert word in shown
-    data = json.loads(run("recommend", "u1", "--address", address, "--json").stdout)
-    assert data["items"][0]["item_id"] == "i1"
-    assert data["items"][0]["price"] == pytest.approx(1.99)
-    assert data["degraded"] == ["model_missing"]
-
-
-def test_recommend_asks_for_a_customer_or_for_an_anonymous_visitor(run, address):
-    told = [
-        json.loads(run("recommend", "u1", *flags, "--address", address, "--json").stdout)["request_id"]
-        for flags in ([], ["--anonymous"])
-    ]
-    assert told == ["u1|", "|u1"]
-
-
-def test_placement_that_is_none_names_the_command_that_lists_them(run, address):
-    error = failed(run("recommend", "u1", "-p", "nowhere", "--address", address, "--json"), 1)
-    assert "shopkeeper placements" in error["next"]
-    listed = json.loads(run("placements", "--address", address, "--json").stdout)["placements"]
-    assert [placement["placement_id"] for placement in listed] == ["home_for_you", "cart"]
-    assert "For people" in run("placements", "--address", address).stdout
-
-
-def test_explain_tells_of_a_filter_what_it_removed(run, address):
-    (line,) = [line for line in run("explain", "u1", "--address", address).stdout.splitlines() if "in_stock" in line]
-    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["filter.in_stock", "", "", "6", ""]
-
-
-def test_trial_show_gives_counts_as_numbers(run, address):
-    report = json.loads(run("trial", "show", "--address", address, "--json").stdout)["report"]
-    assert (report["request_count"], report["failed_count"], report["mean_agreement"]) == (1_234, 0, 0.5)
-
-
-def test_trial_stop_says_that_none_is_in_force(run, address):
-    assert run("trial", "stop", "--address", address).stdout.strip() == "no trial is in force"
-
-
 def test_serve_says_the_address_first_and_why_it_cannot_start(run, monkeypatch, tmp_path):
     def fail(_):
         raise OSError("cannot listen on 127.0.0.1:50099: in use; free it or set listen.port")
@@ -377,82 +197,9 @@ def test_migrate_with_an_absent_kafka_ends_with_4(run, tmp_path, monkeypatch):
     assert json.loads(outcome.stdout)["error"]["what"] == "Kafka is not available."
 
 
-def test_doctor_names_every_check_and_what_comes_next(run, tmp_path):
-    outcome = run("doctor", "--data-dir", tmp_path / "none", "--json")
-    rows = {row["check"]: row for row in json.loads(outcome.stdout)["checks"]}
-    assert outcome.exit_code == 0
-    assert set(rows) >= {"python", "core_rs", "settings", "data folder", "log", "snapshot", "store", "bundles", "port"}
-    assert all(row["then"] for row in rows.values() if row["state"] != "ok")
-
-
-def test_doctor_names_torch_where_it_is_missing(run, monkeypatch, tmp_path):
-    find = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else find(name))
-    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", tmp_path, "--json").stdout)["checks"]}
-    assert rows["packages"]["state"] == "ok"
-    assert "encoders of histories" in rows["packages"]["finding"]
-    assert "shopkeeper[torch]" in rows["packages"]["then"]
-
-
-def test_doctor_finds_a_damaged_log(run, tmp_path):
-    (tmp_path / "log.sqlite").write_bytes(b"no database" * 100)
-    outcome = run("doctor", "--data-dir", tmp_path, "--json")
-    rows = {row["check"]: row for row in json.loads(outcome.stdout)["checks"]}
-    assert outcome.exit_code == 1
-    assert rows["log"]["state"] == "fail"
-
-
-def test_doctor_counts_the_records_of_a_good_log(run, events_file, tmp_path):
-    run("import", "events", events_file, "--data-dir", tmp_path / "data")
-    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", "data", "--json").stdout)["checks"]}
-    assert rows["log"]["finding"].startswith(f"{1 + len(PLACEMENTS)} records")
-
-
-def test_doctor_takes_no_lock_for_a_snapshot(run, tmp_path):
-    (tmp_path / "snapshots").mkdir()
-    (tmp_path / "snapshots" / "lock").touch()
-    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", tmp_path, "--json").stdout)["checks"]}
-    assert rows["snapshot"]["state"] == "warn"
-
-
-def test_doctor_with_broken_settings_ends_with_3(run, monkeypatch):
-    monkeypatch.setenv("SHOPKEEPER__NOPE", "1")
-    assert run("doctor", "--json").exit_code == 3
-
-
 def test_log_that_is_no_database_ends_with_4(run, events_file, tmp_path):
     (tmp_path / "log.sqlite").write_bytes(b"no database" * 1000)
     failed(run("import", "events", events_file, "--data-dir", tmp_path, "--json"), 4)
-
-
-@pytest.fixture
-def trainers(monkeypatch, tmp_path):
-    """Put another program in the place of the trainers; it prints and ends as told."""
-
-    def trainers(text, status=0):
-        program = tmp_path / "trainers.py"
-        program.write_text(f"import sys\nprint({text!r})\nsys.exit({status})\n", encoding="utf-8")
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-    return trainers
-
-
-def test_train_prints_the_rows_of_the_trainers(run, trainers, tmp_path):
-    row = {"set": "all", "model": "popular", "recall_at_10": 0.05}
-    trainers(json.dumps({"version": "b1", "rows": [row]}))
-    outcome = run("train", "--export", tmp_path, "--json")
-    assert json.loads(outcome.stdout) == {"version": "b1", "rows": [row]}
-    assert "shopkeeper publish b1" in outcome.stderr
-
-
-@pytest.mark.parametrize(("status", "code"), [(1, 1), (5, 5), (77, 1)])
-def test_train_ends_with_the_status_of_the_trainers(run, trainers, tmp_path, status, code):
-    trainers("", status)
-    failed(run("train", "--export", tmp_path, "--json"), code)
-
-
-def test_train_without_a_log_ends_with_4(run, tmp_path):
-    failed(run("train", "--data-dir", tmp_path / "none", "--json"), 4)
 
 
 def test_demo_keeps_away_from_a_folder_that_is_not_its_own(run, events_file, tmp_path):
@@ -475,40 +222,3 @@ def test_bench_passes_its_arguments_on(run, monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(running, "_BENCH", script)
     assert run("bench", "--only", "G1", "--json").exit_code == 0
     assert "--only" in capfd.readouterr().out
-
-
-def test_trainers_run_from_the_project_s_own_python(monkeypatch):
-    seen = []
-    monkeypatch.setattr(deployment.subprocess, "run", lambda command, **_: seen.append(command) or _Done())
-    assert deployment.run_trainers(["train"]) == {}
-    assert seen[0][1:4] == ["-m", "trainers", "train"]
-
-
-class _Done:
-    returncode = 0
-    stdout = "{}"
-
-
-@pytest.mark.parametrize(("options", "sent"), [([], []), (["--ranker", "trees"], ["--ranker", "trees"])])
-def test_train_says_what_the_ranker_is_made_of_where_it_is_asked(run, monkeypatch, tmp_path, options, sent):
-    seen = []
-    monkeypatch.setattr("server.cli.models.run_trainers", lambda command: seen.extend(command) or {"version": "b1"})
-    assert run("train", "--export", tmp_path, "--json", *options).exit_code == 0
-    assert [text for text in seen if text in {"--ranker", "trees", "network"}] == sent
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_path, keep):
-    settings = Settings(data_dir=tmp_path)
-    folder = settings.bundle_dir / "incoming" / "b2"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr("server.cli.retrain.connected", lambda _: nullcontext())
-    monkeypatch.setattr("server.cli.retrain._active", lambda _: "b1")
-    monkeypatch.setattr("server.cli.retrain.fresh_export", lambda _: tmp_path)
-    told = {"version": "b2", "gate": {"passed": False, "why": "worse"}}
-    monkeypatch.setattr("server.cli.retrain.run_trainers", lambda _: told)
-    with pytest.raises(CliError) as caught:
-        _once(settings, "", [], 0.02, keep=keep, as_json=True)
-    assert caught.value.code == Exit.GATE
-    assert str(folder) in caught.value.then
-    assert folder.exists() == keep

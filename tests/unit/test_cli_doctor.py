@@ -1,0 +1,49 @@
+"""`shopkeeper doctor`: every check says what it found and what comes next."""
+
+import importlib.util
+import json
+
+from server.defaults import PLACEMENTS
+
+
+def test_doctor_names_every_check_and_what_comes_next(run, tmp_path):
+    outcome = run("doctor", "--data-dir", tmp_path / "none", "--json")
+    rows = {row["check"]: row for row in json.loads(outcome.stdout)["checks"]}
+    assert outcome.exit_code == 0
+    assert set(rows) >= {"python", "core_rs", "settings", "data folder", "log", "snapshot", "store", "bundles", "port"}
+    assert all(row["then"] for row in rows.values() if row["state"] != "ok")
+
+
+def test_doctor_names_torch_where_it_is_missing(run, monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else find(name))
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", tmp_path, "--json").stdout)["checks"]}
+    assert rows["packages"]["state"] == "ok"
+    assert "encoders of histories" in rows["packages"]["finding"]
+    assert "shopkeeper[torch]" in rows["packages"]["then"]
+
+
+def test_doctor_finds_a_damaged_log(run, tmp_path):
+    (tmp_path / "log.sqlite").write_bytes(b"no database" * 100)
+    outcome = run("doctor", "--data-dir", tmp_path, "--json")
+    rows = {row["check"]: row for row in json.loads(outcome.stdout)["checks"]}
+    assert outcome.exit_code == 1
+    assert rows["log"]["state"] == "fail"
+
+
+def test_doctor_counts_the_records_of_a_good_log(run, events_file, tmp_path):
+    run("import", "events", events_file, "--data-dir", tmp_path / "data")
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", "data", "--json").stdout)["checks"]}
+    assert rows["log"]["finding"].startswith(f"{1 + len(PLACEMENTS)} records")
+
+
+def test_doctor_takes_no_lock_for_a_snapshot(run, tmp_path):
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "lock").touch()
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", tmp_path, "--json").stdout)["checks"]}
+    assert rows["snapshot"]["state"] == "warn"
+
+
+def test_doctor_with_broken_settings_ends_with_3(run, monkeypatch):
+    monkeypatch.setenv("SHOPKEEPER__NOPE", "1")
+    assert run("doctor", "--json").exit_code == 3
