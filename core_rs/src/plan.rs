@@ -213,7 +213,7 @@ fn plan_slot(moment: Moment, plan: &mut Plan, index: usize, shown_before: usize)
     let candidates = gather::gather(&query, wanted, &mut gate, page + shown_before, &mut stages);
     let (factors, pins, applied_controls) = apply_controls(&query, &controls, &gate, &candidates);
     let names = gate.names();
-    stages.extend(names.iter().zip(&gate.counts).map(|(name, &count)| Stage::filter(name, count)));
+    stages.extend(Stage::filters(names.iter().copied().zip(gate.counts.iter().copied()), candidates.len()));
     if let Some(active) = moment.bundle.filter(|active| placement.use_model && active.bundle.has_ranker) {
         let began = Instant::now();
         Shared::new(&query).push_rows(&candidates, &mut plan.features);

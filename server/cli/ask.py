@@ -120,15 +120,13 @@ def _request(context: common_pb2.Context, slate: pb.PlacementRequest) -> pb.Reco
 
 
 def _stages(trace: pb.SlateTrace) -> Table:
-    """Return the stages; of a filter, which works inside the sources, the trace tells only what it removed."""
+    """Return the stages; a filter works inside the sources, and its time is theirs."""
     table = Table("stage", title="stages", title_justify="left")
-    for name in ("in", "out", "removed", "µs"):
+    for name in ("in", "out", "µs"):
         table.add_column(name, justify="right")
     for stage in trace.stages:
-        if stage.name.startswith("filter."):
-            table.add_row(stage.name, "", "", f"{stage.in_count - stage.out_count:,}", "")
-        else:
-            table.add_row(stage.name, f"{stage.in_count:,}", f"{stage.out_count:,}", "", f"{stage.duration_us:,.1f}")
+        spent = "" if stage.name.startswith("filter.") else f"{stage.duration_us:,.1f}"
+        table.add_row(stage.name, f"{stage.in_count:,}", f"{stage.out_count:,}", spent)
     return table
 
 

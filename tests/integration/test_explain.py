@@ -1,5 +1,7 @@
 """An explanation names the features that moved a score."""
 
+from itertools import pairwise
+
 import pytest
 
 from shopkeeper.calls import event
@@ -48,3 +50,12 @@ async def test_each_placement_of_a_request_has_its_own_and_rules_have_none(expla
     assert ruled.items
     assert all(item.moved_by for item in ranked.items)
     assert not any(item.moved_by for item in ruled.items)
+
+
+async def test_filters_follow_each_other_and_the_last_lets_the_candidates_pass(explain):
+    (trace,) = await explain("home_new")
+    filters = [stage for stage in trace.stages if stage.name.startswith("filter.")]
+    assert all(before.out_count == after.in_count for before, after in pairwise(filters))
+    (score,) = [stage for stage in trace.stages if stage.name.startswith("score")]
+    assert filters[-1].out_count == score.in_count
+    assert sum(stage.in_count - stage.out_count for stage in filters) == filters[0].in_count - score.in_count

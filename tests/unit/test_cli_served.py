@@ -62,7 +62,7 @@ class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServi
     def Explain(self, request, context):  # noqa: N802
         stages = [
             recommendation_service_pb2.StageTrace(name="source.popular", out_count=9),
-            recommendation_service_pb2.StageTrace(name="filter.in_stock", in_count=6),
+            recommendation_service_pb2.StageTrace(name="filter.in_stock", in_count=9, out_count=3),
         ]
         trace = recommendation_service_pb2.SlateTrace(stages=stages)
         return recommendation_service_pb2.ExplainResponse(
@@ -139,9 +139,9 @@ def test_placement_that_is_none_names_the_command_that_lists_them(run, address):
     assert "For people" in run("placements", "--address", address).stdout
 
 
-def test_explain_tells_of_a_filter_what_it_removed(run, address):
+def test_explain_tells_what_went_into_a_filter_and_came_out(run, address):
     (line,) = [line for line in run("explain", "u1", "--address", address).stdout.splitlines() if "in_stock" in line]
-    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["filter.in_stock", "", "", "6", ""]
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == ["filter.in_stock", "9", "3", ""]
 
 
 def test_trial_show_gives_counts_as_numbers(run, address):
