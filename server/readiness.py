@@ -139,7 +139,7 @@ RECOMMENDERS: Final = (
         "similar_content",
         (Need("items_with_title", NOISE, "items with a title"),),
         "content_items.safetensors",
-        "a bundle with vectors of the items' content",
+        "`shopkeeper train --with content`",
     ),
     Recommender(
         "ranker",
@@ -153,7 +153,7 @@ RECOMMENDERS: Final = (
         "sequence",
         (Need("long_histories", SEQUENCES, "visitors with five events"),),
         "sequence.onnx",
-        "`python -m trainers sequence`",
+        "`shopkeeper train --with sequence`",
     ),
 )
 """Every recommender; those that read a bundle come after those that need none."""

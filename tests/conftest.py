@@ -1,9 +1,10 @@
-"""Real servers that tests share; each is started by the first test that asks for it."""
+"""What all tests share: real servers, each started by the first test that asks for it, and the log of none but one."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.servers import ClickHouseServer, KafkaServer, Server
 
@@ -26,3 +27,10 @@ def kafka_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def clickhouse_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return `host:port` of a ClickHouse; names of databases are the test's own."""
     yield from _running(ClickHouseServer, "SHOPKEEPER_TEST_CLICKHOUSE", tmp_path_factory)
+
+
+@pytest.fixture(autouse=True)
+def log_lines_of_one_test() -> Iterator[None]:
+    """Take back where a command sent its log lines: the stream is closed when its test ends."""
+    yield
+    structlog.reset_defaults()

@@ -31,7 +31,9 @@ class Calibration:
     def fit(cls, scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float32]) -> Self:
         """Return the calibration of greatest likelihood, by Newton's steps; scores stay as they are where it has none.
 
-        That is where one outcome is missing, or where it would turn the order of scores around.
+        That is where one outcome is missing, or where it would turn the order of scores around. What followed counts as
+        a little less than certain, and what did not as a little more than impossible, so that scores which tell all of
+        few apart do not become certainties (Platt, section 2.2).
 
         Parameters
         ----------
@@ -43,12 +45,14 @@ class Calibration:
             return cls()
         table = np.column_stack([scores, np.ones_like(scores)])
         share = weights / weights.sum(dtype=np.float64)
+        followed = int(labels.sum())
+        target = np.where(labels, (followed + 1) / (followed + 2), 1 / (len(labels) - followed + 2))
         found = np.array([1.0, 0.0])
         for _ in range(_STEPS):
             odds = expit(table @ found)
             spread = share * odds * (1 - odds)
             curve = (table * spread[:, None]).T @ table + _CLOSE * np.eye(2)
-            step = np.linalg.solve(curve, table.T @ (share * (odds - labels)))
+            step = np.linalg.solve(curve, table.T @ (share * (odds - target)))
             found -= step
             if np.abs(step).max() < _CLOSE:
                 break

@@ -174,7 +174,9 @@ impl State {
         visitor.is_user |= !context.user_id.is_empty();
         if let Some(anonymous) = anonymous {
             visitor.merge(&anonymous);
-            forget_if_denied(visitor);
+            if forget_if_denied(visitor) {
+                self.waiting.remove(Self::visitor_key(context));
+            }
         }
         visitor.begin_event(kind, time_ms);
         let store = if kind == EventType::Purchase { self.places.store(&context.store_id) } else { NONE };

@@ -40,7 +40,11 @@ _SHOW: Final = re.compile(r"SHOW CREATE TABLE (?P<table>\w+)$")
 _NODES: Final = """
 SELECT shard_num, host_name, port FROM system.clusters WHERE cluster = {name:String} ORDER BY shard_num, replica_num
 """
-_SETTINGS: Final = {"distributed_product_mode": "global", "distributed_foreground_insert": 1}
+_SETTINGS: Final = {
+    "distributed_product_mode": "global",
+    "distributed_foreground_insert": 1,
+    "load_balancing": "in_order",  # of a shard's replicas always the first that lives: the sink reads what it wrote
+}
 
 
 class Placed(NamedTuple):

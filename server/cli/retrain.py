@@ -2,12 +2,14 @@
 
 import shutil
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Group
 from rich.text import Text
 
+from server.bundles import read_manifest
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
 from server.cli.models import PUBLISH_S, PartsOption, fresh_export, quality_table
 from server.cli.output import EXPECTED, CliError, Exit, JsonFlag, as_cli_error, handled, note, result
@@ -16,6 +18,7 @@ from server.settings import Settings
 from shopkeeper.v1 import model_service_pb2 as pb
 
 _HOUR_S = 3_600.0
+_PART_FILES = {"content": "content_items.safetensors", "sequence": "sequence.onnx"}
 
 
 @handled
@@ -35,11 +38,12 @@ def retrain(
 ) -> None:
     """Train from the log, compare with the bundle that serves on what it never saw, publish and activate if not worse.
 
-    Ends with status 5 where the new bundle is worse or nothing can be said yet, and leaves it in `bundles/incoming`;
-    with --every that is told, the bundle is removed, and the next time comes.
+    Without --with the new bundle has the parts that the serving one has. Ends with status 5 where the new bundle is
+    worse or nothing can be said yet, and leaves it in `bundles/incoming`; with --every that is told, the bundle is
+    removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
-    options = ["--seed", str(seed), "--with", parts]
+    options = ["--seed", str(seed), *(["--with", parts] if parts else [])]
     while True:
         started = time.monotonic()
         try:
@@ -60,6 +64,8 @@ def _once(settings: Settings, address: str, options: list[str], tolerance: float
     incoming = settings.bundle_dir / "incoming"
     options = [*options, "--export", str(fresh_export(settings)), "--out", str(incoming)]
     if active:
+        if "--with" not in options:
+            options += ["--with", ",".join(parts_in(settings.bundle_dir / active))]
         options += ["--against", str(settings.bundle_dir / active), "--tolerance", str(tolerance)]
     trained = run_trainers(["train", *options, "--json"])
     version, gate = trained["version"], trained.get("gate")
@@ -83,6 +89,12 @@ def _once(settings: Settings, address: str, options: list[str], tolerance: float
             )
         remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=LOAD_S)
     _show({**trained, "replaced": active}, as_json=as_json)
+
+
+def parts_in(folder: Path) -> list[str]:
+    """Return what of a bundle is there on request only, by the names that --with takes."""
+    files = read_manifest(folder).files
+    return [part for part, file in _PART_FILES.items() if file in files]
 
 
 def _active(remote: Remote) -> str:

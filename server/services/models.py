@@ -48,6 +48,7 @@ class ModelService:
         self._log = log
         self._clock = clock
         self._changes = changes
+        self._publishing = asyncio.Lock()
 
     async def list_models(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
         """Return a page of the published bundles, newest first."""
@@ -64,7 +65,7 @@ class ModelService:
 
     async def publish_model(self, request: pb.PublishModelRequest) -> pb.PublishModelResponse:
         """Return the card of a bundle that passed the check; it does not serve yet."""
-        async with self._changes.turn():
+        async with self._publishing:
             manifest = await self._store.publish(request.version)
         return pb.PublishModelResponse(model=self._card(manifest))
 

@@ -80,6 +80,7 @@ class EncoderWorker:
         """Encode a batch; return whether there was one and somebody of it got a vector."""
         histories = self._engine.take_histories(BATCH)
         if not len(histories):
+            self._pause_s = 0.0
             return False
         started = time.perf_counter()
         try:

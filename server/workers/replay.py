@@ -34,6 +34,7 @@ from shopkeeper.v1.profile_service_pb2 import Profile
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_DECISION,
     RECORD_KIND_DOCUMENT,
+    RECORD_KIND_ERASURE,
     RECORD_KIND_EVENT,
     RECORD_KIND_ITEM,
     RECORD_KIND_PROFILE,
@@ -150,7 +151,9 @@ class Replay:
                     outcomes.append(Outcome(one.log_offset, Fate.ABSENT, "put back before, erased, or named twice"))
                     continue
                 try:
-                    records.append((row, record_of(row, one, erasures)))
+                    record = record_of(row, one, erasures)
+                    _check_since(self._log, row.record, record)
+                    records.append((row, record))
                 except MendError as error:
                     outcomes.append(Outcome(one.log_offset, Fate.REFUSED, str(error), row))
             yield from self._settled(outcomes + self._append(records))
@@ -218,6 +221,16 @@ def record_of(row: BadRow, mended: Mended, erasures: Mapping[str, Erasure]) -> N
         if key in erasures and row.record.offset < erasures[key].offset:
             raise MendError(f"visitor {key} was forgotten since")
     return record
+
+
+def _check_since(log: EventLog, old: LogRecord, record: NewRecord) -> None:
+    """Raise MendError where the log of this machine knows what a record of the time of `old` must not undo."""
+    for later in log.records_of(record.key) if record.key else ():
+        if later.kind == RECORD_KIND_ERASURE and later.time_ms >= old.time_ms:
+            raise MendError(f"visitor {record.key} was forgotten since")
+        is_other = later.time_ms >= old.time_ms and later.payload != old.payload
+        if later.kind == record.kind == RECORD_KIND_PROFILE and is_other:
+            raise MendError("the profile was changed since; send what of it still holds by UpsertProfile")
 
 
 def _message(kind: int, payload: bytes | Mapping[str, object]) -> Message:

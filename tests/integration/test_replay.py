@@ -260,3 +260,19 @@ def test_command_works_beside_the_server_that_owns_the_tables(data_dir: Path) ->
         assert server.stop() == 0
     with closing(open_store(Settings(data_dir=data_dir))) as store:
         assert sorted(store.query("SELECT event_id FROM events FINAL").column(0).to_pylist()) == ["e1", "e2"]
+
+
+def test_mended_profile_does_not_undo_a_later_answer(shop: Shop) -> None:
+    shop.add(NewRecord(RecordKind.RECORD_KIND_PROFILE, "", "", BAD))
+    shop.sink.drain()
+    shop.add(profile("v", {"size": "L"}))
+    (outcome,) = Replay(shop.store, shop.log).put_back([Mended(1, profile("v", {"size": "M"}).payload)])
+    assert (outcome.fate, outcome.reason[:31]) == (Fate.REFUSED, "the profile was changed since; ")
+
+
+def test_nothing_comes_back_of_a_visitor_whose_erasure_the_tables_do_not_know_yet(shop: Shop) -> None:
+    shop.add(bad_event("e1", visitor_id="w"))
+    shop.sink.drain()
+    shop.add(erasure("v"))
+    (outcome,) = Replay(shop.store, shop.log).put_back([Mended(1, event("e1", "a").payload)])
+    assert (outcome.fate, outcome.reason) == (Fate.REFUSED, "visitor v was forgotten since")

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from server.app import App
+from server.lockfile import FileLock
 from server.ports import NewRecord
 from server.shadow import agreement
 from shopkeeper.aio import AsyncClient
@@ -155,6 +156,15 @@ async def test_a_bundle_that_another_worker_activates_meanwhile_is_no_longer_on_
     assert set((await versions(shop.client, VISITORS[:3])).values()) == {"two"}
     assert not (await models.GetTrial(pb.GetTrialRequest())).HasField("trial")
     assert (await models.GetModel(pb.GetModelRequest(version="two"))).model.state == pb.Model.STATE_ACTIVE
+
+
+async def test_a_publication_holds_up_nobody_who_changes_what_serves(models, settings):
+    with FileLock(settings.data_dir / "serving.lock"):
+        version = BundleMaker(settings.bundle_dir / "incoming").make("three")
+        await models.PublishModel(pb.PublishModelRequest(version=version), timeout=60)
+        with pytest.raises(grpc.aio.AioRpcError, match="Deadline"):
+            await models.ActivateModel(pb.ActivateModelRequest(version="three"), timeout=0.5)
+    await models.ActivateModel(pb.ActivateModelRequest(version="three"), timeout=60)
 
 
 @pytest.mark.parametrize(

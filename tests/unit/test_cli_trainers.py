@@ -70,10 +70,13 @@ def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_p
     monkeypatch.setattr("server.cli.retrain.connected", lambda _: nullcontext())
     monkeypatch.setattr("server.cli.retrain._active", lambda _: "b1")
     monkeypatch.setattr("server.cli.retrain.fresh_export", lambda _: tmp_path)
+    monkeypatch.setattr("server.cli.retrain.parts_in", lambda _: ["content", "sequence"])
     told = {"version": "b2", "gate": {"passed": False, "why": "worse"}}
-    monkeypatch.setattr("server.cli.retrain.run_trainers", lambda _: told)
+    asked = []
+    monkeypatch.setattr("server.cli.retrain.run_trainers", lambda command: asked.append(command) or told)
     with pytest.raises(CliError) as caught:
         _once(settings, "", [], 0.02, keep=keep, as_json=True)
     assert caught.value.code == Exit.GATE
     assert str(folder) in caught.value.then
     assert folder.exists() == keep
+    assert asked[0][asked[0].index("--with") + 1] == "content,sequence"

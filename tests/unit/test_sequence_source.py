@@ -135,6 +135,14 @@ def test_what_was_made_for_a_visitor_that_changed_meanwhile_is_dropped(shop, cha
     assert shop.engine.stats()["sequence_vectors"] == 0
 
 
+def test_a_denial_given_before_the_login_stops_what_is_made_of_the_known_visitor(shop):
+    shop.put(view("i3"), answer_of("anonymous", granted=False))
+    histories = shop.engine.take_histories(9)
+    shop.put(view("i4", visitor="anonymous", user="v"))
+    assert shop.engine.set_vectors(histories, shop.vectors(histories)) == 0
+    assert (shop.engine.waiting, shop.engine.stats()["sequence_vectors"]) == (0, 0)
+
+
 def test_a_login_brings_the_histories_together(shop):
     shop.put(view("i3"), view("i4", user="u", visitor="other"))
     shop.encode()

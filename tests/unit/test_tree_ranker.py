@@ -139,6 +139,8 @@ def test_calibration_finds_the_two_numbers_and_leaves_alone_what_tells_nothing()
     assert (sampled.slope, sampled.offset) == pytest.approx((0.5, -2), abs=0.05)
     for nothing in (np.zeros_like(labels), np.ones_like(labels), scores < 0):
         assert Calibration.fit(scores, nothing, ones) == Calibration()
+    alone = scores == scores.max()
+    assert expit(Calibration.fit(scores, alone, ones).logits(scores)).max() < 0.9
 
 
 def test_the_expected_error_is_the_distance_of_what_is_said_from_what_happens():

@@ -24,8 +24,10 @@ use std::{
 
 /// First bytes of every snapshot.
 const MAGIC: [u8; 8] = *b"shopkeep";
-/// Number of the format; another one is refused.
+/// Number of the format that is written.
 const FORMAT: u32 = 3;
+/// Oldest format that is read; what came since is absent there.
+const OLDEST: u32 = 2;
 /// Most rows of one part.
 const PART_ROWS: usize = 8_192;
 
@@ -200,8 +202,8 @@ fn read(mut file: impl Read) -> Sound<State> {
     if head[..MAGIC.len()] != MAGIC {
         return Err("is not a snapshot".to_owned());
     }
-    if head[MAGIC.len()..] != FORMAT.to_le_bytes() {
-        return Err(format!("has another format than {FORMAT}, the one this version reads"));
+    if !(OLDEST..=FORMAT).any(|format| head[MAGIC.len()..] == format.to_le_bytes()) {
+        return Err(format!("has another format than {OLDEST} to {FORMAT}, those this version reads"));
     }
     let mut state = State::default();
     loop {
