@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from server.ports import RowStore
+from server.quality import DAY_MS
 
 NOISE: Final = 100
 """Of what a recommender counts, as many as its first ranks need to be more than chance."""
@@ -16,7 +17,6 @@ SEQUENCES: Final = 1_000
 TREND_DAYS: Final = 14
 ARRIVAL_DAYS: Final = 60
 """Days that an item counts as a new arrival."""
-DAY_MS: Final = 86_400_000
 
 _WANTED: Final = "('view', 'click', 'add_to_cart', 'add_to_wishlist', 'purchase')"
 _LEARNABLE: Final = "('purchase', 'add_to_cart', 'add_to_wishlist', 'view', 'click', 'return', 'dislike')"
