@@ -59,7 +59,7 @@ PLACEMENTS: Final = (
     Placement(
         placement_id="product_similar",
         description="Product page: what could be bought in place of the product",
-        sources=_sources(("same_category", 1.0, 200), ("also_viewed", 0.5, 200)),
+        sources=_sources(("similar_content", 1.0, 200), ("same_category", 1.0, 200), ("also_viewed", 0.5, 200)),
     ),
     Placement(
         placement_id="cart_addons",

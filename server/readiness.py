@@ -169,7 +169,7 @@ def facts_of(store: RowStore, end_ms: int) -> dict[str, int]:
 
 
 def readiness(facts: Mapping[str, int], files: Collection[str]) -> list[Readiness]:
-    """Return how far each recommender is; `files` are those of the published bundles."""
+    """Return how far each recommender is; `files` are those of the newest bundle."""
     return [_readiness(one, facts, files) for one in RECOMMENDERS]
 
 

@@ -6,7 +6,7 @@
 use crate::params::MAX_WAITING;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 /// Visitors that are looked at for each that may be taken, so that who is left or dropped holds nobody up for long.
 const LOOKS: usize = 8;
@@ -17,10 +17,11 @@ pub struct Waiting(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    /// Keys in order of coming; one that was removed, or taken meanwhile, is passed over.
-    keys: VecDeque<Box<str>>,
+    /// Keys of those that were not taken, by their place in the order of coming.
+    keys: BTreeMap<u64, Box<str>>,
     waits: HashMap<Box<str>, Wait>,
-    tickets: u64,
+    /// Places and tickets given so far.
+    given: u64,
 }
 
 struct Wait {
@@ -28,8 +29,16 @@ struct Wait {
     since_ms: i64,
     /// Time of the first event that came after the visitor was taken.
     again_ms: Option<i64>,
-    /// Number under which the visitor was taken; 0 while it was not.
-    ticket: u64,
+    stand: Stand,
+}
+
+/// Where a visitor stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    /// In the row, at this place.
+    Place(u64),
+    /// Taken under this ticket.
+    Ticket(u64),
 }
 
 /// What becomes of a visitor whose turn it is.
@@ -48,7 +57,7 @@ impl Waiting {
     pub fn add(&self, key: &str, time_ms: i64) {
         let mut queue = self.0.lock();
         match queue.waits.get_mut(key) {
-            Some(wait) if wait.ticket > 0 => _ = wait.again_ms.get_or_insert(time_ms),
+            Some(Wait { stand: Stand::Ticket(_), again_ms, .. }) => _ = again_ms.get_or_insert(time_ms),
             Some(_) => {}
             None => _ = queue.push(key, time_ms),
         }
@@ -63,7 +72,7 @@ impl Waiting {
 
     /// Lets go of a visitor; what is being made for it is not taken either.
     pub fn remove(&self, key: &str) {
-        self.0.lock().waits.remove(key);
+        self.0.lock().remove(key);
     }
 
     /// Since when a visitor waits, Unix milliseconds.
@@ -84,20 +93,18 @@ impl Waiting {
     /// Takes up to `count` visitors under one ticket, as `turn` says; some times as many are looked at, each once.
     pub fn take(&self, count: usize, mut turn: impl FnMut(&str) -> Turn) -> (u64, Vec<Box<str>>) {
         let mut queue = self.0.lock();
-        queue.tickets += 1;
-        let (ticket, mut taken) = (queue.tickets, Vec::new());
+        let (ticket, mut taken) = (queue.next(), Vec::new());
         for _ in 0..queue.keys.len().min(LOOKS * count) {
             if taken.len() == count {
                 break;
             }
-            let Some(key) = queue.keys.pop_front() else { break };
-            let Some(wait) = queue.waits.get_mut(&key).filter(|wait| wait.ticket == 0) else { continue };
+            let Some((_, key)) = queue.keys.pop_first() else { break };
             match turn(&key) {
                 Turn::Take => {
-                    wait.ticket = ticket;
+                    queue.stand(&key, Stand::Ticket(ticket));
                     taken.push(key);
                 }
-                Turn::Leave => queue.keys.push_back(key),
+                Turn::Leave => queue.line_up(key),
                 Turn::Drop => _ = queue.waits.remove(&key),
             }
         }
@@ -107,7 +114,7 @@ impl Waiting {
     /// Ends the wait of a visitor taken under `ticket`; returns false where it was let go of meanwhile.
     pub fn end(&self, key: &str, ticket: u64) -> bool {
         let mut queue = self.0.lock();
-        let Some(wait) = queue.waits.get(key).filter(|wait| wait.ticket == ticket) else { return false };
+        let Some(wait) = queue.waits.get(key).filter(|wait| wait.stand == Stand::Ticket(ticket)) else { return false };
         let again_ms = wait.again_ms;
         queue.waits.remove(key);
         if let Some(time_ms) = again_ms {
@@ -119,9 +126,9 @@ impl Waiting {
     /// Lets a visitor taken under `ticket` wait on, since it got no vector.
     pub fn put_back(&self, key: &str, ticket: u64) {
         let mut queue = self.0.lock();
-        if let Some(wait) = queue.waits.get_mut(key).filter(|wait| wait.ticket == ticket) {
-            (wait.ticket, wait.again_ms) = (0, None);
-            queue.keys.push_back(key.into());
+        if let Some(wait) = queue.waits.get_mut(key).filter(|wait| wait.stand == Stand::Ticket(ticket)) {
+            wait.again_ms = None;
+            queue.line_up(key.into());
         }
     }
 }
@@ -131,9 +138,33 @@ impl Queue {
         if self.waits.len() >= MAX_WAITING {
             return false;
         }
-        self.waits.insert(key.into(), Wait { since_ms, again_ms: None, ticket: 0 });
-        self.keys.push_back(key.into());
+        self.waits.insert(key.into(), Wait { since_ms, again_ms: None, stand: Stand::Place(0) });
+        self.line_up(key.into());
         true
+    }
+
+    /// Gives a visitor that waits the last place of the row.
+    fn line_up(&mut self, key: Box<str>) {
+        let place = self.next();
+        self.stand(&key, Stand::Place(place));
+        self.keys.insert(place, key);
+    }
+
+    fn stand(&mut self, key: &str, stand: Stand) {
+        if let Some(wait) = self.waits.get_mut(key) {
+            wait.stand = stand;
+        }
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(Wait { stand: Stand::Place(place), .. }) = self.waits.remove(key) {
+            self.keys.remove(&place);
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.given += 1;
+        self.given
     }
 }
 
@@ -191,6 +222,19 @@ mod tests {
         assert!(!waiting.end("a", ticket));
         waiting.put_back("a", ticket);
         assert_eq!((all(&waiting, 3).1, waiting.since("a")), (vec!["a".to_owned()], Some(7)));
+    }
+
+    #[test]
+    fn a_visitor_that_was_let_go_leaves_nothing_behind() {
+        let waiting = Waiting::default();
+        for _ in 0..3 {
+            waiting.add("a", 1);
+            waiting.remove("a");
+        }
+        assert!(waiting.0.lock().keys.is_empty());
+        waiting.add("b", 1);
+        waiting.add("a", 2);
+        assert_eq!(all(&waiting, 9).1, ["b", "a"]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ def data_report(settings: Settings) -> tuple[dict[str, Any], RenderableType]:
         quality = examine(store, clock_of(settings.clock).now_ms())
         facts = facts_of(store, quality.end_ms)
     manifests = BundleStore(settings.bundle_dir).manifests() if settings.bundle_dir.is_dir() else []
-    found = readiness(facts, {name for manifest in manifests for name in manifest.files})
+    found = readiness(facts, manifests[0].files if manifests else ())
     upcoming = next_of(found)
     report = {
         "newest_ms": quality.end_ms,

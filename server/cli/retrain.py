@@ -11,7 +11,7 @@ from rich.text import Text
 
 from server.bundles import read_manifest
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
-from server.cli.models import PUBLISH_S, PartsOption, fresh_export, quality_table
+from server.cli.models import PUBLISH_S, PartsOption, RankerOption, fresh_export, quality_table
 from server.cli.output import EXPECTED, CliError, Exit, JsonFlag, as_cli_error, handled, note, result
 from server.cli.remote import CALL_S, DEFAULT_ADDRESS, LOAD_S, AddressOption, Remote, connected
 from server.settings import Settings
@@ -30,6 +30,7 @@ def retrain(
         float, typer.Option(min=0.0, max=1.0, help="Share of the serving bundle's NDCG@10 that may be lost.")
     ] = 0.02,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    ranker: RankerOption = "",
     parts: PartsOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -43,7 +44,8 @@ def retrain(
     removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
-    options = ["--seed", str(seed), *(["--with", parts] if parts else [])]
+    kind = ["--ranker", ranker] if ranker else []
+    options = ["--seed", str(seed), *kind, *(["--with", parts] if parts else [])]
     while True:
         started = time.monotonic()
         try:

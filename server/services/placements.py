@@ -77,10 +77,12 @@ class PlacementService:
         return pb.DeletePlacementResponse()
 
     async def upsert_control(self, request: pb.UpsertControlRequest) -> pb.UpsertControlResponse:
-        """Return the control as kept."""
+        """Return the control as kept; it may name placements that there are only."""
         if not request.HasField("control"):
             raise required("control")
         control = request.control
+        for index, placement_id in enumerate(control.placement_ids):
+            self._check_known(placement_id, f"control.placement_ids[{index}]")
         await self._replace(self._controls, control, DocumentChange(control=control))
         return pb.UpsertControlResponse(control=self._read(self._controls, control.control_id))
 
@@ -104,6 +106,13 @@ class PlacementService:
             self._check_etag(self._read(self._controls, request.control_id), request.etag, "etag")
             await self._append(change)
         return pb.DeleteControlResponse()
+
+    def _check_known(self, placement_id: str, field: str) -> None:
+        try:
+            self._placements.read(placement_id)
+        except NotFoundError:
+            text = f"`{field}` names `{placement_id}`, which does not exist; upsert that placement first"
+            raise ServiceError("PLACEMENT_NOT_FOUND", text, field=field) from None
 
     def _read(self, access: _Access[Document], document_id: str) -> Document:
         return access.parse(access.read(checked_id(access.id_field, document_id)))

@@ -310,7 +310,7 @@ class Control(_message.Message):
     """Output only on read; on write empty or the value read, otherwise ABORTED."""
     @_builtins.property
     def placement_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Placements it applies to; empty means all."""
+        """Optional. Placements it applies to, which must exist; empty means all."""
 
     @_builtins.property
     def items(self) -> _common_pb2.ItemFilter:

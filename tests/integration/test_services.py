@@ -22,6 +22,7 @@ from shopkeeper.v1.common_pb2 import Context, Money
 from shopkeeper.v1.event_pb2 import EventType
 from shopkeeper.v1.event_service_pb2_grpc import EventServiceStub
 from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.placement_pb2 import Control
 from shopkeeper.v1.placement_service_pb2_grpc import PlacementServiceStub
 from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
 from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
@@ -203,6 +204,24 @@ async def test_a_batch_goes_on_after_a_bad_request(stocked):
     assert [answer.index for answer in answers] == [0, 1, 2]
     assert [bool(answer.error) for answer in answers] == [False, True, False]
     assert "FIELD_REQUIRED" in answers[1].error
+
+
+async def test_a_control_counts_where_it_says_and_a_misspelt_placement_is_refused(stocked):
+    stub = PlacementServiceStub(stocked.channel)
+    control = Control(control_id="no-wine", placement_ids=["home_trending"], exclude=Control.Exclude())
+    control.items.item_ids.append("wine")
+    await stub.UpsertControl(placements.UpsertControlRequest(control=control))
+
+    async def shown(placement_id):
+        slates = (await stocked.client.recommend([placement_id], "v")).slates
+        return {item.item_id for item in slates[0].items}
+
+    assert "wine" not in await shown("home_trending")
+    assert "wine" in await shown("home_new")
+    control.placement_ids.append("home_trendign")
+    with pytest.raises(grpc.aio.AioRpcError, match=r"placement_ids\[1\]` names `home_trendign`") as caught:
+        await stub.UpsertControl(placements.UpsertControlRequest(control=control))
+    assert code_of(caught) is grpc.StatusCode.NOT_FOUND
 
 
 async def test_explain_tells_what_recommend_answers(stocked):
