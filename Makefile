@@ -83,7 +83,7 @@ clean: ## Remove what was built and the demo's data
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(INSTALL) --requirements pyproject.toml --extra torch --group dev
+	$(INSTALL) --requirements pyproject.toml --extra torch --extra text --group dev
 	@touch $@
 
 .venv/bench.stamp: .venv/dev.stamp

@@ -5,6 +5,7 @@ Results go to standard output, progress to standard error. Exit codes: 0 ok · 1
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,9 @@ from trainers.bundle import learnt_until
 from trainers.console import JsonOption, Tell, answer, errors_told, progress_told
 from trainers.dataset import Export, read_export
 from trainers.gate import facts, judge, unseen_half
+from trainers.item_vectors import with_vectors
 from trainers.offline.commands import COMMANDS
-from trainers.parts import parts_of
+from trainers.parts import CONTENT, parts_of
 from trainers.pipeline import DEFAULT_RANKER, Fitted, Pipeline, RankerKind, Schedule, split_of, write
 from trainers.plot import draw_recall
 from trainers.protocols import Question
@@ -61,13 +63,18 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of its NDCG@10 that may be lost.")] = 0.02,
     parts: Annotated[str, typer.Option("--with", help="Parts to add, comma-separated: content, sequence.")] = "",
+    item_vectors: Annotated[
+        str, typer.Option(help="What the part content reads too: a Parquet file of item_id and vector, or `titles`.")
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Train a bundle and measure it beside rules and baselines."""
     with errors_told(json=json), progress_told() as tell:
-        pipeline = _pipeline(
-            export, split, seed, tell, ranker=ranker, question=question, against=against, parts=parts_of(parts)
-        )
+        names = parts_of(parts)
+        if item_vectors and CONTENT not in names:
+            raise ValueError(f"--item-vectors are read by the part {CONTENT}; add `--with {CONTENT}`")
+        named = {"ranker": ranker, "question": question, "parts": names}
+        pipeline = _pipeline(export, split, seed, tell, against=against, item_vectors=item_vectors, **named)
         fitted = pipeline.run()
         rows = report.rows_of(_measured(fitted, pipeline, tell))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by, "asked": len(fitted.task.visitor)}
@@ -138,16 +145,20 @@ def served(
     _answer({}, rows, f"served by {address}", json=json)
 
 
-def _pipeline(
+def _pipeline(  # noqa: PLR0913 - what options name
     folder: Path,
     split: dt.datetime | None,
     seeds: list[int] | None,
     tell: Tell,
+    *,
     against: Path | None = None,
+    item_vectors: str = "",
     **wanted: Any,
 ) -> Pipeline:
     tell("read the export", 0.0)
     export = read_export(folder)
+    if item_vectors:
+        export = replace(export, dataset=with_vectors(export.dataset, item_vectors))
     moment = _moment(export, split)
     if against is not None:
         moment = max(moment, unseen_half(export, learnt_until(against)))

@@ -20,6 +20,12 @@ PUBLISH_S = 200.0
 _EXPORT_S = 600.0
 
 PartsOption = Annotated[str, typer.Option("--with", help="Parts to add, comma-separated: content, sequence.")]
+VectorsOption = Annotated[
+    str,
+    typer.Option(
+        "--item-vectors", help="What the part content reads too: a Parquet file of item_id and vector, or `titles`."
+    ),
+]
 VersionArgument = Annotated[str, typer.Argument(help="Name of the bundle's folder.")]
 ExportOption = Annotated[Path | None, typer.Option("--export", help="Export to read; without it a fresh one is made.")]
 SeedOption = Annotated[
@@ -37,6 +43,7 @@ def train(
     seed: SeedOption = None,
     ranker: RankerOption = "",
     parts: PartsOption = "",
+    item_vectors: VectorsOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
@@ -46,8 +53,8 @@ def train(
     incoming = settings.bundle_dir / "incoming"
     folder = export or fresh_export(settings)
     options = ["--export", str(folder), "--out", str(incoming), "--with", parts, *seeds_of(seed)]
-    kind = ["--ranker", ranker] if ranker else []
-    trained = run_trainers(["train", *options, *kind, "--json"])
+    options += asked_for(ranker, item_vectors)
+    trained = run_trainers(["train", *options, "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
 
@@ -94,6 +101,12 @@ def fresh_export(settings: Settings) -> Path:
     with existing_log(settings):
         note("writing an export of the log")
         return request_export(settings, _EXPORT_S)
+
+
+def asked_for(ranker: str, item_vectors: str) -> list[str]:
+    """Return the options of `python -m trainers train` that were given."""
+    given = {"--ranker": ranker, "--item-vectors": item_vectors}
+    return [text for name, value in given.items() if value for text in (name, value)]
 
 
 def seeds_of(seeds: Sequence[int] | None) -> list[str]:

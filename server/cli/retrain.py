@@ -11,7 +11,15 @@ from rich.text import Text
 
 from server.bundles import read_manifest
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
-from server.cli.models import PUBLISH_S, PartsOption, RankerOption, fresh_export, quality_table
+from server.cli.models import (
+    PUBLISH_S,
+    PartsOption,
+    RankerOption,
+    VectorsOption,
+    asked_for,
+    fresh_export,
+    quality_table,
+)
 from server.cli.output import EXPECTED, CliError, Exit, JsonFlag, as_cli_error, handled, note, result
 from server.cli.remote import CALL_S, DEFAULT_ADDRESS, LOAD_S, AddressOption, Remote, connected
 from server.settings import Settings
@@ -32,6 +40,7 @@ def retrain(
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     ranker: RankerOption = "",
     parts: PartsOption = "",
+    item_vectors: VectorsOption = "",
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
@@ -44,8 +53,7 @@ def retrain(
     removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
-    kind = ["--ranker", ranker] if ranker else []
-    options = ["--seed", str(seed), *kind, *(["--with", parts] if parts else [])]
+    options = ["--seed", str(seed), *asked_for(ranker, item_vectors), *(["--with", parts] if parts else [])]
     while True:
         started = time.monotonic()
         try:

@@ -54,12 +54,12 @@ class _Done:
     stdout = "{}"
 
 
-@pytest.mark.parametrize(("options", "sent"), [([], []), (["--ranker", "trees"], ["--ranker", "trees"])])
-def test_train_says_what_the_ranker_is_made_of_where_it_is_asked(run, monkeypatch, tmp_path, options, sent):
+@pytest.mark.parametrize("options", [[], ["--ranker", "trees"], ["--ranker", "network", "--item-vectors", "titles"]])
+def test_train_passes_on_what_was_asked_for_and_nothing_else(run, monkeypatch, tmp_path, options):
     seen = []
     monkeypatch.setattr("server.cli.models.run_trainers", lambda command: seen.extend(command) or {"version": "b1"})
     assert run("train", "--export", tmp_path, "--json", *options).exit_code == 0
-    assert [text for text in seen if text in {"--ranker", "trees", "network"}] == sent
+    assert [text for text in seen if text in {"--ranker", "trees", "network", "--item-vectors", "titles"}] == options
 
 
 @pytest.mark.parametrize("keep", [True, False])
