@@ -19,6 +19,7 @@ GOALS: Final = {
     "G1": "goals.g1_recommend",
     "G2": "goals.g2_vectors",
     "G3": "goals.g3_scan",
+    "NEAR": "goals.near",
     "G4": "goals.g4_trees",
     "G5": "goals.g5_kernel",
     "G6": "goals.g6_events",

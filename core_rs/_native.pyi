@@ -131,19 +131,33 @@ class Plan:
 
 @final
 class VectorIndex:
-    """Exact nearest items by inner product over vectors kept as bytes, 16 items side by side.
+    """Nearest items by inner product over vectors kept as bytes, 16 items side by side.
 
     Parameters
     ----------
     vectors : shape (n, d), finite, d up to 4,096
+    clusters : centres of shape (c, d) and the place of each item's centre, shape (n,), for `search_near`
     instructions : `scalar`, `avx2` or `avx512vnni`; empty takes the widest of the processor; all give the same bits
 
     Raises
     ------
-    InvalidRequestError : a value is not finite, or the processor lacks the instructions
+    InvalidRequestError : a value is not finite, clusters do not fit, or the processor lacks the instructions
     """
 
-    def __new__(cls, vectors: NDArray[np.float32], *, instructions: str = "") -> Self: ...
+    def __new__(
+        cls,
+        vectors: NDArray[np.float32],
+        *,
+        clusters: tuple[NDArray[np.float32], NDArray[np.uint32]] | None = None,
+        instructions: str = "",
+    ) -> Self: ...
+    def search_near(
+        self, query: NDArray[np.float32], k: int, *, exact: bool = False
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """Return items and inner products, k of each, best first, of the nearest clusters; of all where there are none.
+
+        A sixteenth of the items is looked at, or more where fewer than k were found; `exact` as for `search`.
+        """
     def search(
         self, queries: NDArray[np.float32], k: int, *, allowed: NDArray[np.bool_] | None = None, exact: bool = False
     ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:

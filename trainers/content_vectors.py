@@ -10,6 +10,7 @@ from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 from trainers.base import Array, Progress, Trainer, no_progress
+from trainers.clusters import clustered
 from trainers.content import Content
 from trainers.dataset import Dataset
 
@@ -61,5 +62,5 @@ class ContentVectors(Trainer):
         return self
 
     def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return `vectors`, f32 (n_items, width), as `content_items.safetensors`."""
-        return {ITEMS_FILE: {"vectors": self.fitted("vectors_")}}
+        """Return `vectors`, f32 (n_items, width), in clusters where many, as `content_items.safetensors`."""
+        return {ITEMS_FILE: clustered(self.fitted("vectors_"), self.seed)}

@@ -299,7 +299,7 @@ impl ActiveBundle {
     }
 
     fn nearest(&self, index: &VectorIndex, vector: &[f32], k: usize, exact: bool) -> Vec<(u32, f32)> {
-        let found = index.search(&[vector], k, None, exact).into_iter().flatten();
+        let found = index.search_near(vector, k, exact).into_iter();
         found.map(|hit| (self.to_engine[hit.item as usize], hit.score)).collect()
     }
 

@@ -97,6 +97,43 @@ proptest! {
     }
 }
 
+/// Items in three clusters by their number; the centre of the last is farthest for every query.
+fn clustered(shop: &Shop, instructions: Instructions) -> VectorIndex {
+    let index = VectorIndex::new(shop.vectors.clone(), shop.dimensions, instructions).expect("an index");
+    let centres = noise(3 * shop.dimensions, 5);
+    let cluster_of: Vec<u32> = (0..shop.allowed.len() as u32).map(|item| item % 3).collect();
+    index.clustered(centres, &cluster_of).expect("clusters")
+}
+
+proptest! {
+    #[test]
+    fn near_ones_are_right_and_all_of_them_where_all_are_wanted(shop in shops()) {
+        for instructions in Instructions::available() {
+            let index = clustered(&shop, instructions);
+            for (query, exact) in shop.queries.iter().flat_map(|query| [(query, false), (query, true)]) {
+                let all = index.search(&[query], shop.allowed.len(), None, exact).remove(0);
+                prop_assert_eq!(&index.search_near(query, shop.allowed.len(), exact), &all);
+                let near = index.search_near(query, shop.k, exact);
+                prop_assert_eq!(near.len(), shop.k.min(all.len()));
+                prop_assert!(near.windows(2).all(|pair| pair[0].score >= pair[1].score));
+                prop_assert!(near.iter().all(|hit| all.contains(hit)));
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_nearest_clusters_are_looked_at() {
+    let shop = large(|_| 0.0);
+    let index = VectorIndex::new(shop.vectors.clone(), shop.dimensions, Instructions::best()).expect("an index");
+    let cluster_of: Vec<u32> = shop.vectors.chunks(shop.dimensions).map(|vector| u32::from(vector[0] < 0.3)).collect();
+    let mut centres = vec![0.0; 2 * shop.dimensions];
+    (centres[0], centres[shop.dimensions]) = (0.4, -0.1);
+    let index = index.clustered(centres, &cluster_of).expect("clusters");
+    let near = index.search_near(&shop.queries[0], 100, true);
+    assert!(near.len() == 100 && near.iter().all(|hit| cluster_of[hit.item as usize] == 0));
+}
+
 /// Values that look random, the same each time.
 fn noise(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.base import Array, Artifact, Progress, no_progress, rows_of
+from trainers.clusters import clustered
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 from trainers.sequence.histories import Histories
@@ -84,11 +85,12 @@ class SequenceModel(Recommender):
         return encoder.answer(histories.inputs(starts, stops)) @ encoder.table().T
 
     def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return `vectors` of the items, f32 (n_items, width), and golden inputs with their `vector`."""
+        """Return `vectors` of the items, f32 (n_items, width), in clusters where many, and golden inputs with `vector`."""
         encoder = self.fitted("encoder_")
         from trainers.sequence.graph import golden  # noqa: PLC0415 - needs torch
 
-        return {ITEMS_FILE: {"vectors": encoder.table()}, GOLDEN_FILE: golden(encoder, self.training.length, self.seed)}
+        items = clustered(encoder.table(), self.seed)
+        return {ITEMS_FILE: items, GOLDEN_FILE: golden(encoder, self.training.length, self.seed)}
 
     def export(self, folder: Path) -> Artifact:
         """Write the tensors and `sequence.onnx` into `folder`, which is made if it is missing."""

@@ -51,11 +51,12 @@ impl Reader<'_> {
         texts.map(Some).map_err(|cause| Error::bundle(format!("{name}: an id is not UTF-8: {cause}")))
     }
 
-    /// One vector an item, of shape (`rows`, d); zeros for an item without one.
+    /// One vector an item, of shape (`rows`, d); zeros for an item without one. Very many come in clusters: `centres` of
+    /// shape (c, d) and the number of each item's, `clusters`.
     pub(super) fn vectors(&self, name: &str, rows: usize) -> Result<Option<VectorIndex>> {
         let Some(map) = self.bytes(name)? else { return Ok(None) };
         let tensors = parse(name, &map)?;
-        let values = u32s(tensor(name, &tensors, "vectors", Dtype::F32)?).into_iter().map(f32::from_bits).collect();
+        let values = f32s(tensor(name, &tensors, "vectors", Dtype::F32)?);
         let shape = tensors.tensor("vectors").map(|view| view.shape().to_vec()).unwrap_or_default();
         let [found, dimensions] = shape[..] else {
             return Err(Error::bundle(format!("{name}: `vectors` has shape {shape:?}, not ({rows}, d)")));
@@ -63,9 +64,13 @@ impl Reader<'_> {
         if found != rows {
             return Err(Error::bundle(format!("{name}: `vectors` has {found} rows for {rows} items")));
         }
-        VectorIndex::new(values, dimensions, Instructions::best())
-            .map(Some)
-            .map_err(|error| Error::bundle(format!("{name}: {}", error.message)))
+        let mut index = VectorIndex::new(values, dimensions, Instructions::best());
+        if tensors.tensor("centres").is_ok() {
+            let centres = f32s(tensor(name, &tensors, "centres", Dtype::F32)?);
+            let clusters = u32s(tensor(name, &tensors, "clusters", Dtype::U32)?);
+            index = index.and_then(|index| index.clustered(centres, &clusters));
+        }
+        index.map(Some).map_err(|error| Error::bundle(format!("{name}: {}", error.message)))
     }
 
     /// The encoder of histories, whose files come together or not at all.
@@ -107,8 +112,7 @@ impl Reader<'_> {
             _ => u32s(tensor(name, &tensors, "offsets", Dtype::U32)?).into_iter().map(u64::from).collect(),
         };
         let items = u32s(tensor(name, &tensors, column, Dtype::U32)?);
-        let scores: Vec<f32> =
-            u32s(tensor(name, &tensors, "scores", Dtype::F32)?).into_iter().map(f32::from_bits).collect();
+        let scores = f32s(tensor(name, &tensors, "scores", Dtype::F32)?);
         let covers = offsets.len() == rows + 1 && offsets[0] == 0 && offsets[rows] as usize == items.len();
         if !covers || items.len() != scores.len() || offsets.windows(2).any(|pair| pair[0] > pair[1]) {
             return Err(Error::bundle(format!("{name}: `offsets`, `{column}` and `scores` do not fit {rows} rows")));
@@ -134,6 +138,10 @@ fn tensor<'a>(name: &str, tensors: &SafeTensors<'a>, key: &str, dtype: Dtype) ->
 
 fn u32s(bytes: &[u8]) -> Vec<u32> {
     bytes.as_chunks().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect()
+}
+
+fn f32s(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
 fn u64s(bytes: &[u8]) -> Vec<u64> {

@@ -5,11 +5,16 @@ use crate::{
     error::{Error, Result},
     vector::{self, Allowed, Instructions},
 };
-use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 
 /// Items and scores, one row a query.
 type Found<'py> = (Bound<'py, PyArray2<u32>>, Bound<'py, PyArray2<f32>>);
+
+/// Items and scores of one query.
+type FoundNear<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
 
 #[pyclass(frozen, module = "core_rs._native")]
 pub(super) struct VectorIndex(vector::VectorIndex);
@@ -17,10 +22,35 @@ pub(super) struct VectorIndex(vector::VectorIndex);
 #[pymethods]
 impl VectorIndex {
     #[new]
-    #[pyo3(signature = (vectors, *, instructions=""))]
-    fn new(py: Python<'_>, vectors: PyReadonlyArray2<'_, f32>, instructions: &str) -> PyResult<Self> {
+    #[pyo3(signature = (vectors, *, clusters=None, instructions=""))]
+    fn new(
+        py: Python<'_>,
+        vectors: PyReadonlyArray2<'_, f32>,
+        clusters: Option<(PyReadonlyArray2<'_, f32>, PyReadonlyArray1<'_, u32>)>,
+        instructions: &str,
+    ) -> PyResult<Self> {
         let (values, dimensions) = (vectors.as_slice()?, vectors.shape()[1]);
-        enter_detached(py, || vector::VectorIndex::new(values.to_vec(), dimensions, chosen(instructions)?).map(Self))
+        let clusters = clusters.as_ref().map(|(centres, of)| Ok::<_, PyErr>((centres.as_slice()?, of.as_slice()?)));
+        let clusters = clusters.transpose()?;
+        enter_detached(py, || {
+            let index = vector::VectorIndex::new(values.to_vec(), dimensions, chosen(instructions)?)?;
+            let Some((centres, of)) = clusters else { return Ok(Self(index)) };
+            index.clustered(centres.to_vec(), of).map(Self)
+        })
+    }
+
+    #[pyo3(signature = (query, k, *, exact=false))]
+    fn search_near<'py>(
+        &self,
+        py: Python<'py>,
+        query: PyReadonlyArray1<'py, f32>,
+        k: usize,
+        exact: bool,
+    ) -> PyResult<FoundNear<'py>> {
+        let query = query.as_slice()?;
+        let hits = enter_detached(py, || self.check(query.len()).map(|()| self.0.search_near(query, k, exact)))?;
+        let (items, scores): (Vec<u32>, Vec<f32>) = hits.iter().map(|hit| (hit.item, hit.score)).unzip();
+        Ok((items.into_pyarray(py), scores.into_pyarray(py)))
     }
 
     #[pyo3(signature = (queries, k, *, allowed=None, exact=false))]
@@ -50,6 +80,14 @@ impl VectorIndex {
 }
 
 impl VectorIndex {
+    fn check(&self, width: usize) -> Result<()> {
+        if width == self.0.dimensions() {
+            return Ok(());
+        }
+        let text = format!("queries have {width} dimensions, the vectors {}", self.0.dimensions());
+        Err(Error::out_of_range("queries", text))
+    }
+
     /// Items and scores of all queries, each filled up to the same length.
     fn rows(
         &self,
@@ -59,10 +97,7 @@ impl VectorIndex {
         allowed: Option<&[bool]>,
         exact: bool,
     ) -> Result<(Vec<u32>, Vec<f32>)> {
-        if width != self.0.dimensions() {
-            let text = format!("queries have {width} dimensions, the vectors {}", self.0.dimensions());
-            return Err(Error::out_of_range("queries", text));
-        }
+        self.check(width)?;
         let allowed = allowed.map(|flags| mask(flags, self.0.len())).transpose()?;
         let queries: Vec<&[f32]> = queries.chunks_exact(width).collect();
         let columns = k.min(self.0.len());

@@ -1,4 +1,4 @@
-//! Nearest items by inner product: every vector is looked at, as bytes.
+//! Nearest items by inner product: every vector is looked at, as bytes; of very many, those of the nearest clusters.
 //!
 //! A scan of bytes finds the best; where exactness is asked for, the best half as many again are scored once more by
 //! the vectors themselves. Answers are a function of vectors, query and filter, the same on every processor.
@@ -8,6 +8,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod blocks;
+mod clusters;
 mod instructions;
 mod keys;
 mod scalar;
@@ -16,6 +17,7 @@ pub use instructions::Instructions;
 
 use crate::error::{Error, Result};
 use blocks::{Blocks, LANES, Query};
+use clusters::Clusters;
 
 /// Queries that one pass over the items serves.
 pub const QUERIES_AT_ONCE: usize = 8;
@@ -74,6 +76,7 @@ pub struct VectorIndex {
     dimensions: usize,
     blocks: Blocks,
     all: Allowed,
+    clusters: Option<Clusters>,
     instructions: Instructions,
 }
 
@@ -93,7 +96,16 @@ impl VectorIndex {
         }
         let blocks = Blocks::new(&vectors, dimensions);
         let all = Allowed::all(blocks.len());
-        Ok(Self { vectors, dimensions, blocks, all, instructions })
+        Ok(Self { vectors, dimensions, blocks, all, clusters: None, instructions })
+    }
+
+    /// The index with the clusters whose `centres` are given, `cluster_of` naming that of each item by its place.
+    ///
+    /// # Errors
+    /// Out of range where centres or clusters do not fit the vectors, or a centre is not finite.
+    pub fn clustered(self, centres: Vec<f32>, cluster_of: &[u32]) -> Result<Self> {
+        let clusters = Clusters::new(&self.vectors, self.dimensions, centres, cluster_of)?;
+        Ok(Self { clusters: Some(clusters), ..self })
     }
 
     /// Number of vectors.
@@ -128,7 +140,8 @@ impl VectorIndex {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.vectors) + self.blocks.bytes() + size_of_val(&*self.all.bits)
+        let clusters = self.clusters.as_ref().map_or(0, Clusters::bytes);
+        size_of_val(&*self.vectors) + self.blocks.bytes() + size_of_val(&*self.all.bits) + clusters
     }
 
     /// The best `k` items for each query, best first, ties by item; fewer where fewer are allowed.
@@ -138,10 +151,21 @@ impl VectorIndex {
     pub fn search(&self, queries: &[&[f32]], k: usize, allowed: Option<&Allowed>, exact: bool) -> Vec<Vec<Hit>> {
         let allowed = allowed.unwrap_or(&self.all);
         let found = |queries: &[&[f32]]| {
-            let pass = self.scan(queries, if exact { k + k.div_ceil(2) } else { k }, allowed);
+            let pass = self.scan(queries, wanted(k, exact), allowed);
             queries.iter().zip(pass).map(|(query, pass)| self.hits(query, pass, k, exact)).collect::<Vec<_>>()
         };
         queries.chunks(QUERIES_AT_ONCE).flat_map(found).collect()
+    }
+
+    /// The best `k` items of the nearest clusters, a sixteenth of all items or more, as by [`Self::search`]; the best of
+    /// all where there are no clusters.
+    pub fn search_near(&self, query: &[f32], k: usize, exact: bool) -> Vec<Hit> {
+        let Some(clusters) = &self.clusters else {
+            return self.search(&[query], k, None, exact).pop().unwrap_or_default();
+        };
+        let mut pass = Pass::new(Query::new(query));
+        pass.keys = clusters.scan(query, &pass.query, wanted(k, exact), self.instructions);
+        self.hits(query, pass, k, exact)
     }
 
     /// The best `k` items of each query, in no order.
@@ -203,6 +227,11 @@ impl VectorIndex {
         let hit = |(score, item)| Hit { item, score: score * factor };
         pass.keys.into_iter().map(keys::parts).map(hit).collect()
     }
+}
+
+/// Items to find by their bytes so that the best `k` are among them.
+fn wanted(k: usize, exact: bool) -> usize {
+    if exact { k + k.div_ceil(2) } else { k }
 }
 
 /// A query on its way through the items.
