@@ -22,6 +22,7 @@ def clustered(vectors: NDArray[np.float32], seed: int) -> Mapping[str, Array]:
     Parameters
     ----------
     vectors : NDArray[np.float32] of shape (n, width)
+        Of one length, or zeros: where lengths differ, the longest of far clusters would be missed.
     seed : int
 
     Returns

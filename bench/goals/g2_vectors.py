@@ -1,7 +1,6 @@
 """G2: the best 1,000 of 100,000 vectors of 64 dimensions, query by query, against faiss IndexFlatIP and hnswlib."""
 
 import os
-import time
 from collections.abc import Callable
 from itertools import cycle
 from typing import Any, Final
@@ -11,7 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before faiss reads it
 import faiss
 import hnswlib
 import numpy as np
-from measure import Row, interleave, require
+from measure import Row, fastest, interleave, require
 from numpy.typing import NDArray
 
 from core_rs import InvalidRequestError, VectorIndex
@@ -21,7 +20,6 @@ _CLUSTERS: Final = 2_000
 _DIMENSIONS: Final = 64
 _K: Final = 1_000
 _QUERIES: Final = 200
-_CALLS: Final = 20
 _RUNS: Final = 15
 _RECALL: Final = 0.95
 _LEAST_RECALL: Final = {"bytes": 0.975, "exact": 0.9999}
@@ -51,7 +49,8 @@ def measure(note: Callable[[str], None]) -> list[Row]:
             for peer, (search, peer_recall) in peers.items():
                 name = f"G2 {mode} {instructions} / {peer.split()[0]}"
                 note(name)
-                compared = interleave(_turn(ours, queries), _turn(search, queries), _RUNS, lambda _: None)
+                turns = (fastest(call, cycle(queries)) for call in (ours, search))
+                compared = interleave(*turns, _RUNS, lambda _: None)
                 detail = {"items": _ITEMS, "k": _K, "recall": recall, "peer_recall": peer_recall, "ef": graph.ef}
                 rows.append(compared.row(name, "us", peer, higher_is_better=False, **detail))
     return rows
@@ -103,19 +102,3 @@ def _graph(
 def _recall(search: Search, queries: list[NDArray[np.float32]], truth: NDArray[np.int64]) -> float:
     found = (np.isin(search(query)[0], best).mean() for query, best in zip(queries, truth, strict=True))
     return float(np.mean(list(found)))
-
-
-def _turn(search: Search, queries: list[NDArray[np.float32]]) -> Callable[[], float]:
-    """Return a turn: the microseconds of the fastest of some calls, the one that no other process broke into."""
-    endless = cycle(queries)
-
-    def turn() -> float:
-        times = []
-        for _ in range(_CALLS):
-            query = next(endless)
-            started = time.perf_counter()
-            search(query)
-            times.append(time.perf_counter() - started)
-        return min(times) * 1e6
-
-    return turn

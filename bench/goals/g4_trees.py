@@ -1,9 +1,9 @@
 """G4: 1,000 rows by 300 trees of depth 6, against CatBoost itself and onnxruntime, all on one thread."""
 
 import hashlib
+import itertools
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from catboost import CatBoostRegressor
-from measure import Row, interleave, require
+from measure import Row, fastest, interleave, require
 from numpy.typing import NDArray
 
 import core_rs
@@ -21,7 +21,6 @@ _ROWS: Final = 1_000
 _TREES: Final = 300
 _DEPTH: Final = 6
 _RUNS: Final = 15
-_CALLS: Final = 20
 _TOLERANCE: Final = 1e-5
 
 Score = Callable[[], NDArray[np.floating]]
@@ -51,7 +50,7 @@ def measure(note: Callable[[str], None]) -> list[Row]:
         worst = float(np.abs(ours().ravel() - score().ravel()).max()) / scale
         require(worst <= _TOLERANCE, f"scores differ from those of {peer} by {worst:.3g}")
         note(f"G4 / {peer}")
-        compared = interleave(_turn(ours), _turn(score), _RUNS, lambda _: None)
+        compared = interleave(_fastest(ours), _fastest(score), _RUNS, lambda _: None)
         detail = {"rows": _ROWS, "trees": _TREES, "depth": _DEPTH, "features": rows.shape[1], "difference": worst}
         measured.append(compared.row(f"G4 / {peer.split()[0]}", "us", peer, higher_is_better=False, **detail))
     return measured
@@ -96,15 +95,5 @@ def _session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _turn(score: Score) -> Callable[[], float]:
-    """Return a turn: the microseconds of the fastest of some calls, the one that no other process broke into."""
-
-    def turn() -> float:
-        times = []
-        for _ in range(_CALLS):
-            started = time.perf_counter()
-            score()
-            times.append(time.perf_counter() - started)
-        return min(times) * 1e6
-
-    return turn
+def _fastest(score: Score) -> Callable[[], float]:
+    return fastest(lambda _: score(), itertools.repeat(None))

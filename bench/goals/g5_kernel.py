@@ -1,10 +1,8 @@
 """G5: a whole decision in process, against one retrieval of `implicit` over as many items, both on one thread."""
 
-import itertools
 import os
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy reads it
 
@@ -12,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import shop
 from implicit.cpu.als import AlternatingLeastSquares
-from measure import Row, interleave, require
+from measure import Row, fastest, interleave, require
 from scipy.sparse import csr_matrix
 
 import core_rs
@@ -41,8 +39,8 @@ def measure(note: Callable[[str], None]) -> list[Row]:
     visitors = [number * _STRIDE % shop.VISITORS for number in range(_RUNS * _CALLS)]
     requests = (shop.request(visitor).SerializeToString() for visitor in visitors)
     rows = ((visitor, table[visitor]) for visitor in visitors)
-    ours = _turn(lambda request: _decide(engine, session, request), requests)
-    theirs = _turn(lambda row: peer.recommend(*row, N=shop.PAGE), rows)
+    ours = fastest(lambda request: _decide(engine, session, request), requests, _CALLS)
+    theirs = fastest(lambda row: peer.recommend(*row, N=shop.PAGE), rows, _CALLS)
     compared = interleave(ours, theirs, _RUNS, note)
     detail = {"goal": GOAL, "candidates": shop.CANDIDATES, "factors": _FACTORS}
     name = f"implicit ALS recommend(N={shop.PAGE})"
@@ -73,17 +71,3 @@ def _check(
         shown = RecommendResponse.FromString(_decide(engine, session, request)).slates[0].items
         found, _ = peer.recommend(visitor, table[visitor], N=shop.PAGE)
         require(len(shown) == len(found) == shop.PAGE, f"{len(shown)} and {len(found)} items came, not {shop.PAGE}")
-
-
-def _turn(call: Callable[[Any], object], questions: Iterator[Any]) -> Callable[[], float]:
-    """Return a turn: the microseconds of the fastest of some calls, the one that no other process broke into."""
-
-    def turn() -> float:
-        times = []
-        for question in itertools.islice(questions, _CALLS):
-            started = time.perf_counter()
-            call(question)
-            times.append(time.perf_counter() - started)
-        return min(times) * 1e6
-
-    return turn

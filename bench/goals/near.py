@@ -7,16 +7,15 @@ from itertools import cycle
 from typing import Any, Final
 
 import numpy as np
-from core_rs import VectorIndex
-from measure import Row, interleave, require
+from measure import Row, fastest, interleave, require
 from numpy.typing import NDArray
 
+from core_rs import VectorIndex
 from trainers.clusters import LEAST_ITEMS, clustered
 
 _DIMENSIONS: Final = 64
-_CENTRES: Final = 20_000
+_CENTRES: Final = 2_000
 _QUERIES: Final = 50
-_CALLS: Final = 10
 _RUNS: Final = 15
 _LEAST_RECALL: Final = 0.9
 
@@ -38,7 +37,8 @@ def measure(note: Callable[[str], None]) -> list[Row]:
         recall = float(np.mean([np.isin(near(query), whole(query)).mean() for query in queries]))
         note(f"best {k:,}: recall {recall:.3f}")
         require(recall >= _LEAST_RECALL, f"recall of the best {k:,} is {recall:.3f}")
-        compared = interleave(_turn(near, queries), _turn(whole, queries), _RUNS, lambda _: None)
+        turns = (fastest(call, cycle(queries)) for call in (near, whole))
+        compared = interleave(*turns, _RUNS, lambda _: None)
         detail = {"items": len(vectors), "recall": recall, "clustering_cpu_s": clustering_s}
         rows.append(compared.row(f"NEAR best {k:,}", "us", "scan of all", higher_is_better=False, **detail))
     return rows
@@ -52,22 +52,8 @@ def _shop() -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
     vectors += noise(vectors.shape)
     queries = vectors[random.choice(len(vectors), _QUERIES, replace=False)]
     queries += np.float32(0.5) * noise(queries.shape)
-    for table in (vectors, queries):
-        table /= np.linalg.norm(table, axis=1, keepdims=True)
-    return vectors, list(queries)
+    return _unit(vectors), list(_unit(queries))
 
 
-def _turn(search: Search, queries: list[NDArray[np.float32]]) -> Callable[[], float]:
-    """Return a turn: the microseconds of the fastest of some calls, the one that no other process broke into."""
-    endless = cycle(queries)
-
-    def turn() -> float:
-        times = []
-        for _ in range(_CALLS):
-            query = next(endless)
-            started = time.perf_counter()
-            search(query)
-            times.append(time.perf_counter() - started)
-        return min(times) * 1e6
-
-    return turn
+def _unit(table: NDArray[np.float32]) -> NDArray[np.float32]:
+    return table / np.linalg.norm(table, axis=1, keepdims=True)

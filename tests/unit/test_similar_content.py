@@ -24,7 +24,7 @@ COUNT = 700
 LIMIT = 600
 
 
-def bundle(folder, vectors):
+def bundle(folder, vectors, **clusters):
     folder.mkdir()
     names = [f"i{n}" for n in range(COUNT)]
     offsets = np.cumsum([0, *map(len, names)]).astype(np.uint32)
@@ -32,7 +32,7 @@ def bundle(folder, vectors):
         {"bytes": np.frombuffer("".join(names).encode(), np.uint8), "offsets": offsets}, folder / "items.safetensors"
     )
     if vectors is not None:
-        save_file({"vectors": vectors}, folder / "content_items.safetensors")
+        save_file({"vectors": vectors, **clusters}, folder / "content_items.safetensors")
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     facts = {"version": folder.name, "schema_hash": schema_hash(), "create_ms": NOW, "files": files}
     (folder / "manifest.json").write_text(json.dumps(facts))
@@ -89,6 +89,22 @@ def test_an_item_without_a_vector_and_a_bundle_without_vectors_leave_the_slate_f
     assert (len(response.slates[0].items), list(response.degraded)) == (10, [])
     response = ask(shop(bundle(tmp_path / "none", None)), ["i3"])
     assert (len(response.slates[0].items), list(response.degraded)) == (10, ["content_vectors_missing"])
+
+
+def test_items_of_the_nearest_cluster_alone_are_proposed(tmp_path):
+    vectors, far = unit(COUNT), np.arange(COUNT) % 2 == 1
+    vectors[far] = np.roll(vectors[far], 1, axis=1) * 0.5
+    centres = np.stack([vectors[~far].mean(axis=0), -vectors[far].mean(axis=0)]).astype(np.float32)
+    engine = shop(bundle(tmp_path / "one", vectors, centres=centres, clusters=far.astype(np.uint32)))
+    shown = {int(item.item_id[1:]) for item in ask(engine, ["i4"], 100).slates[0].items}
+    assert len(shown) == 100
+    assert not shown & set(np.flatnonzero(far).tolist())
+
+
+def test_clusters_that_do_not_fit_are_refused(tmp_path):
+    clusters = {"centres": np.zeros((1, 8), np.float32), "clusters": np.ones(COUNT, np.uint32)}
+    with pytest.raises(BundleError, match=r"content_items.safetensors: .* name the centre of each item"):
+        Engine().load_bundle(bundle(tmp_path / "one", unit(COUNT), **clusters))
 
 
 def test_answers_do_not_depend_on_when_the_bundle_was_loaded(tmp_path):

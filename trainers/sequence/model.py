@@ -85,7 +85,7 @@ class SequenceModel(Recommender):
         return encoder.answer(histories.inputs(starts, stops)) @ encoder.table().T
 
     def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return `vectors` of the items, f32 (n_items, width), in clusters where many, and golden inputs with `vector`."""
+        """Return `vectors` of the items, f32 (n_items, width), maybe clustered, and golden inputs with `vector`."""
         encoder = self.fitted("encoder_")
         from trainers.sequence.graph import golden  # noqa: PLC0415 - needs torch
 
