@@ -136,13 +136,16 @@ def meet(folder, mine, other):
         time.sleep(0.01)
     return mine
 
+def louder(text):
+    return text.upper()
+
 def fail():
     raise ConnectionError("no tables")
 
 with workers(2) as group:
     promises = [group.run(meet, Path(sys.argv[1]), *names) for names in ("ab", "ba")]
     assert group.results(promises, lambda _: None) == ["a", "b"]
-    assert group.result(group.run(str.upper, promises[0])) == "A"
+    assert group.result(group.run(louder, promises[0])) == "A"
     try:
         group.result(group.run(fail))
     except ConnectionError as error:

@@ -37,8 +37,8 @@ def count(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         zone = taken.get("time_zone", source.time_zone)
         card = Card(version, source.create_ms, tuple(taken.get("actions", ())), time_zone=zone)
         write_bundle(out, card, found, models, ranking)
-    said = {"version": version, "shards": shards, "files": sorted(name for model in models for name in model.tensors())}
-    answer(said, f"bundle {version}: {', '.join(said['files'])}", json=json)
+    files = sorted(name for model in models for name in model.tensors())
+    answer({"version": version, "shards": shards, "files": files}, f"bundle {version}: {', '.join(files)}", json=json)
 
 
 def _fitted(shards: Shards, tell: Tell) -> list[Trainer]:

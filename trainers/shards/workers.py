@@ -1,6 +1,7 @@
 """The processes that count: tasks of Ray, on this machine or on the machines of a cluster."""
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def workers(count: int, address: str = "") -> Iterator[Workers]:
 
     own = {"num_cpus": count, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     where: dict[str, Any] = {"address": address} if address else own
-    ray.init(**where, runtime_env={"env_vars": _ONE_THREAD}, logging_level="warning")
+    ray.init(**where, runtime_env={"env_vars": _ONE_THREAD}, logging_level=logging.WARNING)
     try:
         yield Workers(ray)
     finally:
