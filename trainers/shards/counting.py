@@ -231,4 +231,5 @@ def _together(*vectors: Any) -> Any:
 
 
 def _blend(vectors: Any, shape: tuple[int, int], span: Span, choice: dict[str, Any]) -> Lists:
-    return core_rs.blend_baskets(*vectors, shape, span, **choice)
+    of, items, values = vectors
+    return core_rs.blend_baskets(of, items, values, shape, span, **choice)
