@@ -59,8 +59,8 @@ lock: .venv/dev.stamp ## Resolve the newest dependencies into constraints.txt an
 	$(UV) pip compile --quiet --upgrade --universal --no-header --no-annotate --python-version 3.11 --all-extras --group dev --group bench pyproject.toml --output-file constraints.txt
 	cargo update
 
-bench: .venv/bench.stamp ## Measure the goals of speed and memory into bench/results/latest.json (ONLY=G1 runs one)
-	$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
+bench: .venv/bench.stamp servers ## Measure the goals of speed and memory into bench/results/latest.json (ONLY=G1 runs one)
+	PYTHONPATH=. $(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 cluster: servers ## Run two machines with Kafka and ClickHouse, import a shop through them, measure the lag (ARGS=--whole takes all of it)
 	PYTHONPATH=. $(BIN)/python bench/cluster.py $(ARGS)
@@ -83,7 +83,7 @@ clean: ## Remove what was built and the demo's data
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(INSTALL) --requirements pyproject.toml --extra torch --extra text --group dev
+	$(INSTALL) --requirements pyproject.toml --extra torch --extra text --extra ray --group dev
 	@touch $@
 
 .venv/bench.stamp: .venv/dev.stamp

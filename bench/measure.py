@@ -97,6 +97,18 @@ def fastest(call: Callable[[Any], object], questions: Iterator[Any], calls: int 
     return turn
 
 
+def turns(
+    rivals: Mapping[str, Callable[[], float]], runs: int, note: Callable[[str], None]
+) -> dict[str, tuple[float, ...]]:
+    """Return the values of several rivals by name, each turn one after the other."""
+    values: dict[str, list[float]] = {name: [] for name in rivals}
+    for run in range(1, runs + 1):
+        for name, rival in rivals.items():
+            values[name].append(rival())
+        note(f"run {run}/{runs}: " + ", ".join(f"{name} {found[-1]:,.4g}" for name, found in values.items()))
+    return {name: tuple(found) for name, found in values.items()}
+
+
 def quantile(values: list[float], share: float) -> float:
     """Return the value below which `share` of the values lie; NaN without values."""
     ordered = sorted(values)

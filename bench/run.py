@@ -28,6 +28,8 @@ GOALS: Final = {
     "START": "goals.start",
     "LAG": "goals.lag",
     "SCALE": "goals.scale",
+    "SINK": "goals.sink",
+    "REPLAY": "goals.replay",
 }
 
 _WHOLE: Final = 1_000

@@ -21,15 +21,19 @@ __all__ = [
     "Plan",
     "VectorIndex",
     "als_half_sweep",
+    "basket_vectors",
+    "blend_baskets",
     "check_control",
     "check_item",
     "check_placement",
     "check_profile",
+    "count_pairs",
     "encode_events",
     "event_columns",
     "feature_names",
     "history_length",
     "item_neighbours",
+    "neighbours_of_pairs",
     "next_baskets",
     "rank_targets",
     "schema_hash",
@@ -421,6 +425,56 @@ def next_baskets(
 
     `shape` is (visitors, items). `only_new` leaves out what the visitor has bought.
     """
+
+def count_pairs(
+    rows: NDArray[np.uint32], items: NDArray[np.uint32], shape: tuple[int, int], span: tuple[int, int]
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return offsets, other items and counts: how many rows each item of `span` shares with every item, itself too.
+
+    `shape` is (rows, items); a repeated pair of row and item counts once.
+    """
+
+def neighbours_of_pairs(
+    parts: list[tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32]]],
+    sizes: NDArray[np.uint32],
+    first: int,
+    *,
+    measure: str,
+    k: int,
+    shrink: float,
+    alpha: float = 0.5,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
+    """Return what `item_neighbours` gives for a span of items, from the pairs that parts of its rows counted.
+
+    The span begins at the item `first`, the same for all `parts`; `sizes` are the rows of every item in all parts.
+    `measure` is cosine, asymmetric, jaccard or conditional. ValueError names the argument at fault.
+    """
+
+def basket_vectors(
+    visitors: NDArray[np.uint32],
+    baskets: NDArray[np.uint32],
+    items: NDArray[np.uint32],
+    shape: tuple[int, int],
+    *,
+    n_groups: int,
+    within: float,
+    across: float,
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
+    """Return visitors, items and values: what `next_baskets` knows of each visitor before it looks at the others."""
+
+def blend_baskets(
+    visitors: NDArray[np.uint32],
+    items: NDArray[np.uint32],
+    values: NDArray[np.float32],
+    shape: tuple[int, int],
+    span: tuple[int, int],
+    *,
+    neighbours: int,
+    alpha: float,
+    length: int,
+    only_new: bool = False,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
+    """Return what `next_baskets` gives for a span of visitors, from the vectors of all, whatever their order."""
 
 def score_by_histories(
     table: tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]],

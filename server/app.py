@@ -75,7 +75,7 @@ class App:
         self._services: tuple[Service, ...] = (
             EventService(self.engine, self._log, self._clock),
             CatalogService(self.engine, self._log, self._clock),
-            ProfileService(self.engine, self._log, self._clock),
+            ProfileService(self.engine, self._log, self._clock, settings.forgotten_after),
             PlacementService(self.engine, documents, self._log, self._clock),
             RecommendationService(self.engine, self._models, shadow, self._log, self._clock),
             ModelService(self.engine, self._models, store, shadow, serving, self._log, self._clock),

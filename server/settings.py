@@ -7,7 +7,7 @@ import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -235,6 +235,16 @@ class Settings(BaseSettings):
     def tables_follow_kafka(self) -> bool:
         """Whether all machines fill one database from Kafka; else each fills its own from its own log."""
         return bool(self.kafka.servers and self.clickhouse.server)
+
+    @property
+    def forgotten_after(self) -> timedelta | None:
+        """Time by which no store has what was erased; None where Kafka keeps it for ever.
+
+        A day for the tables, exports and snapshots. Kafka takes its retention, and a day for the segment to end.
+        """
+        if self.kafka.servers and not self.kafka.retention_hours:
+            return None
+        return timedelta(hours=24 + (self.kafka.retention_hours if self.kafka.servers else 0))
 
     @property
     def log_path(self) -> Path:

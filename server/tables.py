@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import stamina
@@ -134,6 +134,24 @@ def request_export(settings: Settings, timeout_s: float) -> Path:
             time.sleep(_POLL_S)
     finally:
         want.unlink(missing_ok=True)
+
+
+def describe_tables(settings: Settings, timeout_s: float) -> dict[str, object]:
+    """Return what trainers need to read the tables of a server themselves, once these hold all that the log does.
+
+    Raises
+    ------
+    StoreError : they are in chDB, or do not catch up in time
+    """
+    if not settings.clickhouse.server:
+        raise StoreError("tables in chDB have one reader; set clickhouse.server, or use `shopkeeper train`")
+    with closing(cast("ClickHouseStore", open_store(settings))) as store:
+        if settings.tables_follow_kafka:
+            _await_sink(settings, store, time.monotonic() + timeout_s)
+        else:
+            drain(settings, store)
+        facts = {"create_ms": time.time_ns() // 1_000_000, "time_zone": settings.time_zone}
+        return {**store.reach(), **store.shard_queries(), **facts}
 
 
 def _answer(sink: Sink, store: SqlStore, folder: Path) -> None:

@@ -173,6 +173,7 @@ class KafkaServer(Server):
             "broker.heartbeat.interval.ms": 500,
             "log.cleaner.dedupe.buffer.size": 2_097_152,
             "log.initial.task.delay.ms": 500,
+            "log.retention.check.interval.ms": 500,
         }
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 

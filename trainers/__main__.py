@@ -25,6 +25,7 @@ from trainers.plot import draw_recall
 from trainers.protocols import Question
 from trainers.sequence.commands import sequence
 from trainers.served import measure_served
+from trainers.shards.commands import count
 
 ExportOption = Annotated[Path, typer.Option("--export", help="Folder of the export to read.")]
 SplitOption = Annotated[
@@ -48,6 +49,7 @@ app.add_typer(evaluations, name="evaluate")
 for command in COMMANDS:
     evaluations.command()(command)
 app.command()(sequence)
+app.command()(count)
 
 
 @app.command()

@@ -1,11 +1,13 @@
 """Bundle folders: what trainers learnt, in the form that the server checks and serves."""
 
+import datetime as dt
 import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from safetensors.numpy import save_file
 
 import core_rs
 from trainers.base import Trainer
-from trainers.dataset import Dataset
+from trainers.dataset import Facts
 from trainers.evaluate import Metric
 from trainers.ranker import OPSET, Ranker
 
@@ -46,6 +48,32 @@ class Card:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
 
+class Known(Protocol):
+    """What models learnt from: the id tables that they index, and how much it was."""
+
+    @property
+    def visitors(self) -> list[str]:
+        """Id of each visitor."""
+        ...
+
+    @property
+    def items(self) -> list[str]:
+        """Id of each item."""
+        ...
+
+    def facts(self) -> Facts:
+        """Return what the rows are about."""
+        ...
+
+
+class Ranking(Protocol):
+    """What makes the files of a ranker."""
+
+    def write(self, folder: Path) -> None:
+        """Write `ranker.onnx` and `golden.safetensors` into `folder`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tried:
     """A ranker with feature rows that show what it answers."""
@@ -53,8 +81,53 @@ class Tried:
     ranker: Ranker
     features: NDArray[np.float32]
 
+    def write(self, folder: Path) -> None:
+        """Write the graph and the golden rows into `folder`."""
+        onnx.save(self.ranker.graph(), folder / "ranker.onnx")
+        golden = {"features": self.features, "actions": self.ranker.predict(self.features)}
+        save_file(golden, folder / "golden.safetensors")
 
-def write_bundle(folder: Path, card: Card, dataset: Dataset, models: Sequence[Trainer], tried: Tried | None) -> Path:
+
+@dataclass(frozen=True)
+class Taken:
+    """The ranker of another bundle, as it is.
+
+    Parameters
+    ----------
+    bundle : Path
+        Folder of that bundle.
+    """
+
+    bundle: Path
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest of that bundle.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            When the folder holds no bundle with a ranker that reads our features.
+        """
+        manifest = manifest_of(self.bundle)
+        if manifest.get("schema_hash") != core_rs.schema_hash():
+            raise ValueError(f"the ranker of {self.bundle} reads other features; train it again")
+        if "ranker.onnx" not in manifest.get("files", {}):
+            raise ValueError(f"{self.bundle} has no ranker; name a bundle that has, or none")
+        return manifest
+
+    def write(self, folder: Path) -> None:
+        """Copy the files into `folder`."""
+        for name in ("ranker.onnx", "golden.safetensors"):
+            shutil.copyfile(self.bundle / name, folder / name)
+
+
+def version_of(end_ms: int, create_ms: int, seed: int) -> str:
+    """Return the name of a bundle by the end of its events, Unix milliseconds, when it was made, and the seed."""
+    end = dt.datetime.fromtimestamp(end_ms / 1000, dt.UTC)
+    return f"{end:%Y%m%d}-{create_ms // 1000:x}-{seed}"
+
+
+def write_bundle(folder: Path, card: Card, known: Known, models: Sequence[Trainer], ranking: Ranking | None) -> Path:
     """Write a bundle of fitted `models` and a ranker, or none, below `folder` and return its path.
 
     It is written beside and renamed, so that nobody sees half a bundle; one of the same version is replaced.
@@ -63,15 +136,13 @@ def write_bundle(folder: Path, card: Card, dataset: Dataset, models: Sequence[Tr
     beside = folder / f".{card.version}.part"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    save_file(packed(dataset.items), beside / "items.safetensors")
-    save_file(packed(dataset.visitors), beside / "visitors.safetensors")
+    save_file(packed(known.items), beside / "items.safetensors")
+    save_file(packed(known.visitors), beside / "visitors.safetensors")
     for model in models:
         model.export(beside)
-    if tried is not None:
-        onnx.save(tried.ranker.graph(), beside / "ranker.onnx")
-        golden = {"features": tried.features, "actions": tried.ranker.predict(tried.features)}
-        save_file(golden, beside / "golden.safetensors")
-    text = json.dumps(_manifest(card, dataset, beside), indent=2)
+    if ranking is not None:
+        ranking.write(beside)
+    text = json.dumps(_manifest(card, known.facts(), beside), indent=2)
     (beside / "manifest.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
@@ -86,13 +157,29 @@ def learnt_until(folder: Path) -> int:
     FileNotFoundError, ValueError
         When the folder holds no bundle.
     """
+    try:
+        return int(manifest_of(folder)["train_end_ms"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / 'manifest.json'} is no manifest of a bundle; name the folder of a bundle"
+        ) from error
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a bundle.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When the folder holds no bundle.
+    """
     path = folder / "manifest.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; name the folder of a bundle")
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["train_end_ms"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no manifest of a bundle; name the folder of a bundle") from error
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is no manifest of a bundle; name the folder of a bundle")  # noqa: TRY004
+    return found
 
 
 def packed(ids: Sequence[str]) -> dict[str, NDArray[np.uint8] | NDArray[np.uint32]]:
@@ -102,7 +189,7 @@ def packed(ids: Sequence[str]) -> dict[str, NDArray[np.uint8] | NDArray[np.uint3
     return {"bytes": np.frombuffer(b"".join(encoded), np.uint8), "offsets": offsets}
 
 
-def _manifest(card: Card, dataset: Dataset, folder: Path) -> dict[str, object]:
+def _manifest(card: Card, facts: Facts, folder: Path) -> dict[str, object]:
     return {
         "version": card.version,
         "schema_hash": core_rs.schema_hash(),
@@ -110,11 +197,11 @@ def _manifest(card: Card, dataset: Dataset, folder: Path) -> dict[str, object]:
         "actions": list(card.actions),
         "opset": OPSET,
         "create_ms": card.create_ms,
-        "train_start_ms": int(dataset.time_ms.min(initial=card.create_ms)),
-        "train_end_ms": int(dataset.time_ms.max(initial=0)) + 1,
-        "event_count": len(np.unique(dataset.basket)),
-        "visitor_count": len(np.unique(dataset.visitor)),
-        "item_count": len(np.unique(dataset.item)),
+        "train_start_ms": min(facts.start_ms, card.create_ms),
+        "train_end_ms": facts.end_ms + 1,
+        "event_count": facts.event_count,
+        "visitor_count": facts.visitor_count,
+        "item_count": facts.item_count,
         "seed": card.seed,
         "time_zone": card.time_zone,
         "consent_basis": CONSENT_BASIS,

@@ -32,6 +32,8 @@ def errors_told(*, json: bool) -> Iterator[None]:
     """End with a line that says what to mend, instead of a trace, where the fault is not ours."""
     try:
         yield
+    except ConnectionError as error:
+        _fail(str(error), _DEPENDENCY, json=json)
     except (OSError, ValueError) as error:
         _fail(str(error), _FAILED, json=json)
     except grpc.RpcError as error:

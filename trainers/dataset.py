@@ -53,6 +53,17 @@ class Catalogue:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What there is to learn from: first and last moment, and how many events, visitors and items it is about."""
+
+    start_ms: int
+    end_ms: int
+    event_count: int
+    visitor_count: int
+    item_count: int
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Event lines as columns, sorted by (visitor, time_ms, basket, item).
 
@@ -98,6 +109,16 @@ class Dataset:
     def n_items(self) -> int:
         """Size of the item table."""
         return len(self.items)
+
+    def facts(self) -> Facts:
+        """Return what the rows are about; without rows the last moment is 0 and the first one the greatest there is."""
+        return Facts(
+            start_ms=int(self.time_ms.min(initial=np.iinfo(np.int64).max)),
+            end_ms=int(self.time_ms.max(initial=0)),
+            event_count=len(np.unique(self.basket)),
+            visitor_count=len(np.unique(self.visitor)),
+            item_count=len(np.unique(self.item)),
+        )
 
     def before(self, time_ms: int) -> "Dataset":
         """Return the rows older than `time_ms`: all that was known at that moment."""
@@ -158,8 +179,8 @@ class Dataset:
         return cls(
             visitors=visitor_ids,
             items=item_ids,
-            visitor=rows["visitor"].to_numpy(),
-            item=rows["item"].to_numpy(),
+            visitor=rows["visitor"].cast(pl.UInt32).to_numpy(),
+            item=rows["item"].cast(pl.UInt32).to_numpy(),
             action=rows["action"].to_numpy(),
             time_ms=rows["time_ms"].cast(pl.Int64).to_numpy(),
             basket=rows["basket"].cast(pl.UInt32).to_numpy(),

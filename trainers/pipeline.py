@@ -1,6 +1,5 @@
 """From an export to a bundle: fit, learn to rank from past moments, decide on a validation period, measure, write."""
 
-import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 import core_rs
 from trainers.base import DAY_MS, Trainer
-from trainers.bundle import Card, Tried, write_bundle
+from trainers.bundle import Card, Tried, version_of, write_bundle
 from trainers.dataset import ACTIONS, Dataset, Export
 from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
@@ -106,19 +105,25 @@ def split_of(export: Export) -> int:
     return end + 1 - min(28 * DAY_MS, (end - start) // 4)
 
 
-def fitted_models(dataset: Dataset, seed: int) -> list[Trainer]:
-    """Return every model that is in each bundle and that `dataset` has rows for, fitted."""
-    wanted: tuple[tuple[Trainer, tuple[str, ...]], ...] = (
+def usual_models(seed: int) -> list[tuple[Trainer, tuple[str, ...]]]:
+    """Return every model that is in each bundle, not fitted yet, with the event types that it learns from."""
+    return [
         (AlsoViewed(seed=seed), AlsoViewed.actions),
         (AlsoBought(seed=seed), AlsoBought.actions),
         (BoughtTogether(seed=seed), BoughtTogether.actions),
         (NextBasket(n_groups=1, within=0.97, length=300, seed=seed), ("purchase",)),
         (UserToUser(seed=seed), ("purchase",)),
         (Popular(seed=seed), ("purchase",)),
-    )
+    ]
+
+
+def fitted_models(dataset: Dataset, seed: int) -> list[Trainer]:
+    """Return every model that is in each bundle and that `dataset` has rows for, fitted."""
     present = set(np.unique(dataset.action).tolist())
     return [
-        model.fit(dataset) for model, actions in wanted if not present.isdisjoint(ACTIONS[name] for name in actions)
+        model.fit(dataset)
+        for model, actions in usual_models(seed)
+        if not present.isdisjoint(ACTIONS[name] for name in actions)
     ]
 
 
@@ -307,7 +312,6 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
     known, models = pipeline.known, fitted.models
     if export.held_out_ms is None and len(export.dataset) > len(known):
         known, models = export.dataset, pipeline.models_of(export.dataset, latest=True)
-    end = dt.datetime.fromtimestamp(int(known.time_ms.max(initial=0)) / 1000, dt.UTC)
     metrics = {
         f"{name}/{metric}": value
         for (name, model), (measured, *_) in fitted.measured.items()
@@ -316,7 +320,7 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
     }
     if fitted.tried is not None:
         metrics |= fitted.tried.ranker.metrics(pipeline.actions)
-    version = f"{end:%Y%m%d}-{export.export_ms // 1000:x}-{seed}"
+    version = version_of(int(known.time_ms.max(initial=0)), export.export_ms, seed)
     actions = () if fitted.tried is None else pipeline.actions
     card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics)
     write_bundle(out, card, known, models, fitted.tried)

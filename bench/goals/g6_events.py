@@ -1,4 +1,7 @@
-"""G6: events acknowledged after fsync through RecordEvents against SQLite that commits every event by itself."""
+"""G6: events acknowledged after fsync through RecordEvents, against systems that get one event a call.
+
+SQLite commits every event by itself; of aiokafka's `send` each is awaited before the next, or all together at the end.
+"""
 
 import asyncio
 import itertools
@@ -6,17 +9,20 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
 import grpc
-from measure import Row, interleave, require
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from measure import Comparison, Row, require, turns
 from processes import SERVER_CORE, Server, running
 
 from shopkeeper.calls import new_event_id
 from shopkeeper.v1 import event_pb2, event_service_pb2
 from shopkeeper.v1.common_pb2 import Context
+from tests.servers import KafkaServer
 
 GOAL: Final = 200
 
@@ -25,34 +31,84 @@ _BATCH: Final = 500
 _BATCHES: Final = 200
 _IN_FLIGHT: Final = 16
 _SINGLE_S: Final = 2.0
+_SENT: Final = 50_000
+_TOPIC: Final = "events"
+_PARTITIONS: Final = 12
 _METHOD: Final = "/shopkeeper.v1.EventService/RecordEvents"
 _EVENT: Final = 1
 
 
 def measure(note: Callable[[str], None]) -> list[Row]:
-    """Return the row of G6 after the events on disk were counted."""
+    """Return the rows of G6 after the events on disk were counted."""
     root = Path(__file__).parents[2] / "data"
     root.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root) as name, running("replica", name, "1", core=SERVER_CORE) as replica:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=root)))
+        kafka = stack.enter_context(KafkaServer(folder / "kafka"))
+        asyncio.run(_make_topic(kafka.address))
+        replica = stack.enter_context(running("replica", str(folder), "1", core=SERVER_CORE))
         cpu_s: list[float] = []
-        turn = 0
 
         def ours() -> float:
-            nonlocal turn
-            turn += 1
-            bodies = [_batch(turn, number) for number in range(_BATCHES)]
+            bodies = [_batch(len(cpu_s), number) for number in range(_BATCHES)]
             before_s = replica.cpu_s()
             rate = asyncio.run(_send(replica, bodies))
             cpu_s.append(replica.cpu_s() - before_s)
             return rate
 
-        def peer() -> float:
-            return _commit_singly(Path(name) / "peer.sqlite")
+        rivals = {
+            "ours": ours,
+            "SQLite, one commit an event": lambda: _commit_singly(folder / "peer.sqlite"),
+            "aiokafka, one send an event, each awaited": lambda: asyncio.run(_await_each(kafka.address)),
+            "aiokafka, one send an event, awaited at the end": lambda: asyncio.run(_await_all(kafka.address)),
+        }
+        found = turns(rivals, _RUNS, note)
+        _check(folder / "log.sqlite", len(cpu_s) * _BATCHES * _BATCH)
+    cpu_us = sum(cpu_s) / (len(cpu_s) * _BATCHES * _BATCH) * 1e6
+    names = ("G6", "G6 kafka each", "G6 kafka all")
+    return [
+        Comparison(found["ours"], found[peer]).row(name, "events/s", peer, **detail)
+        for name, peer, detail in zip(
+            names, list(rivals)[1:], ({"goal": GOAL, "cpu_us_per_event": cpu_us}, {}, {}), strict=True
+        )
+    ]
 
-        compared = interleave(ours, peer, _RUNS, note)
-        _check(Path(name) / "log.sqlite", turn * _BATCHES * _BATCH)
-    cpu_us = sum(cpu_s) / (turn * _BATCHES * _BATCH) * 1e6
-    return [compared.row("G6", "events/s", "SQLite, one commit an event", goal=GOAL, cpu_us_per_event=cpu_us)]
+
+async def _make_topic(address: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    await admin.create_topics([NewTopic(_TOPIC, _PARTITIONS, 1)])
+    await admin.close()
+
+
+def _producer(address: str) -> AIOKafkaProducer:
+    """Return a producer that promises what our shipper does."""
+    return AIOKafkaProducer(bootstrap_servers=address, acks="all", enable_idempotence=True, linger_ms=0)
+
+
+async def _await_each(address: str) -> float:
+    """Return the events a second that Kafka acknowledges one by one."""
+    async with _producer(address) as producer:
+        await producer.send_and_wait(_TOPIC, b"first")
+        count = 0
+        started = time.perf_counter()
+        while time.perf_counter() - started < _SINGLE_S:
+            event = _event(0, count)
+            await producer.send_and_wait(_TOPIC, event.SerializeToString(), event.context.visitor_id.encode())
+            count += 1
+        return count / (time.perf_counter() - started)
+
+
+async def _await_all(address: str) -> float:
+    """Return the events a second of as many sends as fit in Kafka's buffers, all acknowledged."""
+    events = [(event.SerializeToString(), event.context.visitor_id.encode()) for event in
+              (_event(0, number) for number in range(_SENT))]  # fmt: skip
+    async with _producer(address) as producer:
+        await producer.send_and_wait(_TOPIC, b"first")
+        started = time.perf_counter()
+        waiting = [await producer.send(_TOPIC, payload, key) for payload, key in events]
+        await asyncio.gather(*waiting)
+        return _SENT / (time.perf_counter() - started)
 
 
 def _event(turn: int, number: int) -> event_pb2.Event:

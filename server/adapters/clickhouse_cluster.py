@@ -93,6 +93,8 @@ class ClickHouseCluster(ClickHouseStore):
     StoreError : the server has no such cluster
     """
 
+    query_settings = _SETTINGS
+
     def __init__(self, settings: ClickHouseSettings, **options: Any) -> None:
         super().__init__(settings, **options)
         self._client.settings.update(_SETTINGS)

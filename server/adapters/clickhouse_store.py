@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +27,11 @@ _TYPES: Final = {
     **{f"{sign}Int{bits}": getattr(pa, f"{sign.lower()}int{bits}")() for sign in ("", "U") for bits in (8, 16, 32, 64)},
 }
 _WRAPPER: Final = re.compile(r"(?:LowCardinality|Nullable)\((.*)\)")
-_SETTINGS: Final = {"server_side_params": True, "async_insert": 0}
+_SETTINGS: Final = {
+    "server_side_params": True,
+    "async_insert": 0,
+    "low_cardinality_allow_in_native_format": 0,  # the server makes dictionaries; the driver would, in Python
+}
 _BYTES: Final = {"strings_as_bytes": True}
 _EXPORT_ROWS: Final = 65_536
 _AWAY: Final = (
@@ -85,6 +89,15 @@ class ClickHouseStore(SqlStore):
         finally:
             self._client.disconnect()
         self._client = self._connect(settings.database)
+
+    query_settings: ClassVar[Mapping[str, object]] = {}
+    """What every query has to be asked with."""
+
+    def reach(self) -> dict[str, object]:
+        """Return how another process reaches the tables; the password is not among it."""
+        settings = self._settings
+        where = settings.model_dump(mode="json", include={"server", "database", "user", "tls", "ca"})
+        return {**where, "ca": where["ca"] or "", "settings": {**_SETTINGS, **self.query_settings}}
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Add rows in one block; a row with a known key replaces the old one."""

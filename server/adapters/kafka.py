@@ -18,6 +18,7 @@ MAX_MESSAGE_BYTES: Final = 16_777_216
 
 _FOR_EVER: Final = "-1"
 _HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
 _EXISTS: Final = 36
 _ADMIN_S: Final = 30.0
 
@@ -138,7 +139,8 @@ async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str
 
 
 def _new_topic(settings: KafkaSettings, topic: str) -> NewTopic:
-    retention_ms = str(settings.retention_hours * _HOUR_MS) if settings.retention_hours else _FOR_EVER
+    retention_ms = settings.retention_hours * _HOUR_MS
+    ended = {"retention.ms": str(retention_ms), "segment.ms": str(min(retention_ms, _DAY_MS))}  # segments end whole
     kept: Mapping[str, dict[str, str]] = {
         "documents": {"cleanup.policy": "compact"},
         "items": {"retention.ms": _FOR_EVER},  # changes of single fields cannot be compacted
@@ -147,7 +149,7 @@ def _new_topic(settings: KafkaSettings, topic: str) -> NewTopic:
         "message.timestamp.type": "LogAppendTime",
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
         "retention.bytes": _FOR_EVER,
-        **kept.get(topic, {"retention.ms": retention_ms}),
+        **kept.get(topic, ended if retention_ms else {"retention.ms": _FOR_EVER}),
     }
     if settings.replication > 2:  # noqa: PLR2004 - of three copies, two are enough to go on
         configs["min.insync.replicas"] = "2"

@@ -29,6 +29,7 @@ _EVENT_COLUMNS: Final = (
     "event_id, line, visitor_id, anonymous_id, session_id, event_type, item_id, time_ms, quantity, price, currency, "
     "position, store_id, country_code, device, campaign_id, query, attribution_token"
 )
+_COUNTED_COLUMNS: Final = "event_id, visitor_id, item_id, event_type, time_ms"
 _ITEM_COLUMNS: Final = (
     "item_id, title, category_path, brand, price, sale_price, currency, availability, stock_quantity, release_ms, "
     "promotion_kinds, promotion_start_ms, promotion_end_ms, promotion_shares"
@@ -141,12 +142,22 @@ class SqlStore(ABC):
         """Return the query of each file of an export."""
         trainable = self._trainable()
         return {
-            "events": f"SELECT {_EVENT_COLUMNS} FROM events FINAL "  # noqa: S608
-            f"WHERE {trainable} AND anonymous_id NOT IN ({_DENIED}) ORDER BY time_ms, event_id, line",
+            "events": f"SELECT {_EVENT_COLUMNS} {self._trainable_lines()} ORDER BY time_ms, event_id, line",
             "items": f"SELECT {_ITEM_COLUMNS} FROM items FINAL WHERE NOT deleted ORDER BY item_id",  # noqa: S608
             "profiles": f"SELECT {_PROFILE_COLUMNS} FROM profiles FINAL WHERE {trainable} ORDER BY visitor_id",  # noqa: S608
             "placements": "SELECT document_id AS placement_id, base64Encode(payload) AS payload FROM documents FINAL "
             "WHERE kind = 'placement' AND NOT deleted ORDER BY placement_id",
+        }
+
+    def shard_queries(self) -> dict[str, str]:
+        """Return the queries of trainers that read the tables themselves.
+
+        `events` gives the lines of the visitors whose hash is `shard` modulo `shards`, `items` the ids of the items.
+        """
+        return {
+            "events": f"SELECT {_COUNTED_COLUMNS} {self._trainable_lines()} AND item_id != '' "
+            "AND cityHash64(visitor_id) % {shards:UInt64} = {shard:UInt64}",
+            "items": "SELECT item_id FROM items FINAL WHERE NOT deleted ORDER BY item_id",
         }
 
     def version(self) -> tuple[int, int]:
@@ -178,6 +189,10 @@ class SqlStore(ABC):
     def _delete(self, table: str, condition: str, params: Mapping[str, object]) -> None:
         where = f"visitor_id IN {{visitors:Array(String)}} AND {condition}"
         self.query(f"ALTER TABLE {table} DELETE WHERE {where} SETTINGS mutations_sync = 2", params)
+
+    def _trainable_lines(self) -> str:
+        """Return where the event lines are that trainers may read."""
+        return f"FROM events FINAL WHERE {self._trainable()} AND anonymous_id NOT IN ({_DENIED})"
 
     def _trainable(self) -> str:
         answered = f"NOT IN ({_DENIED})" if self._consent_default else f"IN ({_GRANTED})"

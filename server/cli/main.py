@@ -22,7 +22,7 @@ app = typer.Typer(
 
 _PANELS = {
     "Start": (demo.demo, running.serve),
-    "Models": (models.train, models.publish, models.activate, models.rollback, retrain),
+    "Models": (models.train, models.count, models.publish, models.activate, models.rollback, retrain),
     "Ask a running server": (ask.recommend, ask.explain, ask.placements),
     "Look after it": (running.migrate, running.doctor, running.version),
 }

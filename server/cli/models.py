@@ -1,8 +1,10 @@
-"""Commands about models: `train`, `publish`, `activate`, `rollback`."""
+"""Commands about models: `train`, `count`, `publish`, `activate`, `rollback`."""
 
+import json as jsonlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,7 @@ from server.cli.deployment import ConfigOption, DataDirOption, existing_log, run
 from server.cli.output import JsonFlag, handled, note, result
 from server.cli.remote import DEFAULT_ADDRESS, LOAD_S, AddressOption, connected
 from server.settings import Settings
-from server.tables import request_export
+from server.tables import describe_tables, request_export
 from shopkeeper.v1 import model_service_pb2 as pb
 
 PUBLISH_S = 200.0
@@ -57,6 +59,29 @@ def train(
     trained = run_trainers(["train", *options, "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
+
+
+@handled
+def count(
+    shards: Annotated[int, typer.Option(min=1, help="Shards of visitors, each read and counted by its own task.")] = 2,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of this machine that take the tasks.")] = 2,
+    ray: Annotated[str, typer.Option(help="host:port of a Ray cluster that takes them instead.")] = "",
+    ranker: Annotated[str, typer.Option(help="Bundle of this machine whose ranker ranks in the new one.")] = "",
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Count a bundle's lists over shards of visitors, straight from ClickHouse, and offer it for publishing."""
+    settings = settings_of(config, data_dir)
+    with TemporaryDirectory() as folder, existing_log(settings):
+        tables = Path(folder) / "tables.json"
+        tables.write_text(jsonlib.dumps(describe_tables(settings, _EXPORT_S)), encoding="utf-8")
+        options = ["--tables", str(tables), "--out", str(settings.bundle_dir / "incoming"), "--shards", str(shards)]
+        where = ["--ray", ray] if ray else ["--processes", str(processes)]
+        kept = ["--ranker", str(settings.bundle_dir / ranker)] if ranker else []
+        counted = run_trainers(["count", *options, *where, *kept, "--json"])
+    result(counted, f"bundle {counted['version']}: {', '.join(counted['files'])}", as_json=json)
+    note(f"next: shopkeeper publish {counted['version']}")
 
 
 @handled

@@ -15,9 +15,6 @@ from shopkeeper.v1 import profile_service_pb2 as pb
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE, Erasure
 
-ERASURE_TIME: Final = timedelta(hours=24)
-"""By then the tables, and the snapshots made before the erasure, have forgotten too."""
-
 _CHUNK: Final = 500
 
 
@@ -29,15 +26,17 @@ class ProfileService:
     engine : profiles and live state as served
     log : where changes go, and what is exported and erased
     clock : time of a change
+    forgotten_after : time by which no store has what was erased; None where one keeps it for ever
     """
 
     descriptor = pb.DESCRIPTOR.services_by_name["ProfileService"]
     raw_methods = frozenset[str]()
 
-    def __init__(self, engine: Engine, log: EventLog, clock: Clock) -> None:
+    def __init__(self, engine: Engine, log: EventLog, clock: Clock, forgotten_after: timedelta | None) -> None:
         self._engine = engine
         self._log = log
         self._clock = clock
+        self._forgotten_after = forgotten_after
 
     async def upsert_profile(self, request: pb.UpsertProfileRequest) -> pb.UpsertProfileResponse:
         """Return the profile after the merge."""
@@ -78,7 +77,8 @@ class ProfileService:
         for key in keys:
             await asyncio.to_thread(self._log.erase, key)
         response = pb.EraseUserResponse()
-        response.complete_time.FromMilliseconds(now_ms + ERASURE_TIME // timedelta(milliseconds=1))
+        if self._forgotten_after is not None:
+            response.complete_time.FromMilliseconds(now_ms + self._forgotten_after // timedelta(milliseconds=1))
         return response
 
     def _known(self, visitor_id: str) -> pb.GetProfileResponse:

@@ -21,6 +21,9 @@ from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, RECORD_KIND_DECISIO
 CHUNK_ROWS: Final = 10_000
 """Records that are read and applied at once."""
 
+KEEP_S: Final = 86_400
+"""Seconds after which an older snapshot is removed, even where it is the only other one: it may know who was erased."""
+
 _Row = tuple[int, int, int, bytes]
 
 _logger = structlog.get_logger(__name__)
@@ -113,6 +116,14 @@ class Replica:
         except LockHeldError:
             return None
 
+    def remove_old(self) -> None:
+        """Remove snapshots that are older than `KEEP_S`, but for the newest, and those that were set aside."""
+        others = (*self._snapshots()[:-1], *self._settings.reject_dir.glob("*.snapshot"))
+        for path in others:
+            with suppress(FileNotFoundError):  # another process removes them too
+                if time.time() - path.stat().st_mtime > KEEP_S:
+                    path.unlink()
+
     def _apply_chunk(self) -> bool:
         records = self._log.read(self._engine.offset, CHUNK_ROWS, skip_kinds=(RECORD_KIND_DECISION,))
         waiting: list[_Row] = []
@@ -156,6 +167,7 @@ class Replica:
                 newest = self._snapshots()[-1:]
                 if not newest or time.time() - newest[0].stat().st_mtime >= interval_s / 2:
                     self.save()
+                self.remove_old()
             except (OSError, EngineError):
                 _logger.exception("snapshot_not_saved")
 

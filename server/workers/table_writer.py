@@ -80,7 +80,8 @@ class TableWriter:
         self.outdated = set()
         erasures = _erasures(records)
         self.erasures = {**self.erasures, **erasures}
-        records = [record for record in records if not self.is_erased(record)]
+        if self.erasures:
+            records = [record for record in records if not self.is_erased(record)]
         by_offset = {record.offset: record for record in records}
         for record in records:
             if record.kind not in _KINDS:

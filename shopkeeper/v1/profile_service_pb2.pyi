@@ -374,7 +374,9 @@ class EraseUserResponse(_message.Message):
     COMPLETE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def complete_time(self) -> _timestamp_pb2.Timestamp:
-        """By when every store has forgotten."""
+        """By when every store has forgotten: a day, and with Kafka the time it keeps events. Unset where it keeps them for
+        ever.
+        """
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -165,6 +166,23 @@ def test_newest_snapshots_are_kept(replica: Replica, log: MemoryLog, settings: S
         replica.follow()
         replica.save()
     assert saved(settings) == [3, 4]
+
+
+def test_old_snapshots_end_though_no_newer_comes(replica: Replica, log: MemoryLog, settings: Settings) -> None:
+    paths = []
+    for payload in (b"a", b"b"):
+        log.append_later([NewRecord(EVENT, "v", "", payload)], 0)
+        replica.follow()
+        paths.append(replica.save())
+    settings.reject_dir.mkdir()
+    rejected = settings.reject_dir / "7.snapshot"
+    rejected.touch()
+    replica.remove_old()
+    assert all(path and path.exists() for path in (*paths, rejected))
+    for path in (*paths, rejected):
+        os.utime(path, (0, time.time() - module.KEEP_S - 9))
+    replica.remove_old()
+    assert [path and path.exists() for path in (*paths, rejected)] == [False, True, False]
 
 
 def test_snapshots_come_by_interval(tmp_path: Path, engine: FakeEngine, log: MemoryLog) -> None:

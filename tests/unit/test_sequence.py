@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -235,7 +234,7 @@ def test_the_command_writes_what_it_says(tmp_path):
 
 
 SHARED = """
-import sys
+import os, sys
 import numpy as np
 from tests.walking_shop import walks
 from trainers.sequence import encoder
@@ -243,28 +242,24 @@ from trainers.sequence.settings import Training
 from trainers.transformer import Transformer
 
 encoder.UNKNOWN_SHARE = 0.0
-model = Transformer(dropout=0.0, training=Training(length=8, epochs=6)).fit(walks(60))
-np.save(sys.argv[1], model.encoder_.table())
+for name in ("first", "again"):
+    model = Transformer(dropout=0.0, training=Training(length=8, epochs=6)).fit(walks(60))
+    np.save(f"{sys.argv[1]}/{name}{os.environ['RANK']}.npy", model.encoder_.table())
 """
 
 
-def test_two_processes_learn_what_one_does(tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT)}
-    files = [tmp_path / f"{rank}.npy" for rank in range(2)]
-    both = [
-        subprocess.Popen([sys.executable, "-c", SHARED, file], cwd=ROOT, env=os.environ | place | {"RANK": str(rank)})
-        for rank, file in enumerate(files)
-    ]
+def test_two_processes_of_torchrun_learn_what_one_does_and_the_same_again(tmp_path, monkeypatch):
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED, encoding="utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    both = subprocess.Popen([*launch, script, tmp_path], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     monkeypatch.setattr("trainers.sequence.encoder.UNKNOWN_SHARE", 0.0)
     begun, one = (
         Transformer(dropout=0.0, training=Training(length=8, epochs=epochs)).fit(walks(60)).encoder_.table()
         for epochs in (1, 6)
     )
-    assert [process.wait(250) for process in both] == [0, 0]
-    first, second = (np.load(file) for file in files)
-    assert (first == second).all()
+    assert both.wait(250) == 0
+    first, *others = (np.load(tmp_path / f"{name}{rank}.npy") for name in ("first", "again") for rank in range(2))
+    assert all(first.tobytes() == other.tobytes() for other in others), "both ranks, and both times"
     np.testing.assert_allclose(first, one, atol=1e-3)
     assert np.abs(one - begun).max() > 1e-2

@@ -1,5 +1,6 @@
 import pickle
 import tomllib
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -115,6 +116,15 @@ def test_unreadable_file_is_named(tmp_path: Path, text: str | None) -> None:
         file.write_text(text)
     with pytest.raises(SettingsError, match=str(file)):
         load_settings(file, {})
+
+
+@pytest.mark.parametrize(
+    ("kafka", "hours"),
+    [({}, 24), ({"servers": "k:9092", "retention_hours": 48}, 72), ({"servers": "k:9092", "retention_hours": 0}, None)],
+)
+def test_what_is_erased_ends_with_what_keeps_it_longest(kafka: dict[str, object], hours: int | None) -> None:
+    after = Settings(kafka=kafka).forgotten_after
+    assert (after and after / timedelta(hours=1)) == hours
 
 
 def test_settings_travel_to_other_processes() -> None:

@@ -72,7 +72,8 @@ class SequenceModel(Recommender):
 
         rng = np.random.default_rng(self.seed)
         lesson = Lesson.of(Histories.of_dataset(rows, rng), dataset.n_items, self.training, rng)
-        with processes() as group, repeatable(self.seed):
+        group = processes()
+        with repeatable(self.seed):
             encoder = self.untaught(np.bincount(dataset.item, minlength=dataset.n_items) > 0).to(group.device)
             self.encoder_ = Learner(encoder, lesson, self.training, group, rng).run(progress).cpu()
         return self

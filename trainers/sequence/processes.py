@@ -1,5 +1,6 @@
 """The processes that learn together: one, or as many as `torchrun` started."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,20 +46,18 @@ class Processes:
         return float(found)
 
 
-@contextmanager
-def processes() -> Iterator[Processes]:
-    """Join the processes that `torchrun` started, if it did, on the accelerator of this one, if it has one."""
+def processes() -> Processes:
+    """Join the processes that `torchrun` started, if it did, on the accelerator of this one, if it has one.
+
+    They stay together until this one ends, so that another model may be learnt: a second joining would not find them.
+    """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
-    joins = size > 1 and not distributed.is_initialized()
-    if joins:
+    if size > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield Processes(rank, size, device)
-    finally:
-        if joins:
-            distributed.destroy_process_group()
+        atexit.register(distributed.destroy_process_group)
+    return Processes(rank, size, device)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwri
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::error::Result;
-use crate::train::{Lists, als, csr::Csr, history_knn, item_to_item, next_basket, ranks, sequence_rules};
+use crate::train::{Lists, als, csr::Csr, history_knn, item_to_item, next_basket, pair_counts, ranks, sequence_rules};
 
 /// Offsets, items and scores of ranked lists.
 type Arrays<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
@@ -18,6 +18,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(item_neighbours, module)?)?;
     module.add_function(wrap_pyfunction!(sequence_neighbours, module)?)?;
     module.add_function(wrap_pyfunction!(next_baskets, module)?)?;
+    module.add_function(wrap_pyfunction!(count_pairs, module)?)?;
+    module.add_function(wrap_pyfunction!(neighbours_of_pairs, module)?)?;
+    module.add_function(wrap_pyfunction!(basket_vectors, module)?)?;
+    module.add_function(wrap_pyfunction!(blend_baskets, module)?)?;
     module.add_function(wrap_pyfunction!(als_half_sweep, module)?)?;
     module.add_function(wrap_pyfunction!(rank_targets, module)?)?;
     module.add_function(wrap_pyfunction!(score_by_histories, module)?)
@@ -92,7 +96,107 @@ fn next_baskets<'py>(
     let (visitors, baskets, items) = (visitors.as_slice()?, baskets.as_slice()?, items.as_slice()?);
     let decay = next_basket::Decay { n_groups, within, across };
     let options = next_basket::Options { neighbours, alpha, length, only_new };
-    detached(py, || next_basket::blend(&next_basket::vectors(visitors, baskets, items, shape, &decay)?, &options))
+    detached(py, || {
+        let vectors = next_basket::vectors(visitors, baskets, items, shape, &decay)?;
+        next_basket::blend(&vectors, 0..shape.0, &options)
+    })
+}
+
+/// Offsets, other items and counts of pairs.
+type Pairs<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u32>>);
+
+#[pyfunction]
+fn count_pairs<'py>(
+    py: Python<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+    items: PyReadonlyArray1<'py, u32>,
+    shape: (usize, usize),
+    span: (usize, usize),
+) -> PyResult<Pairs<'py>> {
+    let (rows, items) = (rows.as_slice()?, items.as_slice()?);
+    let pairs = py
+        .detach(|| pair_counts::count(&Csr::from_pairs(rows, items, None, shape)?, span.0..span.1))
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok((pairs.offsets.into_pyarray(py), pairs.others.into_pyarray(py), pairs.counts.into_pyarray(py)))
+}
+
+/// Read-only [`Pairs`].
+type PairsGiven<'py> = (PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u32>, PyReadonlyArray1<'py, u32>);
+
+#[pyfunction]
+#[pyo3(signature = (parts, sizes, first, *, measure, k, shrink, alpha=0.5))]
+#[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
+fn neighbours_of_pairs<'py>(
+    py: Python<'py>,
+    parts: Vec<PairsGiven<'py>>,
+    sizes: PyReadonlyArray1<'py, u32>,
+    first: usize,
+    measure: &str,
+    k: usize,
+    shrink: f32,
+    alpha: f32,
+) -> PyResult<Arrays<'py>> {
+    let sizes = sizes.as_slice()?;
+    let parts = parts
+        .iter()
+        .map(|(offsets, others, counts)| {
+            let (offsets, others, counts) = (offsets.as_slice()?, others.as_slice()?, counts.as_slice()?);
+            Ok(pair_counts::Part { offsets, others, counts })
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    detached(py, || {
+        let options = item_to_item::Options { measure: measure.parse()?, k, shrink, alpha };
+        pair_counts::neighbours(&parts, sizes, first, &options)
+    })
+}
+
+/// Visitors, items and values of a matrix, row by row.
+type Entries<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
+
+#[pyfunction]
+#[pyo3(signature = (visitors, baskets, items, shape, *, n_groups, within, across))]
+#[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
+fn basket_vectors<'py>(
+    py: Python<'py>,
+    visitors: PyReadonlyArray1<'py, u32>,
+    baskets: PyReadonlyArray1<'py, u32>,
+    items: PyReadonlyArray1<'py, u32>,
+    shape: (usize, usize),
+    n_groups: usize,
+    within: f32,
+    across: f32,
+) -> PyResult<Entries<'py>> {
+    let (visitors, baskets, items) = (visitors.as_slice()?, baskets.as_slice()?, items.as_slice()?);
+    let decay = next_basket::Decay { n_groups, within, across };
+    let vectors = py
+        .detach(|| next_basket::vectors(visitors, baskets, items, shape, &decay))
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let rows = (0..vectors.n_rows()).flat_map(|row| std::iter::repeat_n(row as u32, vectors.row_len(row)));
+    let rows: Vec<u32> = rows.collect();
+    Ok((rows.into_pyarray(py), vectors.columns.into_pyarray(py), vectors.values.into_pyarray(py)))
+}
+
+#[pyfunction]
+#[pyo3(signature = (visitors, items, values, shape, span, *, neighbours, alpha, length, only_new=false))]
+#[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
+fn blend_baskets<'py>(
+    py: Python<'py>,
+    visitors: PyReadonlyArray1<'py, u32>,
+    items: PyReadonlyArray1<'py, u32>,
+    values: PyReadonlyArray1<'py, f32>,
+    shape: (usize, usize),
+    span: (usize, usize),
+    neighbours: usize,
+    alpha: f32,
+    length: usize,
+    only_new: bool,
+) -> PyResult<Arrays<'py>> {
+    let (visitors, items, values) = (visitors.as_slice()?, items.as_slice()?, values.as_slice()?);
+    let options = next_basket::Options { neighbours, alpha, length, only_new };
+    detached(py, || {
+        let vectors = Csr::from_pairs(visitors, items, Some(values), shape)?;
+        next_basket::blend(&vectors, span.0..span.1, &options)
+    })
 }
 
 #[pyfunction]

@@ -68,28 +68,49 @@ pub struct Options {
 /// # Errors
 /// When `k` is 0, `shrink` is negative, or weights come with a measure that counts rows.
 pub fn neighbours(table: &Csr, options: &Options) -> Result<Lists> {
-    check_positive("k", options.k)?;
-    check_range("shrink", options.shrink, 0.0, f32::MAX)?;
-    check_range("alpha", options.alpha, 0.0, 1.0)?;
+    options.check()?;
     if !is_binary(table) && !matches!(options.measure, Measure::Cosine | Measure::Asymmetric | Measure::TfIdf) {
         return Err(Error::out_of_range(
             "weights",
             "this measure counts rows; leave `weights` out or use cosine, asymmetric or tf_idf",
         ));
     }
-    let (shrink, n_rows) = (options.shrink, table.n_rows() as f32);
     let shop = Shop::new(table, options.measure == Measure::TfIdf);
-    let alpha = options.alpha;
-    Ok(match options.measure {
-        Measure::Cosine | Measure::TfIdf => shop.search(options.k, [f32::sqrt; 2], move |_, a, b| a * b + shrink),
+    Ok(by_measure(&shop, options, table.n_rows()))
+}
+
+/// What neighbours are searched in.
+pub(super) trait Searched {
+    /// Neighbour lists of the items, scored by `dot / denominator(dot, a, b)`; the two `norms` make `a` and `b` of the
+    /// sums of squares.
+    fn search<D>(&self, k: usize, norms: [impl Fn(f32) -> f32; 2], denominator: D) -> Lists
+    where
+        D: Fn(f32, f32, f32) -> f32 + Sync;
+}
+
+/// Neighbour lists by the measure that the options name, of `n_rows` rows.
+pub(super) fn by_measure(searched: &impl Searched, options: &Options, n_rows: usize) -> Lists {
+    let Options { k, shrink, alpha, .. } = *options;
+    let n_rows = n_rows as f32;
+    match options.measure {
+        Measure::Cosine | Measure::TfIdf => searched.search(k, [f32::sqrt; 2], move |_, a, b| a * b + shrink),
         Measure::Asymmetric => {
             let power = |exponent: f32| move |sum: f32| sum.powf(exponent);
-            shop.search(options.k, [power(alpha), power(1.0 - alpha)], move |_, a, b| a * b + shrink)
+            searched.search(k, [power(alpha), power(1.0 - alpha)], move |_, a, b| a * b + shrink)
         }
-        Measure::Lift => shop.search(options.k, [|a| a; 2], move |_, a, b| a * b / n_rows + shrink),
-        Measure::Jaccard => shop.search(options.k, [|a| a; 2], move |dot, a, b| a + b - dot + shrink),
-        Measure::Conditional => shop.search(options.k, [|a| a; 2], move |_, a, _| a + shrink),
-    })
+        Measure::Lift => searched.search(k, [|a| a; 2], move |_, a, b| a * b / n_rows + shrink),
+        Measure::Jaccard => searched.search(k, [|a| a; 2], move |dot, a, b| a + b - dot + shrink),
+        Measure::Conditional => searched.search(k, [|a| a; 2], move |_, a, _| a + shrink),
+    }
+}
+
+impl Options {
+    /// Checks the ranges.
+    pub(super) fn check(&self) -> Result<()> {
+        check_positive("k", self.k)?;
+        check_range("shrink", self.shrink, 0.0, f32::MAX)?;
+        check_range("alpha", self.alpha, 0.0, 1.0)
+    }
 }
 
 /// Items whose searches share the cached part of the table.
@@ -135,28 +156,6 @@ impl Shop {
         Self { order, rows_of, items_of, binary, classes, starts }
     }
 
-    /// Neighbour lists of all items, by item id, scored by `dot / denominator(dot, a, b)`; the two `norms` make `a` and
-    /// `b` of the sums of squares.
-    fn search<D>(&self, k: usize, norms: [impl Fn(f32) -> f32; 2], denominator: D) -> Lists
-    where
-        D: Fn(f32, f32, f32) -> f32 + Sync,
-    {
-        let n_items = self.order.len();
-        let square = |rank| self.rows_of.row(rank).1.iter().map(|value| value * value).sum();
-        let squares: Vec<f32> = (0..n_items).map(square).collect();
-        let [firsts, seconds] = norms.map(|norm| squares.iter().map(|&sum| norm(sum)).collect());
-        let scale = Scale { squares, firsts, seconds, denominator };
-        let batches: Vec<usize> = (0..n_items).step_by(BATCH).collect();
-        let mut ranked: Vec<_> = batches
-            .into_par_iter()
-            .with_max_len(1)
-            .map_init(|| Accumulator::new(n_items), |sums, first| self.search_batch(first, k, &scale, sums))
-            .flatten()
-            .collect();
-        ranked.par_sort_unstable_by_key(|&(item, _)| item);
-        ranked.into_iter().map(|(_, entries)| entries).collect()
-    }
-
     /// Item and neighbours of each rank of the batch that begins at `first`, class by class from their own outwards.
     fn search_batch<D>(&self, first: usize, k: usize, scale: &Scale<D>, sums: &mut Accumulator) -> Vec<Ranked>
     where
@@ -200,6 +199,28 @@ impl Shop {
                 sums.add(items, self.items_of.values[span].iter().map(|value| weight * value));
             }
         }
+    }
+}
+
+impl Searched for Shop {
+    fn search<D>(&self, k: usize, norms: [impl Fn(f32) -> f32; 2], denominator: D) -> Lists
+    where
+        D: Fn(f32, f32, f32) -> f32 + Sync,
+    {
+        let n_items = self.order.len();
+        let square = |rank| self.rows_of.row(rank).1.iter().map(|value| value * value).sum();
+        let squares: Vec<f32> = (0..n_items).map(square).collect();
+        let [firsts, seconds] = norms.map(|norm| squares.iter().map(|&sum| norm(sum)).collect());
+        let scale = Scale { squares, firsts, seconds, denominator };
+        let batches: Vec<usize> = (0..n_items).step_by(BATCH).collect();
+        let mut ranked: Vec<_> = batches
+            .into_par_iter()
+            .with_max_len(1)
+            .map_init(|| Accumulator::new(n_items), |sums, first| self.search_batch(first, k, &scale, sums))
+            .flatten()
+            .collect();
+        ranked.par_sort_unstable_by_key(|&(item, _)| item);
+        ranked.into_iter().map(|(_, entries)| entries).collect()
     }
 }
 

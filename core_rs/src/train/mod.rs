@@ -8,9 +8,12 @@ pub mod csr;
 pub mod history_knn;
 pub mod item_to_item;
 pub mod next_basket;
+pub mod pair_counts;
 pub mod ranks;
 pub mod sequence_rules;
 pub mod top;
+
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 
@@ -66,6 +69,15 @@ fn check_ids(name: &str, ids: &[u32], count: usize) -> Result<()> {
         )),
         None => Ok(()),
     }
+}
+
+/// Checks that a span of ids is in order and within `count`.
+fn check_span(name: &str, span: &Range<usize>, count: usize) -> Result<()> {
+    if span.start <= span.end && span.end <= count {
+        return Ok(());
+    }
+    let Range { start, end } = span;
+    Err(Error::out_of_range(name, format!("`{name}` are {start} to {end}; give a span within 0 to {count}")))
 }
 
 /// Checks that a hyper-parameter is finite and within `[low, high]`.

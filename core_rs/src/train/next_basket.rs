@@ -3,9 +3,13 @@
 //! Source: Hu, He, Gao & Zhang 2020, "Modeling Personalized Item Frequency Information for Next-basket
 //! Recommendation" (TIFU-KNN), sections 4.1 to 4.3; here the nearest are those of the highest cosine.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::{Lists, check_ids, check_lengths, check_positive, check_range, csr::Csr, top::Accumulator, top::Top};
+use super::{
+    Lists, check_ids, check_lengths, check_positive, check_range, check_span, csr::Csr, top::Accumulator, top::Top,
+};
 use crate::error::{Error, Result};
 
 /// How the baskets of a visitor are weighed.
@@ -73,19 +77,20 @@ fn basket_weights(count: usize, decay: &Decay) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Items of each visitor's next basket: `alpha` × own vector + `1 - alpha` × mean vector of the nearest visitors.
+/// Items of the next basket of each of `visitors`: `alpha` × own vector + `1 - alpha` × mean vector of the nearest visitors.
 ///
 /// The search is exact: the postings of the visitor's items are added up. O(sum over items of visitors²) for the
 /// search and O(visitors × neighbours × items of one) for the blend.
 ///
 /// # Errors
-/// When a count is 0 or `alpha` is outside `[0, 1]`.
-pub fn blend(vectors: &Csr, options: &Options) -> Result<Lists> {
+/// When a count is 0, `alpha` is outside `[0, 1]` or `visitors` goes beyond the vectors.
+pub fn blend(vectors: &Csr, visitors: Range<usize>, options: &Options) -> Result<Lists> {
     check_positive("neighbours", options.neighbours)?;
     check_positive("length", options.length)?;
     check_range("alpha", options.alpha, 0.0, 1.0)?;
+    check_span("visitors", &visitors, vectors.n_rows())?;
     let search = Search::new(vectors);
-    let ranked: Vec<_> = (0..vectors.n_rows())
+    let ranked: Vec<_> = visitors
         .into_par_iter()
         .with_max_len(16)
         .map_init(
@@ -186,12 +191,23 @@ mod tests {
     fn the_nearest_visitor_brings_new_items() {
         let (visitor, basket, item) = ([0, 1, 1, 2], [0, 1, 1, 2], [0, 0, 1, 2]);
         let vectors = vectors(&visitor, &basket, &item, (4, 3), &DECAY).expect("valid");
-        let lists = blend(&vectors, &options()).expect("valid");
+        let lists = blend(&vectors, 0..4, &options()).expect("valid");
         assert_eq!(lists.list(0), ([0, 1].as_slice(), [1.0, 0.5].as_slice()));
         assert_eq!(lists.list(2), ([2].as_slice(), [0.5].as_slice()));
         assert!(lists.list(3).0.is_empty());
-        let lists = blend(&vectors, &Options { only_new: true, ..options() }).expect("valid");
+        let lists = blend(&vectors, 0..4, &Options { only_new: true, ..options() }).expect("valid");
         assert_eq!(lists.list(0).0, [1]);
+    }
+
+    #[test]
+    fn a_span_of_visitors_has_the_lists_of_all() {
+        let (visitor, item) = ([0, 0, 1, 2, 2, 3], [0, 1, 1, 0, 2, 2]);
+        let vectors = vectors(&visitor, &visitor, &item, (4, 3), &DECAY).expect("valid");
+        let all = blend(&vectors, 0..4, &options()).expect("valid");
+        let some = blend(&vectors, 1..3, &options()).expect("valid");
+        assert_eq!([some.list(0), some.list(1)], [all.list(1), all.list(2)]);
+        assert_eq!(some.offsets.len(), 3);
+        assert!(blend(&vectors, 1..5, &options()).is_err());
     }
 
     #[test]
@@ -199,7 +215,7 @@ mod tests {
         let error = vectors(&[1, 0], &[0, 1], &[0, 0], (2, 1), &DECAY).expect_err("not sorted");
         assert_eq!(error.field, "visitor");
         let matrix = vectors(&[0], &[0], &[0], (1, 1), &DECAY).expect("valid");
-        let error = blend(&matrix, &Options { alpha: 1.5, ..options() }).expect_err("alpha");
+        let error = blend(&matrix, 0..1, &Options { alpha: 1.5, ..options() }).expect_err("alpha");
         assert!(error.to_string().contains("`alpha` is 1.5"), "{error}");
     }
 }

@@ -1,0 +1,82 @@
+"""The processes that count: tasks of Ray, on this machine or on the machines of a cluster."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Final, TypeVar
+
+Result = TypeVar("Result")
+Promise = Any
+"""Result of a task, kept where it was made until another task or we ask for it."""
+
+_RAY: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_raylet_start_wait_time_s": "120",  # a machine that is busy starts its parts slowly
+    "RAY_agent_register_timeout_ms": "120000",
+}
+_ONE_THREAD: Final = {"RAYON_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+"""A task has one processor."""
+
+
+class MissingRayError(ValueError):
+    """Ray is not installed."""
+
+
+class Workers:
+    """Processes that run functions of this package, as `workers` opens them."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._task = cache(ray.remote)
+
+    def run(self, work: Callable[..., object], *arguments: object) -> Promise:
+        """Begin `work`, and return its promise; promises among the arguments are awaited there."""
+        return self._task(work).remote(*arguments)
+
+    def result(self, promise: Promise) -> Any:
+        """Return the result of a task.
+
+        Raises
+        ------
+        Exception
+            What the task raised.
+        """
+        try:
+            return self._ray.get(promise)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+
+    def results(self, promises: Sequence[Promise], done: Callable[[float], None]) -> list[Any]:
+        """Return the results in order; `done` is told the share that is there."""
+        found = []
+        for number, promise in enumerate(promises, 1):
+            found.append(self.result(promise))
+            done(number / len(promises))
+        return found
+
+
+@contextmanager
+def workers(count: int, address: str = "") -> Iterator[Workers]:
+    """Give `count` processes of this machine, or those of the Ray cluster at `address`.
+
+    Raises
+    ------
+    MissingRayError
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingRayError("counting over shards needs Ray; install it with `pip install 'shopkeeper[ray]'`")
+    for name, value in _RAY.items():
+        os.environ.setdefault(name, value)
+    import ray  # noqa: PLC0415 - an extra
+
+    own = {"num_cpus": count, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    where: dict[str, Any] = {"address": address} if address else own
+    ray.init(**where, runtime_env={"env_vars": _ONE_THREAD}, logging_level=logging.WARNING)
+    try:
+        yield Workers(ray)
+    finally:
+        ray.shutdown()
