@@ -66,7 +66,9 @@ PARTITION_LAG_RECORDS: Final = Gauge(
 )
 FOREIGN_RECORDS: Final = Counter("shopkeeper_foreign_records", "Records of other machines that came into this log.")
 REPEATED_RECORDS: Final = Counter("shopkeeper_repeated_records", "Records that came twice from Kafka and count once.")
-LOST_OFFSETS: Final = Counter("shopkeeper_lost_offsets", "Offsets that Kafka dropped before they were read.")
+LOST_OFFSETS: Final = Counter(
+    "shopkeeper_lost_offsets", "Offsets of Kafka or of a trimmed log that were gone before they were read."
+)
 LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
 BUNDLE_AGE_SECONDS: Final = Gauge(
     "shopkeeper_bundle_age_seconds", "Time since the data of the active bundle end; 0: none."

@@ -80,6 +80,8 @@ class SqliteOutbox:
                     transaction.execute("BEGIN IMMEDIATE")
                     transaction.execute('DELETE FROM foreign_records WHERE "offset" <= ?', (end,))
                     count += transaction.execute('DELETE FROM records WHERE "offset" <= ?', (end,)).rowcount
+                    transaction.execute("DELETE FROM records_trimmed")
+                    transaction.execute("INSERT INTO records_trimmed VALUES (?)", (end,))
         return count
 
     def close(self) -> None:

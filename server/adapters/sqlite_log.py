@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS records (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS records_by_id ON records (record_id) WHERE record_id != '';
 CREATE INDEX IF NOT EXISTS records_by_key ON records (key) WHERE key != '';
+CREATE TABLE IF NOT EXISTS records_trimmed ("offset" INTEGER PRIMARY KEY) STRICT;
 COMMIT;
 """
 _PRAGMAS: Final = """
@@ -172,6 +173,11 @@ class SqliteLog:
         """Return the offset of the last record; 0 if there is none."""
         with self._translated(), self._reading:
             return _last_offset(self._reader)
+
+    def trimmed_offset(self) -> int:
+        """Return the offset up to which an outbox removed records; 0 if none did."""
+        with self._translated(), self._reading:
+            return int(self._reader.execute('SELECT ifnull(max("offset"), 0) FROM records_trimmed').fetchone()[0])
 
     def records_of(self, key: str) -> Iterator[LogRecord]:
         """Yield every record of one visitor, in order."""
@@ -349,7 +355,7 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.executescript(_PRAGMAS)
-        if not connection.execute("SELECT count(*) = 3 FROM sqlite_schema WHERE name LIKE 'records%'").fetchone()[0]:
+        if not connection.execute("SELECT count(*) = 4 FROM sqlite_schema WHERE name LIKE 'records%'").fetchone()[0]:
             connection.executescript(_SCHEMA)
     except BaseException:
         connection.close()
