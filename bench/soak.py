@@ -204,7 +204,7 @@ async def _arrived(cluster: Cluster, load: Load) -> None:
     """Wait until every log and the tables have all that was acknowledged."""
     deadline = time.perf_counter() + _PATIENCE_S
     counts = [cluster.stored, *(one.event_count for one in cluster.machines)]
-    while any(await asyncio.to_thread(count) < load.acknowledged for count in counts):
+    while min([await asyncio.to_thread(count) for count in counts]) < load.acknowledged:
         require(time.perf_counter() < deadline, "acknowledged events do not arrive")
         await asyncio.sleep(0.2)
 

@@ -55,6 +55,16 @@ def answers(shop: ShopProcess) -> list[bytes]:
     return [shop.call("RecommendationService/Recommend", home(visitor)) for visitor in range(VISITORS)]
 
 
+def is_full(shop: ShopProcess) -> bool:
+    """Return whether a server has enough of the catalogue for a page, which may be the work of another one."""
+    return item_count(answers(shop)[0]) == PAGE
+
+
+def item_count(answer: bytes) -> int:
+    (slate,) = recommendation_service_pb2.RecommendResponse.FromString(answer).slates
+    return len(slate.items)
+
+
 class Load(threading.Thread):
     """Records batches of events, of which the last has no id and has to be rejected.
 
@@ -149,6 +159,5 @@ class Visits(threading.Thread):
                 self.faults.append(f"{error.code()}: {error.details()}")
                 continue
             self.seconds.append(time.monotonic() - started)
-            (slate,) = recommendation_service_pb2.RecommendResponse.FromString(answer).slates
-            if len(slate.items) < PAGE:
-                self.faults.append(f"{len(slate.items)} items")
+            if (items := item_count(answer)) < PAGE:
+                self.faults.append(f"{items} items")

@@ -11,7 +11,7 @@ import pytest
 from server.settings import Settings
 from tests.cluster_shop import cluster_settings, logged, start, stored
 from tests.servers import ClickHouseServer, KafkaServer
-from tests.shop_load import LINES, Load, Visits, answers, fill_catalogue
+from tests.shop_load import LINES, Load, Visits, answers, fill_catalogue, is_full
 from tests.table_shop import wait_until
 
 LAG_S = 90.0
@@ -57,7 +57,7 @@ def test_machines_that_are_killed_at_random_lose_and_double_nothing(
     with ExitStack() as stack:
         machines = {name: stack.enter_context(start(settings, tmp_path / name)) for name in "ab"}
         fill_catalogue(machines["a"])
-        answers(machines["b"])
+        wait_until(lambda: is_full(machines["b"]))
         loads = {name: Load(f"{name}-0").on(machine) for name, machine in machines.items()}
         for number in range(1, rounds + 1):
             victim, other = chance.sample("ab", 2)
