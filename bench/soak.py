@@ -94,7 +94,7 @@ class Cluster(NamedTuple):
 
 def main(
     minutes: Annotated[float, typer.Option(min=0.2, help="How long the load goes on.")] = 30.0,
-    every_s: Annotated[float, typer.Option(min=1.0, help="Seconds between two samples.")] = 5.0,
+    every_s: Annotated[float, typer.Option(min=1.0, help="Seconds between two samples.")] = 10.0,
     capacity_s: Annotated[float, typer.Option(min=1.0, help="Seconds at full load before.")] = 20.0,
     out: Annotated[Path, typer.Option(help="Folder of soak.json and soak.svg.")] = RESULTS,
 ) -> None:

@@ -1,10 +1,11 @@
 """Every metric's name, and the set-up of the log lines. Neither holds ids of visitors, queries or anything personal."""
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
-from typing import Final
+from typing import Final, TextIO, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -75,6 +76,24 @@ BUNDLE_AGE_SECONDS: Final = Gauge(
 )
 
 
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""Without the values of variables, for those are events and visitors."""
+
+
+class _Lines:
+    """Standard error, of which a line is lost, and nothing else, when it cannot be written: its disk may be full."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
 def configure_logging(level: str = "info") -> None:
     """Write log lines to standard error: coloured on a terminal, else one JSON object a line."""
     for library in ("aiokafka", "clickhouse_driver"):  # what they would tell by traceback, our own lines say
@@ -85,11 +104,11 @@ def configure_logging(level: str = "info") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if terminal else [structlog.processors.dict_tracebacks]),
+            *([] if terminal else [_TRACEBACKS]),
             structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lines())),
     )
 
 
