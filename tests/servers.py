@@ -93,6 +93,7 @@ class Server:
     def revive(self) -> None:
         """Let it run, whatever was done to it."""
         if self._process is None or self._process.poll() is not None:
+            self.stop()
             self.start()
         self.resume()
 
