@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.cluster_shop import cluster_settings, logged, start, stored
 from tests.servers import ClickHouseServer, KafkaServer
-from tests.shop_load import LINES, Load, Visits, answers, fill_catalogue
+from tests.shop_load import LINES, Load, Visits, fill_catalogue
 from tests.shop_process import ShopProcess
 from tests.small_disk import fill, small_disk
 from tests.table_shop import wait_until
@@ -51,36 +52,42 @@ def test_full_disk_is_told_and_heals(kafka: KafkaServer, clickhouse: ClickHouseS
             assert shop.stop() == 0
 
 
-@pytest.fixture
-def healthy(tmp_path: Path) -> tuple[Path, list[bytes]]:
-    """Return the folder of a server that was killed, and its pages."""
-    data_dir = tmp_path / "data"
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the log of a server that was killed."""
+    data_dir = tmp_path_factory.mktemp("healthy") / "data"
     with ShopProcess(data_dir) as shop:
         fill_catalogue(shop)
         load = Load("a").on(shop)
         time.sleep(1)
         load.stop()
-        pages = answers(shop)
         shop.kill()
     with closing(sqlite3.connect(data_dir / "log.sqlite")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return data_dir, pages
+    return data_dir / "log.sqlite"
 
 
-@pytest.mark.parametrize("damage", ["head", "records", "cut"])
-def test_damaged_log_is_refused_with_its_name_and_what_to_do(healthy: tuple[Path, list[bytes]], damage: str) -> None:
-    data_dir, _ = healthy
-    path = data_dir / "log.sqlite"
-    content = bytearray(path.read_bytes())
-    chance = random.Random(7)
-    if damage == "head":
-        content[:100] = chance.randbytes(100)
-    elif damage == "records":
-        content[8_192:] = chance.randbytes(len(content) - 8_192)
-    else:
-        content = content[: len(content) // 2]
-    path.write_bytes(content)
-    with ShopProcess(data_dir) as shop:
+def without_head(content: bytes, chance: random.Random) -> bytes:
+    return chance.randbytes(100) + content[100:]
+
+
+def without_records(content: bytes, chance: random.Random) -> bytes:
+    return content[:8_192] + chance.randbytes(len(content) - 8_192)
+
+
+def cut(content: bytes, _chance: random.Random) -> bytes:
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize("damage", [without_head, without_records, cut])
+def test_damaged_log_is_refused_with_its_name_and_what_to_do(
+    healthy: Path, tmp_path: Path, damage: Callable[[bytes, random.Random], bytes]
+) -> None:
+    path = tmp_path / "data" / "log.sqlite"
+    path.parent.mkdir()
+    path.write_bytes(damage(healthy.read_bytes(), random.Random(7)))
+    with ShopProcess(path.parent) as shop:
         assert shop.wait() == START_FAILED
-    told = (data_dir.parent / "server.log").read_text(encoding="utf-8").splitlines()[-5:]
-    assert any(f"log {path} cannot be used" in line and "restore the file from a backup" in line for line in told)
+    told = (tmp_path / "server.log").read_text(encoding="utf-8")
+    assert f"log {path} cannot be used" in told
+    assert "restore the file from a backup" in told
