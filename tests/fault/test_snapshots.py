@@ -6,12 +6,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from core_rs import Engine
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
 from server.ports import LogUnavailableError
 from server.settings import Settings
+from server.telemetry import LOST_OFFSETS
+from server.workers.log_feed import LogFeed
 from server.workers.replica import Replica
 from tests.shop_process import ShopProcess
 from tests.table_shop import event
@@ -102,6 +105,18 @@ def test_log_that_was_trimmed_beyond_its_snapshot_is_refused(settings: Settings,
     damage(settings, 1, cut, 1)
     with pytest.raises(LogUnavailableError, match=f"begins after offset {EVENTS // 2 + 1} .* reaches {EVENTS // 2};"):
         restored(settings)
+
+
+def test_tables_that_a_trimmed_log_left_behind_are_told(settings: Settings, state: bytes) -> None:
+    assert state
+    trim(settings, EVENTS // 2)
+    before = LOST_OFFSETS._value.get()
+    with closing(SqliteLog(settings.log_path)) as log, capture_logs() as lines:
+        LogFeed(log).begin(lambda: {"log": EVENTS // 2})
+        assert lines == []
+        LogFeed(log).begin(lambda: {"log": 10})
+    assert [(line["event"], line["offsets"]) for line in lines] == [("records_gone", EVENTS // 2 - 10)]
+    assert LOST_OFFSETS._value.get() - before == EVENTS // 2 - 10
 
 
 def test_server_refuses_to_start_from_half_a_history(settings: Settings, state: bytes) -> None:
