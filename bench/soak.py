@@ -219,11 +219,15 @@ async def _sample(cluster: Cluster, load: Load, passed_s: float) -> dict[str, An
         "faults": faults,
         "events": len(window.batches_ms) * BATCH,
         "pages": len(window.pages_ms),
-        "page_p50_ms": round(quantile(window.pages_ms, 0.5), 2),
-        "page_p99_ms": round(quantile(window.pages_ms, 0.99), 2),
-        "batch_p99_ms": round(quantile(window.batches_ms, 0.99), 2),
+        "page_p50_ms": _quantile(window.pages_ms, 0.5),
+        "page_p99_ms": _quantile(window.pages_ms, 0.99),
+        "batch_p99_ms": _quantile(window.batches_ms, 0.99),
         "late_s": round(window.late_s, 3),
     }
+
+
+def _quantile(values: list[float], share: float) -> float | None:
+    return round(quantile(values, share), 2) if values else None
 
 
 def _measure(cluster: Cluster) -> tuple[dict[str, float], dict[str, float], float]:
@@ -254,7 +258,8 @@ def _growth(samples: list[dict[str, Any]]) -> dict[str, Any]:
     before, after = samples[-2 * third : -third] or samples[:1], samples[-third:]
 
     def both(pick: Any) -> list[float]:
-        return [round(statistics.median(map(pick, part)), 2) for part in (before, after)]
+        values = ([value for value in map(pick, part) if value is not None] for part in (before, after))
+        return [round(statistics.median(part), 2) for part in values]
 
     memory = {name: both(lambda sample, name=name: sample["memory_mib"][name]) for name in samples[-1]["memory_mib"]}
     names = (*WAITING.values(), "page_p50_ms", "page_p99_ms", "batch_p99_ms", "late_s")
