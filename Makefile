@@ -10,6 +10,7 @@ UV_VERSION := 0.13.9
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
 RUST := $(shell find core_rs/src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock core_rs/Cargo.toml core_rs/build.rs $(wildcard proto/shopkeeper/v1/*.proto)
 ARGS ?=
+MINUTES ?= 30
 
 .PHONY: help demo test develop lint format servers rust-test py-test protos lock bench cluster soak clean
 
@@ -65,8 +66,9 @@ bench: .venv/bench.stamp servers ## Measure the goals of speed and memory into b
 cluster: servers ## Run two machines with Kafka and ClickHouse, import a shop through them, measure the lag (ARGS=--whole takes all of it)
 	PYTHONPATH=. $(BIN)/python bench/cluster.py $(ARGS)
 
-soak: .venv/dev.stamp ## Run the long fault rounds
+soak: servers ## Run the long fault rounds, then a cluster at half load for MINUTES=30
 	$(BIN)/pytest -m soak $(ARGS)
+	PYTHONPATH=. $(BIN)/python bench/soak.py --minutes $(MINUTES)
 
 clean: ## Remove what was built and the demo's data
 	rm -rf .venv target data core_rs/*.so

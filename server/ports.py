@@ -140,6 +140,10 @@ class EventLog(Protocol):
         """Return the offset of the last record; 0 if there is none."""
         ...
 
+    def trimmed_offset(self) -> int:
+        """Return the offset up to which records were removed because others have them; 0 if none was."""
+        ...
+
     def records_of(self, key: str) -> Iterator[LogRecord]:
         """Yield every record of one visitor, in order."""
         ...

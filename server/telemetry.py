@@ -1,10 +1,11 @@
 """Every metric's name, and the set-up of the log lines. Neither holds ids of visitors, queries or anything personal."""
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
-from typing import Final
+from typing import Final, TextIO, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -66,11 +67,31 @@ PARTITION_LAG_RECORDS: Final = Gauge(
 )
 FOREIGN_RECORDS: Final = Counter("shopkeeper_foreign_records", "Records of other machines that came into this log.")
 REPEATED_RECORDS: Final = Counter("shopkeeper_repeated_records", "Records that came twice from Kafka and count once.")
-LOST_OFFSETS: Final = Counter("shopkeeper_lost_offsets", "Offsets that Kafka dropped before they were read.")
+LOST_OFFSETS: Final = Counter(
+    "shopkeeper_lost_offsets", "Offsets of Kafka or of a trimmed log that were gone before they were read."
+)
 LOOP_LAG_SECONDS: Final = Gauge("shopkeeper_loop_lag_seconds", "How late the event loop last woke.")
 BUNDLE_AGE_SECONDS: Final = Gauge(
     "shopkeeper_bundle_age_seconds", "Time since the data of the active bundle end; 0: none."
 )
+
+
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""Without the values of variables, for those are events and visitors."""
+
+
+class _Lines:
+    """Standard error, of which a line is lost, and nothing else, when it cannot be written: its disk may be full."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure_logging(level: str = "info") -> None:
@@ -83,11 +104,11 @@ def configure_logging(level: str = "info") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if terminal else [structlog.processors.dict_tracebacks]),
+            *([] if terminal else [_TRACEBACKS]),
             structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lines())),
     )
 
 

@@ -55,6 +55,11 @@ class Server:
     def address(self) -> str:
         return f"127.0.0.1:{self._ports[0]}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def command(self) -> list[str]:
         raise NotImplementedError
 
@@ -84,6 +89,13 @@ class Server:
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+
+    def revive(self) -> None:
+        """Let it run, whatever was done to it."""
+        if self._process is None or self._process.poll() is not None:
+            self.stop()
+            self.start()
+        self.resume()
 
     def stop(self) -> None:
         """End it in good order; may be repeated."""

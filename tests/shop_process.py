@@ -43,6 +43,11 @@ class ShopProcess:
         options = (("grpc.max_reconnect_backoff_ms", 500),)
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options)
 
+    @property
+    def pid(self) -> int:
+        """Id of the parent of the server's processes."""
+        return self._process.pid
+
     def call(self, method: str, request: bytes, timeout_s: float = 60.0) -> bytes:
         """Return the bytes of an answer; waits for a server that is starting."""
         return self.channel.unary_unary(f"/shopkeeper.v1.{method}")(request, timeout=timeout_s, wait_for_ready=True)
@@ -55,6 +60,10 @@ class ShopProcess:
     def stop(self) -> int:
         """Send SIGTERM; return the exit status."""
         self._process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit status of a server that ends."""
         self._process.wait(60)
         self._end()
         return self._process.returncode

@@ -47,17 +47,17 @@ class Shop:
 
 
 def clickhouse_store(address: str, **options: Any) -> ClickHouseStore:
-    """Return tables in a database of their own."""
-    database = f"test_{uuid.uuid4().hex}"
-    return ClickHouseStore(ClickHouseSettings(server=address, database=database, **options))
+    """Return tables in a database of their own, unless `options` name one."""
+    return ClickHouseStore(ClickHouseSettings(server=address, **{"database": f"test_{uuid.uuid4().hex}"} | options))
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if condition():
             return
         time.sleep(0.01)
-    pytest.fail("nothing happened within 30 s")
+    pytest.fail(f"nothing happened within {seconds:g} s")
 
 
 def event(

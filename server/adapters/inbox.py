@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from server.adapters.log_rows import INSERT, row_of
 from server.adapters.outbox import SqliteOutbox
-from server.adapters.sqlite_log import INSERT, SqliteLog, connect, turn
-from server.ports import Arrival, LogUnavailableError
+from server.adapters.sqlite_log import SqliteLog, connect, turn
+from server.ports import Arrival, LogUnavailableError, NewRecord
 from server.streams import key_of
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_ACTIVATION,
@@ -79,8 +80,8 @@ class SqliteInbox:
         key = key_of(record) if is_change else ""
         if arrival.origin == self._origin and not (is_change and _is_outdone(transaction, key, arrival.origin_offset)):
             return 0
-        row = (record.kind, record.key, record.record_id, record.payload, record.time_ms)
-        cursor = transaction.execute(INSERT, row)
+        new = NewRecord(record.kind, record.key, record.record_id, record.payload)
+        cursor = transaction.execute(INSERT, row_of(new, record.time_ms))
         if not cursor.rowcount:
             return 0
         if is_change:

@@ -63,6 +63,10 @@ class MemoryLog:
         with self._lock:
             return self._records[-1].offset if self._records else 0
 
+    def trimmed_offset(self) -> int:
+        """Return 0."""
+        return 0
+
     def records_of(self, key: str) -> Iterator[LogRecord]:
         """Yield every record of one visitor, in order."""
         with self._lock:

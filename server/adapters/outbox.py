@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from server.adapters.log_rows import COLUMNS, records_of
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.ports import LogRecord, LogUnavailableError, OutboxSize
 
@@ -14,11 +15,11 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS outbox (name TEXT PRIMARY KEY, value ANY) STRICT;
 CREATE TABLE IF NOT EXISTS foreign_records ("offset" INTEGER PRIMARY KEY) STRICT;
 """
-_OWN: Final = """
-SELECT "offset", kind, time_ms, key, record_id, payload FROM records
+_OWN: Final = f"""
+SELECT {COLUMNS} FROM records
 WHERE "offset" > ? AND kind != 0 AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
 ORDER BY "offset" LIMIT ?
-"""
+"""  # noqa: S608
 _SIZE: Final = """
 SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(time_ms), 0) FROM records WHERE "offset" > ?
 """
@@ -64,7 +65,7 @@ class SqliteOutbox:
     def read(self, after: int, limit: int) -> list[LogRecord]:
         """Return up to `limit` own records above the offset `after`, in order."""
         with self._translated():
-            return list(map(LogRecord._make, self._connection.execute(_OWN, (after, limit))))
+            return records_of(self._connection.execute(_OWN, (after, limit)), after)
 
     def size(self, after: int) -> OutboxSize:
         """Return how much is above the offset `after`."""
@@ -80,6 +81,8 @@ class SqliteOutbox:
                     transaction.execute("BEGIN IMMEDIATE")
                     transaction.execute('DELETE FROM foreign_records WHERE "offset" <= ?', (end,))
                     count += transaction.execute('DELETE FROM records WHERE "offset" <= ?', (end,)).rowcount
+                    transaction.execute("DELETE FROM records_trimmed")
+                    transaction.execute("INSERT INTO records_trimmed VALUES (?)", (end,))
         return count
 
     def close(self) -> None:

@@ -18,6 +18,16 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from server.adapters.log_rows import (
+    COLUMNS,
+    INSERT,
+    Row,
+    columns_without_payload,
+    marks,
+    records_of,
+    row_of,
+    statuses_of,
+)
 from server.ports import AppendStatus, LogRecord, LogUnavailableError, NewRecord
 from server.settings import Settings
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION, RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE
@@ -29,8 +39,9 @@ LATER_WAIT_S: Final = 0.05
 READ_BYTES: Final = 64 * 1_048_576
 """Payload after which a read returns what it has, so that a few large records do not fill the memory."""
 
+_VERSION: Final = 1
+"""Of the tables; a log that was begun before has 0 and gets what it lacks."""
 _SCHEMA: Final = """
-BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS records (
     "offset" INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,
@@ -41,7 +52,8 @@ CREATE TABLE IF NOT EXISTS records (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS records_by_id ON records (record_id) WHERE record_id != '';
 CREATE INDEX IF NOT EXISTS records_by_key ON records (key) WHERE key != '';
-COMMIT;
+CREATE TABLE IF NOT EXISTS records_trimmed ("offset" INTEGER PRIMARY KEY) STRICT;
+ALTER TABLE records ADD COLUMN checksum INTEGER;
 """
 _PRAGMAS: Final = """
 PRAGMA synchronous = FULL;
@@ -49,9 +61,6 @@ PRAGMA cache_size = -65536;
 PRAGMA wal_autocheckpoint = 8000;
 PRAGMA journal_size_limit = 67108864;
 """
-INSERT: Final = "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms) VALUES (?, ?, ?, ?, ?)"
-"""Of one record, unless its id is there already."""
-_COLUMNS: Final = '"offset", kind, time_ms, key, record_id'
 _ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE)
 _ERASED: Final = f"""
 key = :key AND key != '' AND EXISTS (
@@ -64,14 +73,13 @@ key = :key AND key != '' AND EXISTS (
 )
 """  # noqa: S608
 _BLANK_LAST: Final = f"""
-UPDATE records SET kind = 0, time_ms = 0, key = '', record_id = '', payload = x''
+UPDATE records SET kind = 0, time_ms = 0, key = '', record_id = '', payload = x'', checksum = NULL
 WHERE "offset" = (SELECT max("offset") FROM records) AND {_ERASED}
 """  # noqa: S608
 """The newest record is emptied and not deleted, for SQLite would give its offset to the next."""
 _ERASE: Final = f"DELETE FROM records WHERE {_ERASED}"  # noqa: S608
 _OVERWRITE_TRIES: Final = 5
 _OVERWRITE_WAIT_MS: Final = 500
-_LOOKUP_ROWS: Final = 500
 _FIXES: Final = {
     "SQLITE_FULL": "free space on the disk",
     "SQLITE_BUSY": "another process keeps the log busy; retry",
@@ -83,11 +91,9 @@ _FIXES: Final = {
 
 _logger = structlog.get_logger(__name__)
 
-_Row = tuple[int, str, str, bytes, int]
-
 
 class _Call(NamedTuple):
-    rows: list[_Row]
+    rows: list[Row]
     done: "Future[list[AppendStatus]]"
 
 
@@ -115,7 +121,7 @@ class SqliteLog:
         self._queue_rows = queue_rows
         self._hooks: list[Callable[[int], object]] = []
         self._calls: deque[_Call] = deque()
-        self._later: deque[_Row] = deque()
+        self._later: deque[Row] = deque()
         self._dropped_count = 0
         self._closing = False
         self._wake = threading.Condition()
@@ -139,7 +145,7 @@ class SqliteLog:
             if fits:
                 if not self._later:  # else the writer waits for the commit that takes these along
                     self._wake.notify()
-                self._later.extend((*record, time_ms) for record in records)
+                self._later.extend(row_of(record, time_ms) for record in records)
             else:
                 self._dropped_count += len(records)
         return fits
@@ -163,24 +169,29 @@ class SqliteLog:
         self, after: int, limit: int, *, bare_kinds: Collection[int] = (), skip_kinds: Collection[int] = ()
     ) -> list[LogRecord]:
         """Return up to `limit` records above the offset `after`, in order."""
-        payload = f"iif(kind IN ({_marks(bare_kinds)}), x'', payload)" if bare_kinds else "payload"
-        wanted = f"AND kind NOT IN ({_marks(skip_kinds)})" if skip_kinds else ""
-        sql = f'SELECT {_COLUMNS}, {payload} FROM records WHERE "offset" > ? {wanted} ORDER BY "offset" LIMIT ?'  # noqa: S608
-        return self._select(sql, (*bare_kinds, after, *skip_kinds, limit))
+        columns = columns_without_payload(bare_kinds) if bare_kinds else COLUMNS
+        wanted = f"AND kind NOT IN ({marks(skip_kinds)})" if skip_kinds else ""
+        sql = f'SELECT {columns} FROM records WHERE "offset" > ? {wanted} ORDER BY "offset" LIMIT ?'  # noqa: S608
+        return self._select(sql, (*bare_kinds, *bare_kinds, after, *skip_kinds, limit), after)
 
     def last_offset(self) -> int:
         """Return the offset of the last record; 0 if there is none."""
         with self._translated(), self._reading:
             return _last_offset(self._reader)
 
+    def trimmed_offset(self) -> int:
+        """Return the offset up to which an outbox removed records; 0 if none did."""
+        with self._translated(), self._reading:
+            return int(self._reader.execute('SELECT ifnull(max("offset"), 0) FROM records_trimmed').fetchone()[0])
+
     def records_of(self, key: str) -> Iterator[LogRecord]:
         """Yield every record of one visitor, in order."""
         sql = (
-            f"SELECT {_COLUMNS}, payload FROM records "  # noqa: S608
+            f"SELECT {COLUMNS} FROM records "  # noqa: S608
             'WHERE key = ? AND key != \'\' AND "offset" > ? ORDER BY "offset" LIMIT 1000'
         )
         after = 0
-        while records := self._select(sql, (key, after)):
+        while records := self._select(sql, (key, after), after):
             yield from records
             after = records[-1].offset
 
@@ -211,7 +222,7 @@ class SqliteLog:
             self._reader.close()
 
     def _enqueue(self, records: Sequence[NewRecord], time_ms: int) -> "Future[list[AppendStatus]]":
-        call = _Call([(*record, time_ms) for record in records], Future())
+        call = _Call([row_of(record, time_ms) for record in records], Future())
         with self._wake:
             if self._closing:
                 raise LogUnavailableError(f"log {self._path} is closed; the server is stopping, retry elsewhere")
@@ -237,7 +248,7 @@ class SqliteLog:
             time.sleep(self._commit_wait_s)
         return not (idle and closing)
 
-    def _take(self) -> tuple[list[_Call], list[_Row]]:
+    def _take(self) -> tuple[list[_Call], list[Row]]:
         calls: list[_Call] = []
         count = 0
         with self._wake:
@@ -249,7 +260,7 @@ class SqliteLog:
             later = [self._later.popleft() for _ in range(min(len(self._later), self._group_rows))]
         return calls, later
 
-    def _commit(self, calls: list[_Call], later: list[_Row]) -> None:
+    def _commit(self, calls: list[_Call], later: list[Row]) -> None:
         rows = [*later, *(row for call in calls for row in call.rows)]
         try:
             with self._translated(), turn(self._path):
@@ -275,7 +286,7 @@ class SqliteLog:
                 return
         _logger.warning("erased_bytes_linger", path=str(self._path), fix="erase again while nobody reads the whole log")
 
-    def _write(self, rows: list[_Row]) -> tuple[list[AppendStatus], int]:
+    def _write(self, rows: list[Row]) -> tuple[list[AppendStatus], int]:
         if _identity(self._path) != self._file:
             raise OSError("it was removed or replaced while it was in use")
         if self._connection is None:
@@ -286,7 +297,9 @@ class SqliteLog:
             before = _last_offset(connection)
             stored_count = connection.executemany(INSERT, rows).rowcount if rows else 0
             statuses = (
-                [AppendStatus.STORED] * len(rows) if stored_count == len(rows) else _statuses(connection, rows, before)
+                [AppendStatus.STORED] * len(rows)
+                if stored_count == len(rows)
+                else statuses_of(connection, rows, before)
             )
             offset = _last_offset(connection)
             connection.execute("COMMIT")
@@ -308,12 +321,13 @@ class SqliteLog:
             self._connection.close()
             self._connection = None
 
-    def _select(self, sql: str, params: Sequence[object]) -> list[LogRecord]:
+    def _select(self, sql: str, params: Sequence[object], after: int) -> list[LogRecord]:
         records: list[LogRecord] = []
         byte_count = 0
         with self._translated(), self._reading, closing(self._reader.execute(sql, params)) as cursor:
-            while byte_count < READ_BYTES and (chunk := list(map(LogRecord._make, cursor.fetchmany(1_000)))):
+            while byte_count < READ_BYTES and (chunk := records_of(cursor.fetchmany(1_000), after)):
                 records += chunk
+                after = chunk[-1].offset
                 byte_count += sum(len(record.payload) for record in chunk)
         return records
 
@@ -321,8 +335,9 @@ class SqliteLog:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            name = getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN")
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            unnamed = "SQLITE_CANTOPEN" if isinstance(error, OSError) else "SQLITE_CORRUPT"
+            name = getattr(error, "sqlite_errorname", unnamed)
             fix = next((fix for code, fix in _FIXES.items() if name.startswith(code)), "look at the disk, then retry")
             raise LogUnavailableError(f"log {self._path} cannot be used ({error}); {fix}") from error
 
@@ -349,12 +364,24 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.executescript(_PRAGMAS)
-        if not connection.execute("SELECT count(*) = 3 FROM sqlite_schema WHERE name LIKE 'records%'").fetchone()[0]:
-            connection.executescript(_SCHEMA)
+        if _version(connection) < _VERSION:
+            _make_tables(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if _version(connection) < _VERSION:  # else another process was faster
+            for statement in (*_SCHEMA.split(";"), f"PRAGMA user_version = {_VERSION}"):
+                connection.execute(statement)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -364,30 +391,3 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _last_offset(connection: sqlite3.Connection) -> int:
     return int(connection.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])
-
-
-def _statuses(connection: sqlite3.Connection, rows: list[_Row], before: int) -> list[AppendStatus]:
-    """Tell stored rows from duplicates and conflicts, given the last offset before the rows were offered."""
-    ids = list({row[2] for row in rows} - {""})
-    known: dict[str, tuple[int, bytes]] = {}
-    for start in range(0, len(ids), _LOOKUP_ROWS):
-        chunk = ids[start : start + _LOOKUP_ROWS]
-        sql = (
-            'SELECT record_id, "offset", payload FROM records '  # noqa: S608
-            f"WHERE record_id != '' AND record_id IN ({_marks(chunk)})"
-        )
-        known |= {record_id: (offset, payload) for record_id, offset, payload in connection.execute(sql, chunk)}
-    unseen = {record_id for record_id, (offset, _) in known.items() if offset > before}
-    statuses = []
-    for _, _, record_id, payload, _ in rows:
-        if not record_id or record_id in unseen:
-            unseen.discard(record_id)
-            statuses.append(AppendStatus.STORED)
-        else:
-            same = known[record_id][1] == payload
-            statuses.append(AppendStatus.DUPLICATE if same else AppendStatus.CONFLICT)
-    return statuses
-
-
-def _marks(values: Collection[object]) -> str:
-    return ", ".join("?" * len(values))

@@ -3,10 +3,15 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
+import structlog
+
+from server import telemetry
 from server.ports import Batch, EventLog, StoreError
 
 NAME: Final = "log"
 """Of the one part that this log has."""
+
+_logger = structlog.get_logger(__name__)
 
 
 class LogFeed:
@@ -29,6 +34,9 @@ class LogFeed:
                 f"the tables hold offset {self._offset} and the log ends at {last}, so they belong to another log; "
                 "move the folder of the tables away, and they are made again"
             )
+        if (gone := self._log.trimmed_offset() - self._offset) > 0:
+            telemetry.LOST_OFFSETS.inc(gone)
+            _logger.error("records_gone", part=NAME, offsets=gone, fix="lengthen kafka.keep_hours")
 
     def read(self, limit: int) -> Batch:
         """Return up to `limit` records after those that were read."""

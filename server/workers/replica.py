@@ -62,11 +62,16 @@ class Replica:
         """Return the offset reached by the newest good snapshot and all that the log holds after it.
 
         `between` is called after the snapshot and before the rest of the log.
+
+        Raises
+        ------
+        LogUnavailableError : the log cannot be read, or lacks what is between the snapshot and its beginning
         """
         self._remove_partial()
         for path in reversed(self._snapshots()):
             if self._load(path):
                 break
+        self._need_whole_history()
         between()
         return self.follow()
 
@@ -165,7 +170,7 @@ class Replica:
         while not self._stopping.wait(interval_s):
             try:
                 newest = self._snapshots()[-1:]
-                if not newest or time.time() - newest[0].stat().st_mtime >= interval_s / 2:
+                if not newest or abs(time.time() - newest[0].stat().st_mtime) >= interval_s / 2:
                     self.save()
                 self.remove_old()
             except (OSError, EngineError):
@@ -188,6 +193,14 @@ class Replica:
             return False
         _logger.info("snapshot_loaded", path=str(path), offset=offset)
         return True
+
+    def _need_whole_history(self) -> None:
+        if (begin := self._log.trimmed_offset()) > (reached := self._engine.offset):
+            raise LogUnavailableError(
+                f"log {self._settings.log_path} begins after offset {begin} and the newest good snapshot reaches "
+                f"{reached}; put a snapshot back into {self._settings.snapshot_dir}, or move the log away, run "
+                "`shopkeeper restore` and serve again"
+            )
 
     def _set_aside(self, path: Path, reason: str) -> None:
         _logger.warning(

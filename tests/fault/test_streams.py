@@ -1,10 +1,8 @@
-"""Kafka and ClickHouse go away, hang and come back: nothing acknowledged is lost, nothing counts twice."""
+"""Kafka is absent, goes away, hangs and forgets to answer: nothing is lost, nothing counts twice."""
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,20 +10,12 @@ import pytest
 from server.adapters import kafka_stream
 from server.adapters.kafka_feed import KafkaFeed
 from server.ports import LogRecord, StreamUnavailableError
-from server.settings import SinkSettings
 from server.telemetry import REPEATED_RECORDS
 from server.workers import shipper as shipping
-from server.workers import sink as sinking
-from server.workers.sink import Sink
 from tests.kafka_shop import Machine, drained, ids, kafka_settings, topics
-from tests.servers import ClickHouseServer, KafkaServer
-from tests.table_shop import Shop, clickhouse_store, event, wait_until
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
-        yield server
+from tests.running import running
+from tests.servers import KafkaServer
+from tests.table_shop import event, wait_until
 
 
 @pytest.fixture
@@ -34,21 +24,6 @@ def machine(kafka: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(shipping, "WAIT_S", (0.1, 0.5))
     with Machine(tmp_path, kafka_settings(kafka.address)) as machine:
         yield machine
-
-
-@contextmanager
-def running(work: Sink | shipping.Shipper) -> Iterator[None]:
-    """Run a worker in a thread; it has to end within seconds of being told."""
-    stopping = threading.Event()
-    arguments = (stopping,) if isinstance(work, shipping.Shipper) else (stopping, lambda: None)
-    thread = threading.Thread(target=work.run, args=arguments)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def add_events(machine: Machine, numbers: Sequence[int]) -> None:
@@ -126,68 +101,3 @@ def test_lost_acknowledgements_double_nothing(machine: Machine) -> None:
     repeated = REPEATED_RECORDS._value.get()
     assert arrived(machine, 500) == Counter(f"e{number}" for number in range(500))
     assert REPEATED_RECORDS._value.get() - repeated == 300
-
-
-@pytest.fixture
-def clickhouse(tmp_path: Path) -> Iterator[ClickHouseServer]:
-    with ClickHouseServer(tmp_path / "clickhouse") as server:
-        yield server
-
-
-@pytest.fixture
-def shop(clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    monkeypatch.setattr(sinking, "RETRY_S", 0.1)
-    shop = Shop(clickhouse_store(clickhouse.address, answer_s=3.0))
-    yield shop
-    shop.store.close()
-
-
-def fast_sink(shop: Shop) -> Sink:
-    shop.sink._settings = SinkSettings(batch_rows=200, batch_ms=1)
-    return shop.sink
-
-
-def add_rows(shop: Shop, numbers: Sequence[int]) -> None:
-    shop.add(*(event(f"e{number}", "a", visitor_id=f"v{number % 50}") for number in numbers))
-
-
-def stored_ids(shop: Shop) -> Counter[str]:
-    return Counter(event_id for (event_id,) in shop.rows("SELECT event_id FROM events FINAL"))
-
-
-def test_clickhouse_that_is_killed_mid_insert_gets_every_row_once(clickhouse: ClickHouseServer, shop: Shop) -> None:
-    with running(fast_sink(shop)):
-        for round_number in range(3):
-            begin = round_number * 2_000
-            add_rows(shop, range(begin, begin + 2_000))
-            time.sleep(0.3)
-            clickhouse.kill()
-            time.sleep(0.3)
-            clickhouse.start()
-        wait_until(lambda: shop.sink._feed.lag() == 0 and shop.sink._batch is None)
-    assert stored_ids(shop) == Counter(f"e{number}" for number in range(6_000))
-    assert shop.offset() == 6_000
-
-
-def test_clickhouse_that_hangs_is_awaited(clickhouse: ClickHouseServer, shop: Shop) -> None:
-    with running(fast_sink(shop)):
-        clickhouse.pause()
-        add_rows(shop, range(500))
-        time.sleep(4)
-        clickhouse.resume()
-        wait_until(lambda: shop.sink._feed.lag() == 0 and shop.sink._batch is None)
-    assert stored_ids(shop) == Counter(f"e{number}" for number in range(500))
-
-
-def test_clickhouse_that_takes_no_writes_is_awaited(shop: Shop) -> None:
-    settings = shop.store._client.settings  # type: ignore[attr-defined]
-    settings["readonly"] = 2
-    with running(fast_sink(shop)):
-        add_rows(shop, range(500))
-        time.sleep(1)
-        assert shop.offset() == 0
-        assert shop.rows("SELECT count() FROM events") == [(0,)]
-        settings["readonly"] = 0
-        wait_until(lambda: shop.sink._feed.lag() == 0 and shop.sink._batch is None)
-    assert stored_ids(shop) == Counter(f"e{number}" for number in range(500))
-    assert shop.rows("SELECT count() FROM bad_events") == [(0,)]

@@ -1,47 +1,28 @@
 """Two machines, Kafka and ClickHouse, as a deployment runs them."""
 
 import random
-import uuid
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from server.adapters.kafka import make_topics
-from server.settings import ClickHouseSettings, Settings
-from server.tables import open_store, request_export
+from server.settings import Settings
+from server.tables import request_export
 from shopkeeper.v1 import catalog_service_pb2, placement_service_pb2, recommendation_service_pb2
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.event_service_pb2 import EventResult, RecordEventsRequest, RecordEventsResponse
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
-from tests.kafka_shop import kafka_settings
+from tests.cluster_shop import cluster_settings, start, stored
 from tests.shop_process import ShopProcess
 from tests.table_shop import wait_until
 
 
 @pytest.fixture
 def settings(kafka_address: str, clickhouse_address: str, tmp_path: Path) -> Settings:
-    kafka = kafka_settings(kafka_address)
-    make_topics(kafka)
-    clickhouse = ClickHouseSettings(server=clickhouse_address, database=f"test_{uuid.uuid4().hex}")
-    return Settings(data_dir=tmp_path / "a" / "data", kafka=kafka, clickhouse=clickhouse)
-
-
-def start(settings: Settings, folder: Path) -> ShopProcess:
-    folder.mkdir(exist_ok=True)
-    kafka, clickhouse = settings.kafka, settings.clickhouse
-    environment = {
-        "KAFKA__SERVERS": kafka.servers,
-        "KAFKA__PREFIX": kafka.prefix,
-        "KAFKA__PARTITIONS": str(kafka.partitions),
-        "CLICKHOUSE__SERVER": clickhouse.server,
-        "CLICKHOUSE__DATABASE": clickhouse.database,
-        "SINK__BATCH_MS": "50",
-    }
-    return ShopProcess(folder / "data", **{f"SHOPKEEPER__{name}": value for name, value in environment.items()})
+    return cluster_settings(kafka_address, clickhouse_address, tmp_path / "a" / "data")
 
 
 def view(event_id: str, visitor_id: str, item_id: str) -> Event:
@@ -72,13 +53,6 @@ def description(machine: ShopProcess) -> str:
     request = placement_service_pb2.GetPlacementRequest(placement_id="recently_viewed").SerializeToString()
     reply = machine.call("PlacementService/GetPlacement", request)
     return placement_service_pb2.GetPlacementResponse.FromString(reply).placement.description
-
-
-def stored(settings: Settings) -> Counter[str]:
-    store = open_store(settings)
-    rows = store.query("SELECT event_id FROM events FINAL").column("event_id").to_pylist()
-    store.close()
-    return Counter(rows)
 
 
 def test_machines_share_events_and_documents_and_survive_a_kill(settings: Settings, tmp_path: Path) -> None:

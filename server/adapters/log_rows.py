@@ -1,0 +1,86 @@
+"""Rows of the log's table. Each has a checksum: SQLite believes whatever a disk gives back, and no answer may.
+
+A row without one, of a log that was begun before there were any, is taken as it is.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+from zlib import crc32
+
+from server.ports import AppendStatus, LogRecord, NewRecord
+
+INSERT: Final = (
+    "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms, checksum) VALUES (?, ?, ?, ?, ?, ?)"
+)
+"""Of one record, unless its id is there already."""
+_HEAD: Final = '"offset", kind, time_ms, key, record_id'
+COLUMNS: Final = f"{_HEAD}, payload, checksum"
+"""What `records_of` reads."""
+
+_LOOKUP_ROWS: Final = 500
+
+Row = tuple[int, str, str, bytes, int, int]
+"""What `INSERT` takes."""
+
+
+def row_of(record: NewRecord, time_ms: int) -> Row:
+    """Return the row of a record."""
+    return (*record, time_ms, _checksum(time_ms, *record))
+
+
+def records_of(rows: Iterable[Sequence[Any]], after: int) -> list[LogRecord]:
+    """Return the records of rows of `COLUMNS` that were read in order, above the offset `after`.
+
+    Raises
+    ------
+    sqlite3.DatabaseError : one is not what was written; SQLITE_CORRUPT
+    """
+    records = []
+    for offset, kind, time_ms, key, record_id, payload, checksum in rows:
+        is_sound = checksum is None or checksum == _checksum(time_ms, kind, key, record_id, payload)
+        if offset <= after or not is_sound:
+            error = sqlite3.DatabaseError(f"record {offset} is not what was written")
+            error.sqlite_errorname = "SQLITE_CORRUPT"
+            raise error
+        records.append(LogRecord(offset, kind, time_ms, key, record_id, payload))
+        after = offset
+    return records
+
+
+def columns_without_payload(kinds: Collection[int]) -> str:
+    """Return `COLUMNS` without the payload of some kinds, which stand for its place holders twice."""
+    is_bare = f"kind IN ({marks(kinds)})"
+    return f"{_HEAD}, iif({is_bare}, x'', payload), iif({is_bare}, NULL, checksum)"
+
+
+def statuses_of(connection: sqlite3.Connection, rows: list[Row], before: int) -> list[AppendStatus]:
+    """Tell stored rows from duplicates and conflicts, given the last offset before the rows were offered."""
+    ids = list({row[2] for row in rows} - {""})
+    known: dict[str, tuple[int, bytes]] = {}
+    for start in range(0, len(ids), _LOOKUP_ROWS):
+        chunk = ids[start : start + _LOOKUP_ROWS]
+        sql = (
+            'SELECT record_id, "offset", payload FROM records '  # noqa: S608
+            f"WHERE record_id != '' AND record_id IN ({marks(chunk)})"
+        )
+        known |= {record_id: (offset, payload) for record_id, offset, payload in connection.execute(sql, chunk)}
+    unseen = {record_id for record_id, (offset, _) in known.items() if offset > before}
+    statuses = []
+    for _, _, record_id, payload, *_ in rows:
+        if not record_id or record_id in unseen:
+            unseen.discard(record_id)
+            statuses.append(AppendStatus.STORED)
+        else:
+            same = known[record_id][1] == payload
+            statuses.append(AppendStatus.DUPLICATE if same else AppendStatus.CONFLICT)
+    return statuses
+
+
+def marks(values: Collection[object]) -> str:
+    """Return the place holders of values."""
+    return ", ".join("?" * len(values))
+
+
+def _checksum(time_ms: int, kind: int, key: str, record_id: str, payload: bytes) -> int:
+    return crc32(payload, crc32(f"{kind} {time_ms} {key} {record_id}".encode()))
