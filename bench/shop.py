@@ -22,11 +22,12 @@ from typing import Final
 
 import bundle as bundles
 import numpy as np
-import onnxruntime as ort
 from bundle import write_bundle
+from measure import require
 from numpy.typing import NDArray
 
 import core_rs
+from server.ranker import RANKER_FILE, Ranker, open_session
 from shopkeeper.v1 import item_pb2, placement_pb2, recommendation_service_pb2, record_pb2
 from shopkeeper.v1.common_pb2 import Context, Money
 
@@ -86,16 +87,21 @@ def load(folder: Path) -> core_rs.Engine:
     return engine
 
 
-def session(folder: Path) -> ort.InferenceSession:
-    """Return the shop's model on one thread."""
-    return session_of(folder / "bundles" / _BUNDLE)
+def ranker(folder: Path) -> Ranker:
+    """Return the shop's model as it serves."""
+    return ranker_of(folder / "bundles" / _BUNDLE)
 
 
-def session_of(bundle: Path) -> ort.InferenceSession:
-    """Return the model of a bundle on one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return ort.InferenceSession(str(bundle / "ranker.onnx"), options, providers=["CPUExecutionProvider"])
+def ranker_of(bundle: Path) -> Ranker:
+    """Return the model of a bundle as it serves."""
+    return Ranker(open_session(bundle / RANKER_FILE), core_rs.Engine().load_bundle(str(bundle)))
+
+
+def actions_of(ranker: Ranker, plan: core_rs.Plan) -> NDArray[np.float32]:
+    """Return the actions of every candidate of a plan, shape (n, h)."""
+    actions, reason = ranker.ask(plan.features)
+    require(actions is not None, reason)
+    return np.asarray(actions)
 
 
 def visitor_id(number: int) -> str:

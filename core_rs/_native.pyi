@@ -121,9 +121,6 @@ class Plan:
     def visitor_key(self) -> str:
         """Whose decision it is: `user_id` if set, else `visitor_id`."""
     @property
-    def shadowed(self) -> bool:
-        """Whether a shadow trial shall answer the request once more."""
-    @property
     def item_ids(self) -> list[str]:
         """Item of every row of `features`."""
     @property
@@ -189,6 +186,12 @@ class Answer:
     def decision(self) -> bytes:
         """`Decision` for the log; empty when not sampled."""
     @property
+    def visitor_key(self) -> str:
+        """Whose decision it is: `user_id` if set, else `visitor_id`."""
+    @property
+    def shadowed(self) -> bool:
+        """Whether a shadow trial shall answer the request once more."""
+    @property
     def degraded(self) -> list[str]: ...
     @property
     def stage_us(self) -> list[tuple[str, float]]:
@@ -205,7 +208,7 @@ class Bundle:
     @property
     def schema_hash(self) -> str: ...
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Return the actions of rows of features, shape (n, n_actions); None where the ranker is not all trees.
+        """Return the actions of rows of features, shape (n, n_actions); None where onnxruntime has to answer.
 
         Parameters
         ----------
@@ -213,9 +216,10 @@ class Bundle:
 
         Notes
         -----
-        Equal to what onnxruntime answers for `ranker.onnx` to 1e-5. A ranker is made of trees where its graph puts
-        columns of `TreeEnsembleRegressor` or logistic two-class `TreeEnsembleClassifier` nodes side by side (Concat,
-        Gather, Identity, Cast, Sigmoid), with comparisons by order and sums for aggregates.
+        Equal to what onnxruntime answers for `ranker.onnx` to 1e-5. The engine evaluates two kinds of graphs: a small
+        chain of Gemm, Relu and Sigmoid; and columns of `TreeEnsembleRegressor` or logistic two-class
+        `TreeEnsembleClassifier` nodes side by side (Concat, Gather, Identity, Cast, Sigmoid), with comparisons by
+        order and sums for aggregates.
         """
 
 @final
@@ -253,6 +257,8 @@ class Engine:
 
         `on_trial` answers with the bundle on trial, in place of the one that serves the visitor.
         """
+    def decide(self, request: bytes, now_ms: int) -> Answer | Plan:
+        """Do all of a decision; return the plan where onnxruntime has to score it."""
     def finish(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> Answer:
         """Rank and encode. `actions` has shape (n, h), columns as in the bundle; None ranks by rules.
 

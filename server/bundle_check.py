@@ -66,7 +66,7 @@ def _check_answers(folder: Path, manifest: Manifest, bundle: core_rs.Bundle) -> 
     _check_shape("output", session.get_outputs(), "actions", height)
     _check_golden(session, folder / GOLDEN_FILE, width, height)
     _check_finite(session, width)
-    _check_trees(session, bundle, load_file(folder / GOLDEN_FILE)["features"])
+    _check_compiled(session, bundle, load_file(folder / GOLDEN_FILE)["features"])
     _check_latency(Ranker(session, bundle), width)
 
 
@@ -102,8 +102,8 @@ def _check_finite(session: ort.InferenceSession, width: int) -> None:
         raise CheckError(f"{RANKER_FILE} answers NaN or infinity for finite features; train it again")
 
 
-def _check_trees(session: ort.InferenceSession, bundle: core_rs.Bundle, golden: NDArray[np.float32]) -> None:
-    """Compare what the engine makes of a ranker of trees with onnxruntime, on the golden and on random features."""
+def _check_compiled(session: ort.InferenceSession, bundle: core_rs.Bundle, golden: NDArray[np.float32]) -> None:
+    """Compare what the engine makes of the ranker with onnxruntime, on the golden and on random features."""
     random = np.random.default_rng(2).normal(size=(256, golden.shape[1])).astype(np.float32)
     features = np.concatenate([golden, random])
     scores = bundle.score(features)
@@ -111,11 +111,11 @@ def _check_trees(session: ort.InferenceSession, bundle: core_rs.Bundle, golden: 
         return
     difference = np.abs(scores - _run(session, features)).max()
     if not difference <= TOLERANCE:
-        raise CheckError(f"{RANKER_FILE} differs from its compiled trees by {difference:.3g}; report it as a fault")
+        raise CheckError(f"{RANKER_FILE} differs from what the engine makes of it by {difference:.3g}; report it as a fault")
 
 
 def _check_latency(ranker: Ranker, width: int) -> None:
-    """Time the ranker as it serves: trees by the engine, other graphs by onnxruntime."""
+    """Time the ranker as it serves: by the engine where that can evaluate it, else by onnxruntime."""
     features = np.random.default_rng(1).normal(size=(1_000, width)).astype(np.float32)
     seconds = least_seconds(lambda: ranker.ask(features))
     if seconds > LATENCY_BUDGET_S:

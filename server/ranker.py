@@ -38,7 +38,7 @@ class Ranker:
     Parameters
     ----------
     session : session with input `features` and output `actions`
-    bundle : scores in place of the session where the model is made of trees
+    bundle : scores in place of the session where the engine can evaluate the graph
     """
 
     def __init__(self, session: ort.InferenceSession, bundle: Bundle | None = None) -> None:

@@ -106,14 +106,14 @@ def _summary(name: str, loads: list[Load]) -> dict[str, float]:
 def _stages(source: Path) -> dict[str, float]:
     """Return the median microseconds of each part and stage of a decision, without gRPC, each for another visitor."""
     engine = shop.load(source)
-    session = shop.session(source)
+    ranker = shop.ranker(source)
     times: dict[str, list[float]] = {}
     for number in range(_STAGE_CALLS):
         body = shop.request(number * 61 % shop.VISITORS).SerializeToString()
         moments = [time.perf_counter()]
         plan = engine.begin(body, shop.NOW_MS)
         moments.append(time.perf_counter())
-        (actions,) = session.run(["actions"], {"features": plan.features})
+        actions = shop.actions_of(ranker, plan)
         moments.append(time.perf_counter())
         answer = engine.finish(plan, actions)
         moments.append(time.perf_counter())

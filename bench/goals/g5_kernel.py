@@ -7,13 +7,13 @@ from typing import Final
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy reads it
 
 import numpy as np
-import onnxruntime as ort
 import shop
 from implicit.cpu.als import AlternatingLeastSquares
 from measure import Row, fastest, interleave, require
 from scipy.sparse import csr_matrix
 
 import core_rs
+from server.ranker import Ranker
 from shopkeeper.v1.recommendation_service_pb2 import RecommendResponse
 
 GOAL: Final = 8
@@ -29,17 +29,17 @@ _STRIDE: Final = 7_919
 def measure(note: Callable[[str], None]) -> list[Row]:
     """Return the row of G5 after the answers were checked."""
     source = shop.shop()
-    engine, session = shop.load(source), shop.session(source)
+    engine, ranker = shop.load(source), shop.ranker(source)
     table = _table()
     note(f"fitting {_FACTORS} factors of {shop.VISITORS:,} visitors and {shop.ITEMS:,} items")
     peer = AlternatingLeastSquares(factors=_FACTORS, iterations=_ITERATIONS, num_threads=2, random_state=0)
     peer.fit(table, show_progress=False)
     peer.num_threads = 1
-    _check(engine, session, peer, table)
+    _check(engine, ranker, peer, table)
     visitors = [number * _STRIDE % shop.VISITORS for number in range(_RUNS * _CALLS)]
     requests = (shop.request(visitor).SerializeToString() for visitor in visitors)
     rows = ((visitor, table[visitor]) for visitor in visitors)
-    ours = fastest(lambda request: _decide(engine, session, request), requests, _CALLS)
+    ours = fastest(lambda request: _decide(engine, ranker, request), requests, _CALLS)
     theirs = fastest(lambda row: peer.recommend(*row, N=shop.PAGE), rows, _CALLS)
     compared = interleave(ours, theirs, _RUNS, note)
     detail = {"goal": GOAL, "candidates": shop.CANDIDATES, "factors": _FACTORS}
@@ -54,20 +54,17 @@ def _table() -> csr_matrix:
     return csr_matrix((np.ones(len(items), np.float32), (visitors, items)), (shop.VISITORS, shop.ITEMS))
 
 
-def _decide(engine: core_rs.Engine, session: ort.InferenceSession, request: bytes) -> bytes:
+def _decide(engine: core_rs.Engine, ranker: Ranker, request: bytes) -> bytes:
     plan = engine.begin(request, shop.NOW_MS)
-    (actions,) = session.run(["actions"], {"features": plan.features})
-    return engine.finish(plan, actions).response
+    return engine.finish(plan, shop.actions_of(ranker, plan)).response
 
 
-def _check(
-    engine: core_rs.Engine, session: ort.InferenceSession, peer: AlternatingLeastSquares, table: csr_matrix
-) -> None:
+def _check(engine: core_rs.Engine, ranker: Ranker, peer: AlternatingLeastSquares, table: csr_matrix) -> None:
     """Require that both give `PAGE` items, and that ours ranked all candidates."""
     for visitor in range(0, shop.VISITORS, shop.VISITORS // 20):
         request = shop.request(visitor).SerializeToString()
         scored = len(engine.begin(request, shop.NOW_MS).features)
         require(scored == shop.CANDIDATES, f"{scored} candidates were scored, not {shop.CANDIDATES}")
-        shown = RecommendResponse.FromString(_decide(engine, session, request)).slates[0].items
+        shown = RecommendResponse.FromString(_decide(engine, ranker, request)).slates[0].items
         found, _ = peer.recommend(visitor, table[visitor], N=shop.PAGE)
         require(len(shown) == len(found) == shop.PAGE, f"{len(shown)} and {len(found)} items came, not {shop.PAGE}")

@@ -17,12 +17,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-import onnxruntime as ort
 import shop
 from bundle import write_bundle
 from measure import Row, quantile, require
 
 import core_rs
+from server.ranker import Ranker
 from shopkeeper.v1.recommendation_service_pb2 import RecommendResponse
 
 _ITEMS: Final = 1_000_000
@@ -77,9 +77,9 @@ class _Asker(threading.Thread):
     versions : bundle that gave each answer; the text of the fault where it failed
     """
 
-    def __init__(self, engine: core_rs.Engine, sessions: Mapping[str, ort.InferenceSession]) -> None:
+    def __init__(self, engine: core_rs.Engine, rankers: Mapping[str, Ranker]) -> None:
         super().__init__()
-        self.engine, self.sessions = engine, sessions
+        self.engine, self.rankers = engine, rankers
         self.stop = threading.Event()
         self.ends_s: list[float] = []
         self.versions: list[str] = []
@@ -96,7 +96,7 @@ class _Asker(threading.Thread):
 
     def _ask(self, body: bytes) -> str:
         plan = self.engine.begin(body, shop.NOW_MS)
-        (actions,) = self.sessions[plan.model_version].run(["actions"], {"features": plan.features})
+        actions = shop.actions_of(self.rankers[plan.model_version], plan)
         answer = RecommendResponse.FromString(self.engine.finish(plan, actions).response)
         shown = len(answer.slates[0].items)
         require(shown == shop.PAGE and not answer.degraded, f"{shown} items, degraded by {list(answer.degraded)}")
@@ -138,7 +138,7 @@ def _hold(folder: Path) -> dict[str, object]:
 def _activate(engine: core_rs.Engine, bundles: list[Path]) -> dict[str, object]:
     """Return what answers meet while the second bundle takes the place of the first."""
     old, new = (path.name for path in bundles)
-    asker = _Asker(engine, {path.name: shop.session_of(path) for path in bundles})
+    asker = _Asker(engine, {path.name: shop.ranker_of(path) for path in bundles})
     asker.start()
     time.sleep(_QUIET_S)
     moments, cpu_s = [time.perf_counter()], []

@@ -6,8 +6,9 @@ use crate::{
     error::{Error, Result},
     feature,
     ids::{Interner, NONE},
+    prefetch::prefetch_all,
+    ranker::Ranker,
     sequence::SequenceVector,
-    trees::Trees,
     vector::VectorIndex,
 };
 use hashbrown::HashMap;
@@ -71,6 +72,14 @@ struct Lists {
     scores: Vec<f32>,
 }
 
+impl Lists {
+    /// Items of a row and their scores.
+    fn row(&self, row: u32) -> (&[u32], &[f32]) {
+        let range = self.offsets[row as usize] as usize..self.offsets[row as usize + 1] as usize;
+        (&self.items[range.clone()], &self.scores[range])
+    }
+}
+
 /// What the engine reads of an encoder of histories; onnxruntime runs its graph.
 pub struct Encoder {
     /// Identity, as by [`identity`](crate::sequence::identity).
@@ -102,8 +111,8 @@ pub struct Bundle {
     pub time_zone: String,
     /// Whether the bundle has a ranker.
     pub has_ranker: bool,
-    /// The ranker, where it is made of trees; another one is onnxruntime's.
-    pub trees: Option<Trees>,
+    /// The ranker, where the engine can evaluate it; another one is onnxruntime's.
+    pub ranker: Option<Ranker>,
     /// The encoder of histories, if the bundle has one.
     pub sequence: Option<Encoder>,
     items: Vec<Box<str>>,
@@ -131,12 +140,11 @@ impl Bundle {
         for (slot, name) in visitor_lists.iter_mut().zip(VISITOR_FILES) {
             *slot = reader.lists(name, "items", visitors.len(), items.len())?;
         }
-        let ranker = reader.bytes(RANKER_FILE)?;
-        let trees = ranker.and_then(|model| Trees::compile(&model, feature::WIDTH));
+        let ranker = reader.bytes(RANKER_FILE)?.and_then(|model| Ranker::compile(&model, feature::WIDTH));
         Ok(Self {
             content: reader.vectors(CONTENT_FILE, items.len())?,
             sequence: reader.encoder(&manifest.version, items.len())?,
-            trees: trees.filter(|trees| trees.columns() == manifest.actions.len()),
+            ranker: ranker.filter(|ranker| ranker.columns() == manifest.actions.len()),
             has_ranker: manifest.files.contains_key(RANKER_FILE),
             version: manifest.version,
             schema_hash: manifest.schema_hash,
@@ -157,7 +165,7 @@ impl Bundle {
         let texts: usize = self.items.iter().chain(self.visitors.keys()).map(|name| name.len() + 16).sum();
         entries
             + texts
-            + self.trees.as_ref().map_or(0, Trees::bytes)
+            + self.ranker.as_ref().map_or(0, Ranker::bytes)
             + self.content.as_ref().map_or(0, VectorIndex::bytes)
             + self.sequence.as_ref().map_or(0, |encoder| encoder.vectors.bytes())
     }
@@ -245,8 +253,16 @@ impl ActiveBundle {
     /// Neighbours of an item with their scores, best first; empty where there are none.
     pub fn neighbours(&self, relation: Relation, item: u32) -> impl Iterator<Item = (u32, f32)> {
         let row = self.to_bundle.get(item as usize).copied().filter(|&row| row != NONE);
-        let lists = self.bundle.neighbours[relation as usize].as_ref();
-        row.zip(lists).into_iter().flat_map(|(row, lists)| self.row(lists, row))
+        self.row(row.zip(self.bundle.neighbours[relation as usize].as_ref()))
+    }
+
+    /// Fetches what [`Self::neighbours`] will read of an item.
+    pub fn prefetch_neighbours(&self, relation: Relation, item: u32) {
+        let row = self.to_bundle.get(item as usize).copied().filter(|&row| row != NONE);
+        let Some((row, lists)) = row.zip(self.bundle.neighbours[relation as usize].as_ref()) else { return };
+        let (items, scores) = lists.row(row);
+        prefetch_all(items);
+        prefetch_all(scores);
     }
 
     /// Whether the bundle has lists of a relation.
@@ -257,9 +273,7 @@ impl ActiveBundle {
     /// Items the bundle keeps for a visitor with their scores, best first.
     pub fn of_visitor(&self, list: VisitorList, visitor: &str) -> impl Iterator<Item = (u32, f32)> {
         let row = self.bundle.visitors.get(visitor).copied();
-        row.zip(self.bundle.visitor_lists[list as usize].as_ref())
-            .into_iter()
-            .flat_map(|(row, lists)| self.row(lists, row))
+        self.row(row.zip(self.bundle.visitor_lists[list as usize].as_ref()))
     }
 
     /// Whether the bundle has content vectors.
@@ -303,9 +317,9 @@ impl ActiveBundle {
         found.map(|hit| (self.to_engine[hit.item as usize], hit.score)).collect()
     }
 
-    fn row<'a>(&'a self, lists: &'a Lists, row: u32) -> impl Iterator<Item = (u32, f32)> + 'a {
-        let range = lists.offsets[row as usize] as usize..lists.offsets[row as usize + 1] as usize;
-        let items = lists.items[range.clone()].iter().map(|&item| self.to_engine[item as usize]);
-        items.zip(lists.scores[range].iter().copied())
+    /// Entries of a row of lists in the engine's numbers; none without a row.
+    fn row<'a>(&'a self, row: Option<(u32, &'a Lists)>) -> impl Iterator<Item = (u32, f32)> + 'a {
+        let (items, scores) = row.map_or((&[][..], &[][..]), |(row, lists)| lists.row(row));
+        items.iter().map(|&item| self.to_engine[item as usize]).zip(scores.iter().copied())
     }
 }

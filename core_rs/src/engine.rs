@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     events::{self, Batch},
     live_state::live_state,
-    pipeline::{self, Actions, By, Decided, Options, Plan},
+    pipeline::{self, Actions, By, Decided, Options, Outcome, Plan},
     proto::{ErrorReason, GetProfileResponse, Profile, RecommendRequest},
     snapshot,
     state::{Record, State},
@@ -92,10 +92,26 @@ impl Engine {
     /// # Errors
     /// Where the request is malformed, outside its limits or names a placement that does not exist.
     pub fn begin(&self, request: &[u8], now_ms: i64, by: By) -> Result<Plan> {
+        self.plan(&self.read(), request, now_ms, by)
+    }
+
+    fn plan(&self, state: &State, request: &[u8], now_ms: i64, by: By) -> Result<Plan> {
         let request =
             RecommendRequest::decode(request).map_err(|cause| Error::malformed("RecommendRequest", &cause))?;
         validate::recommend(&request)?;
-        pipeline::begin(&self.read(), request, now_ms, &self.options, by)
+        pipeline::begin(state, request, now_ms, &self.options, by)
+    }
+
+    /// Decision of an encoded `RecommendRequest`, or its plan where onnxruntime has to score it.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn decide(&self, request: &[u8], now_ms: i64) -> Result<Outcome> {
+        let state = self.read();
+        let plan = self.plan(&state, request, now_ms, By::Serving)?;
+        let Some(scored) = pipeline::score(&state, &plan) else { return Ok(Outcome::Planned(plan)) };
+        let decided = pipeline::finish(&state, &plan, scored.actions().as_ref(), scored.degraded, &self.options)?;
+        Ok(Outcome::Decided(plan, decided))
     }
 
     /// Decision of a plan; rules rank where there are no `actions`.

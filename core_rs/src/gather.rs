@@ -77,8 +77,9 @@ pub fn gather(
     let uses: Vec<(usize, usize)> = uses(query).collect();
     let limits: usize = uses.iter().map(|&(_, limit)| limit).sum();
     let candidates = Vec::with_capacity(limits.max(wanted).min(MAX_CANDIDATES));
+    let admitted = Vec::with_capacity(limits);
     scratch::with_places(|seen_items| {
-        let mut basket = Basket { gate, seen_items, admitted: Vec::new(), candidates, number: 0, left: 0, seen: 0 };
+        let mut basket = Basket { gate, seen_items, admitted, candidates, number: 0, left: 0, seen: 0 };
         for (number, limit) in uses {
             let source = SOURCES[number];
             let (began, before) = (Instant::now(), basket.candidates.len());

@@ -5,10 +5,14 @@
 
 pub mod error;
 pub mod ids;
+pub mod network;
+pub mod onnx;
 pub mod order;
 pub mod params;
 pub mod prefetch;
+pub mod processor;
 pub mod proto;
+pub mod ranker;
 pub mod sequence;
 pub mod time;
 pub mod trees;

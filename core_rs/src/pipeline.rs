@@ -55,6 +55,43 @@ pub struct Decided {
     pub stages: Vec<Stage>,
 }
 
+/// How far the engine came with a request by itself.
+pub enum Outcome {
+    /// The plan and what was decided.
+    Decided(Plan, Decided),
+    /// The plan, whose features wait for onnxruntime.
+    Planned(Plan),
+}
+
+/// What the engine makes of the features of a plan.
+#[derive(Default)]
+pub struct Scored {
+    values: Vec<f32>,
+    width: usize,
+    /// What could not be done; empty when all is well.
+    pub degraded: &'static str,
+}
+
+impl Scored {
+    /// Actions of every row; `None` where rules rank.
+    pub fn actions(&self) -> Option<Actions<'_>> {
+        (self.width > 0).then_some(Actions { values: &self.values, width: self.width })
+    }
+}
+
+/// Scores a plan; `None` where onnxruntime has to.
+pub fn score(state: &State, plan: &Plan) -> Option<Scored> {
+    if plan.model_version.is_empty() {
+        return Some(Scored::default());
+    }
+    let ranker = state.bundles.get(&plan.model_version)?.bundle.ranker.as_ref()?;
+    let values = ranker.score(&plan.features);
+    if values.iter().any(|value| !value.is_finite()) {
+        return Some(Scored { degraded: "model_not_finite", ..Scored::default() });
+    }
+    Some(Scored { values, width: ranker.columns(), degraded: "" })
+}
+
 /// Ranks a plan and makes the reply; `None` for `actions` ranks by rules and `degraded` says why.
 ///
 /// # Errors
@@ -185,9 +222,10 @@ fn select<'a>(slot: &'a Slot, scores: &[f32], shown: &HashSet<u32>) -> (Vec<Entr
     let placement = &slot.placement;
     let caps = Caps { category: placement.max_per_category as usize, brand: placement.max_per_brand as usize };
     let wanted = |item| !shown.contains(&item) && standing.iter().all(|(_, pin)| pin.item != item);
-    let count = if caps.bind() { scores.len() } else { slot.page * rerank::POOL };
-    let mut ordered = rerank::best_first(scores, &slot.traits, count, wanted);
     let lambda = if placement.mmr_lambda == 0.0 { 1.0 } else { placement.mmr_lambda as f32 };
+    let pool = if lambda < 1.0 { slot.page * rerank::POOL } else { slot.page };
+    let count = if caps.bind() { scores.len() } else { pool };
+    let mut ordered = rerank::best_first(scores, &slot.traits, count, wanted);
     rerank::diversify(placement.variety(), &mut ordered, scores, &slot.traits, lambda, slot.page);
     let (taken, relaxed) = rerank::take(&ordered, &slot.traits, caps, slot.page - standing.len());
     let mut slate: Vec<Entry> = taken.into_iter().map(Ok).collect();

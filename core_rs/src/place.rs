@@ -46,9 +46,12 @@ impl Places {
     /// Logarithm of an item's sales in a store, and of their ratio to what the shop at large lets expect; 0 for no store.
     pub fn sales(&self, store: u32, item: u32) -> [f32; 2] {
         let of_store = self.by_store.get(store as usize).copied().unwrap_or(0);
+        if of_store == 0 {
+            return [0.0; 2];
+        }
         let of_item = self.by_item.get(item as usize).copied().unwrap_or(0);
         let found = self.pairs.get(&(store, item)).copied();
-        if of_store == 0 || found.is_none() && self.pairs.len() >= MAX_STORE_ITEMS {
+        if found.is_none() && self.pairs.len() >= MAX_STORE_ITEMS {
             return [0.0; 2];
         }
         let sold = found.unwrap_or(0) as f32;

@@ -54,6 +54,13 @@ pub struct Plan {
     pub shadowed: bool,
 }
 
+impl Plan {
+    /// Whose decision it is: `user_id` if set, else `visitor_id`.
+    pub fn visitor_key(&self) -> &str {
+        self.request.context.as_ref().map_or("", State::visitor_key)
+    }
+}
+
 /// Who answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {

@@ -12,3 +12,13 @@ pub fn prefetch<T>(value: Option<&T>) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = value;
 }
+
+/// Asks for every cache line of `values`.
+#[inline]
+pub fn prefetch_all<T>(values: &[T]) {
+    const LINE: usize = 64;
+    for value in values.iter().step_by((LINE / size_of::<T>()).max(1)) {
+        prefetch(Some(value));
+    }
+    prefetch(values.last());
+}

@@ -1,8 +1,8 @@
 //! Compiled trees against a plain reading of the ONNX operator.
 
-use core_rs::trees::{
-    Trees,
+use core_rs::{
     onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto},
+    trees::Trees,
 };
 use proptest::{collection::vec, prelude::*};
 use prost::Message;

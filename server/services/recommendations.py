@@ -8,7 +8,7 @@ from itertools import count
 from time import perf_counter
 from typing import Final
 
-from core_rs import Answer, Engine, EngineError
+from core_rs import Answer, Engine, EngineError, Plan
 from server import effects, telemetry
 from server.errors import is_bug, out_of_range, required
 from server.models import Models
@@ -102,14 +102,15 @@ class RecommendationService:
 
     def _decide(self, request: bytes) -> bytes:
         now_ms, started = self._clock.now_ms(), perf_counter()
-        plan = self._engine.begin(request, now_ms)
-        actions, degraded = self._models.score(plan.model_version, plan.features)
-        answer = self._engine.finish(plan, actions, degraded)
+        answer = self._engine.decide(request, now_ms)
+        if isinstance(answer, Plan):
+            actions, degraded = self._models.score(answer.model_version, answer.features)
+            answer = self._engine.finish(answer, actions, degraded)
         response = answer.response
-        if plan.shadowed:
+        if answer.shadowed:
             self._shadow.follow(request, now_ms, response, perf_counter() - started)
         if decision := answer.decision:
-            self._log.append_later([NewRecord(RECORD_KIND_DECISION, plan.visitor_key, "", decision)], now_ms)
+            self._log.append_later([NewRecord(RECORD_KIND_DECISION, answer.visitor_key, "", decision)], now_ms)
         self._measure(answer)
         return response
 

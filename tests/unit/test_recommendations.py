@@ -13,14 +13,11 @@ class FakeEngine:
     def __init__(self):
         self.asked = []
 
-    def begin(self, request, _now_ms):
+    def decide(self, request, _now_ms):
         self.asked.append(request)
         if request == b"bad":
             raise ValueError("bad")
-        return SimpleNamespace(request=request, model_version="", features=None, visitor_key="", shadowed=False)
-
-    def finish(self, plan, _actions, _degraded):
-        return SimpleNamespace(response=plan.request, decision=b"", degraded=[], stage_us=[])
+        return SimpleNamespace(response=request, decision=b"", degraded=[], stage_us=[], visitor_key="", shadowed=False)
 
 
 @pytest.fixture
@@ -30,8 +27,7 @@ def engine():
 
 @pytest.fixture
 def service(engine):
-    models = SimpleNamespace(score=lambda *_: (None, ""))
-    return RecommendationService(engine, models, None, None, ShiftedClock(0))
+    return RecommendationService(engine, None, None, None, ShiftedClock(0))
 
 
 async def test_a_fault_and_a_caller_that_left_touch_no_other_call(service, engine):

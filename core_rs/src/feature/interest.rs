@@ -32,6 +32,8 @@ struct Sum {
 pub struct Interest {
     sums: HashMap<u64, Sum, foldhash::fast::FixedState>,
     totals: [f32; 3],
+    /// Bit `key % 64` of every key of each kind: most items have none of them.
+    masks: [u64; 3],
 }
 
 impl Interest {
@@ -51,9 +53,10 @@ impl Interest {
         interest
     }
 
-    /// Features of one key: logarithm of the sum, root of its share, nearness of the last time; 0 without interest.
-    pub fn of(&self, kind: Key, key: u32) -> [f32; WIDTH] {
-        self.sums.get(&joined(kind, key)).map_or([0.0; WIDTH], |sum| sum.features)
+    /// Features of one key: logarithm of the sum, root of its share, nearness of the last time; `None` without interest.
+    pub fn of(&self, kind: Key, key: u32) -> Option<&[f32; WIDTH]> {
+        let may_be = self.masks[kind as usize] >> (key % u64::BITS) & 1 == 1;
+        may_be.then(|| self.sums.get(&joined(kind, key)))?.map(|sum| &sum.features)
     }
 
     fn finish(&mut self, now_s: u32) {
@@ -75,6 +78,7 @@ impl Interest {
                 sum.weight += weight;
                 sum.last_s = sum.last_s.max(time_s);
                 self.totals[kind as usize] += weight;
+                self.masks[kind as usize] |= 1 << (key % u64::BITS);
             }
         }
     }

@@ -63,17 +63,18 @@ const PROMOTION: [&str; promotion::KINDS.len()] = ["promoted_by_mailer", "promot
 const PLACE: [&str; 2] = ["store_sales", "store_lift"];
 const CONTEXT: [&str; 6] = ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "on_phone", "in_email"];
 
+const AT_BOUGHT: usize = source::COUNT;
+const AT_SEEN: usize = AT_BOUGHT + BOUGHT.len();
+const AT_ITEM: usize = AT_SEEN + SEEN.len();
+const AT_VISITOR: usize = AT_ITEM + ITEM.len();
+const AT_INTEREST: usize = AT_VISITOR + VISITOR.len();
+const AT_CROSS: usize = AT_INTEREST + INTEREST.len();
+const AT_PROMOTION: usize = AT_CROSS + CROSS.len();
+const AT_PLACE: usize = AT_PROMOTION + PROMOTION.len();
+const AT_CONTEXT: usize = AT_PLACE + PLACE.len();
+
 /// Number of columns.
-pub const WIDTH: usize = source::COUNT
-    + BOUGHT.len()
-    + SEEN.len()
-    + ITEM.len()
-    + VISITOR.len()
-    + INTEREST.len()
-    + CROSS.len()
-    + PROMOTION.len()
-    + PLACE.len()
-    + CONTEXT.len();
+pub const WIDTH: usize = AT_CONTEXT + CONTEXT.len();
 
 /// Names of the columns, in order.
 pub fn names() -> Vec<String> {
@@ -88,20 +89,24 @@ pub fn schema_hash() -> String {
     blake3::hash(format!("{COMPUTATION}:{}", names().join(",")).as_bytes()).to_hex()[..16].to_owned()
 }
 
+/// Columns of one row.
+type Features = [f32; WIDTH];
+
 /// What all rows of one query share, computed once.
 pub struct Shared<'a> {
     query: &'a Query<'a>,
-    visitor: [f32; VISITOR.len()],
-    context: [f32; CONTEXT.len()],
-    usual_price: f32,
+    /// Row of a candidate that nothing is known of.
+    blank: Features,
+    /// Logarithm of the usual price; `None` where it is not known.
+    usual_price_ln: Option<f32>,
     basket_interval_days: f32,
     popular_age: f32,
     recent_age: f32,
     personal_age: f32,
     lately_age: f32,
     interest: Interest,
-    /// Bit `item % 64` of every item seen last: most candidates are none of them.
-    seen_mask: u64,
+    /// Bit `item % 64` of every item bought or seen last: most candidates are none of them.
+    known_mask: u64,
     store: u32,
 }
 
@@ -114,16 +119,16 @@ impl<'a> Shared<'a> {
         let age = |half_life| -decay::at(0.0, now_ms, half_life).log2() as f32;
         Self {
             query,
-            visitor: visitor_part(visitor, query.visitor.is_some(), now_ms),
-            context: context_part(query.context, query.wall_ms),
-            usual_price: if visitor.lines > 0 { visitor.spent / visitor.lines as f32 } else { 0.0 },
+            blank: blank(query, visitor),
+            usual_price_ln: (visitor.lines > 0 && visitor.spent > 0.0)
+                .then(|| (visitor.spent / visitor.lines as f32).ln()),
             basket_interval_days: basket_interval(visitor, now_ms),
             popular_age: age(POPULAR_HALF_LIFE_DAYS),
             recent_age: age(TREND_HALF_LIFE_DAYS),
             personal_age: age(PERSONAL_HALF_LIFE_DAYS),
             lately_age: age(LATELY_HALF_LIFE_DAYS),
             interest: Interest::new(query),
-            seen_mask: visitor.recent().fold(0, |mask, seen| mask | 1 << (seen.item % u64::BITS)),
+            known_mask: known_items(visitor).fold(0, |mask, item| mask | 1 << (item % u64::BITS)),
             store: query.state.places.stores.get(&query.context.store_id).unwrap_or(visitor.store),
         }
     }
@@ -137,25 +142,39 @@ impl<'a> Shared<'a> {
                 state.catalog.prefetch_row(soon.item);
                 state.popularity.prefetch_counts(soon.item);
             }
-            self.push_row(candidate, out);
+            out.extend_from_slice(&self.blank);
+            if let Some(row) = out.last_chunk_mut() {
+                self.write(candidate, row);
+            }
         }
     }
 
-    fn push_row(&self, candidate: &Candidate, out: &mut Vec<f32>) {
-        let state = self.query.state;
-        let (row, counts) = (state.catalog.row(candidate.item), state.popularity.counts(candidate.item));
-        out.extend_from_slice(&candidate.source_scores.map(|score| if score > 0.0 { (1.0 + score).ln() } else { 0.0 }));
-        out.extend_from_slice(&self.bought_part(candidate.item));
-        out.extend_from_slice(&self.seen_part(candidate.item));
-        out.extend_from_slice(&self.item_part(row, &counts));
-        out.extend_from_slice(&self.visitor);
-        out.extend_from_slice(&self.interest.of(Key::Category, row.category));
-        out.extend_from_slice(&self.interest.of(Key::Parent, row.parent));
-        out.extend_from_slice(&self.interest.of(Key::Brand, row.brand));
-        out.extend_from_slice(&self.cross_part(row));
-        out.extend_from_slice(&self.promotion_part(candidate.item));
-        out.extend_from_slice(&state.places.sales(self.store, candidate.item));
-        out.extend_from_slice(&self.context);
+    /// Writes what a blank row lacks, number by number: what is read again in one piece right after it was written in
+    /// many stops the processor.
+    fn write(&self, candidate: &Candidate, out: &mut Features) {
+        let (state, item) = (self.query.state, candidate.item);
+        let (row, counts) = (state.catalog.row(item), state.popularity.counts(item));
+        let proposed = (0..source::COUNT).filter(|number| candidate.sources >> number & 1 == 1);
+        for (number, score) in proposed.map(|number| (number, candidate.source_scores[number])) {
+            out[number] = if score > 0.0 { ln(1.0 + score) } else { 0.0 };
+        }
+        if self.known_mask >> (item % u64::BITS) & 1 == 1 {
+            put(out, AT_BOUGHT, &self.bought_part(item));
+            put(out, AT_SEEN, &self.seen_part(item));
+        }
+        self.write_item(row, &counts, out);
+        for (kind, key) in [(Key::Category, row.category), (Key::Parent, row.parent), (Key::Brand, row.brand)] {
+            if let Some(part) = self.interest.of(kind, key) {
+                put(out, AT_INTEREST + kind as usize * interest::WIDTH, part);
+            }
+        }
+        self.write_cross(row, out);
+        if let Some(promotions) = state.catalog.promotions(item) {
+            put(out, AT_PROMOTION, &promotions.at(seconds(self.query.now_ms)));
+        }
+        if self.store != NONE {
+            put(out, AT_PLACE, &state.places.sales(self.store, item));
+        }
     }
 
     fn bought_part(&self, item: u32) -> [f32; BOUGHT.len()] {
@@ -186,8 +205,7 @@ impl<'a> Shared<'a> {
 
     fn seen_part(&self, item: u32) -> [f32; SEEN.len()] {
         let mut part = [0.0; SEEN.len()];
-        let visitor = self.query.visitor.filter(|_| self.seen_mask >> (item % u64::BITS) & 1 == 1);
-        let Some(visitor) = visitor else { return part };
+        let Some(visitor) = self.query.visitor else { return part };
         for (rank, interaction) in visitor.recent().enumerate().filter(|(_, interaction)| interaction.item == item) {
             match EventType::try_from(i32::from(interaction.kind)) {
                 Ok(EventType::View | EventType::Click) => part[0] += 1.0 / (1.0 + rank as f32),
@@ -199,42 +217,66 @@ impl<'a> Shared<'a> {
         part
     }
 
-    fn item_part(&self, row: &Row, counts: &Counts) -> [f32; ITEM.len()] {
+    fn write_item(&self, row: &Row, counts: &Counts, out: &mut Features) {
         let popular = (counts.long as f32 - self.popular_age).max(FLOOR);
         let recent = (counts.short as f32 - self.recent_age).max(FLOOR);
         let age_days = (self.query.now_ms - row.release_ms) as f32 / DAY_MS as f32;
-        [
-            popular,
-            recent,
-            recent - popular,
-            log_of_count(counts.purchases),
-            counts.repeaters as f32 / (REPEAT_PRIOR + counts.buyers as f32),
-            row.price_ln,
-            discount(row),
-            if row.release_ms > 0 { (1.0 + age_days.max(0.0)).ln() } else { 0.0 },
-            if row.is_priced() { 1.0 } else { 0.0 },
-        ]
+        out[AT_ITEM] = popular;
+        out[AT_ITEM + 1] = recent;
+        out[AT_ITEM + 2] = recent - popular;
+        out[AT_ITEM + 3] = log_of_count(counts.purchases);
+        out[AT_ITEM + 4] = counts.repeaters as f32 / (REPEAT_PRIOR + counts.buyers as f32);
+        out[AT_ITEM + 5] = row.price_ln;
+        out[AT_ITEM + 6] = discount(row);
+        out[AT_ITEM + 7] = if row.release_ms > 0 { ln(1.0 + age_days.max(0.0)) } else { 0.0 };
+        out[AT_ITEM + 8] = if row.is_priced() { 1.0 } else { 0.0 };
     }
 
-    fn promotion_part(&self, item: u32) -> [f32; PROMOTION.len()] {
-        let promotions = self.query.state.catalog.promotions(item);
-        promotions.map_or([0.0; PROMOTION.len()], |promotions| promotions.at(seconds(self.query.now_ms)))
-    }
-
-    fn cross_part(&self, row: &Row) -> [f32; CROSS.len()] {
-        let catalog = &self.query.state.catalog;
+    fn write_cross(&self, row: &Row, out: &mut Features) {
+        if let Some(usual_price_ln) = self.usual_price_ln.filter(|_| row.is_priced()) {
+            out[AT_CROSS] = row.price_ln - usual_price_ln;
+        }
         let anchors = &self.query.anchors;
-        let matches = |same: &dyn Fn(&Row) -> bool| {
-            let count = anchors.iter().filter(|&&anchor| same(catalog.row(anchor))).count();
-            count as f32 / anchors.len().max(1) as f32
+        if anchors.is_empty() {
+            return;
+        }
+        let share = |same: &dyn Fn(&Row) -> bool| {
+            let rows = anchors.iter().map(|&anchor| self.query.state.catalog.row(anchor));
+            rows.filter(|anchor| same(anchor)).count() as f32 / anchors.len() as f32
         };
-        let priced = self.usual_price > 0.0 && row.price > 0.0;
-        [
-            if priced { (row.price / self.usual_price).ln() } else { 0.0 },
-            matches(&|anchor| row.category != NONE && anchor.category == row.category),
-            matches(&|anchor| row.brand != NONE && anchor.brand == row.brand),
-        ]
+        out[AT_CROSS + 1] = share(&|anchor| row.category != NONE && anchor.category == row.category);
+        out[AT_CROSS + 2] = share(&|anchor| row.brand != NONE && anchor.brand == row.brand);
     }
+}
+
+fn put<const N: usize>(out: &mut Features, at: usize, part: &[f32; N]) {
+    out[at..at + N].copy_from_slice(part);
+}
+
+fn blank(query: &Query, visitor: &Visitor) -> Features {
+    let mut features = [0.0; WIDTH];
+    put(&mut features, AT_VISITOR, &visitor_part(visitor, query.visitor.is_some(), query.now_ms));
+    put(&mut features, AT_CONTEXT, &context_part(query.context, query.wall_ms));
+    features
+}
+
+/// Items that the visitor bought or met last.
+fn known_items(visitor: &Visitor) -> impl Iterator<Item = u32> {
+    let bought = visitor.bought.iter().map(|bought| bought.item);
+    bought.chain(visitor.recent().map(|seen| seen.item))
+}
+
+/// Natural logarithm of a number of 1 or more, by the series of the inverse hyperbolic tangent; a thousand rows
+/// ask for two thousand of them.
+fn ln(value: f32) -> f32 {
+    /// Bits of the root of one half: the mantissa is taken from there to the root of two.
+    const LEAST: u32 = 0x3f35_04f3;
+    let bits = value.to_bits() - LEAST;
+    let mantissa = f32::from_bits((bits & 0x007f_ffff) + LEAST);
+    let part = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = part * part;
+    let series = 1.0 + square * (1.0 / 3.0 + square * (0.2 + square * (1.0 / 7.0 + square / 9.0)));
+    (bits >> 23) as f32 * std::f32::consts::LN_2 + 2.0 * part * series
 }
 
 /// Logarithm of a count and one; most counts are small, and their logarithms are kept.
@@ -276,4 +318,19 @@ fn context_part(context: &Context, wall_ms: i64) -> [f32; CONTEXT.len()] {
     let week = wall_ms.div_euclid(DAY_MS).rem_euclid(7) as f32 / 7.0 * std::f32::consts::TAU;
     let on = |device: Device| if context.device() == device { 1.0 } else { 0.0 };
     [day.sin(), day.cos(), week.sin(), week.cos(), on(Device::Phone), on(Device::Email)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logarithms_are_those_of_mathematics() {
+        for step in 0..100_000_u32 {
+            let value = 1.0 + step as f32 * step as f32 * 1e-5;
+            let exact = f64::from(value).ln();
+            assert!((f64::from(ln(value)) - exact).abs() <= 2e-7 * exact.max(1.0), "at {value}");
+        }
+        assert!((f64::from(ln(f32::MAX)) - f64::from(f32::MAX).ln()).abs() < 1e-5);
+    }
 }

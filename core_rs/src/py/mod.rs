@@ -2,6 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "what Python passes is a value")]
 
+mod answer;
 mod error;
 mod functions;
 mod sequence;
@@ -13,10 +14,11 @@ use crate::{
     error::Error,
     events,
     feature::WIDTH,
-    pipeline::{self, Actions, By, Decided},
+    pipeline::{self, Actions, By},
     score,
-    state::{Record, State},
+    state::Record,
 };
+use answer::{Answer, Outcome};
 use error::{enter, enter_detached};
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods, ndarray::ArrayView2};
 use pyo3::{
@@ -123,12 +125,7 @@ impl Plan {
 
     #[getter]
     fn visitor_key(&self) -> &str {
-        self.plan.request.context.as_ref().map_or("", State::visitor_key)
-    }
-
-    #[getter]
-    fn shadowed(&self) -> bool {
-        self.plan.shadowed
+        self.plan.visitor_key()
     }
 
     #[getter]
@@ -145,32 +142,6 @@ impl Plan {
     #[getter]
     fn slot_offsets(&self) -> Vec<usize> {
         self.plan.slot_rows.clone()
-    }
-}
-
-#[pyclass(frozen, module = "core_rs._native")]
-struct Answer(Decided);
-
-#[pymethods]
-impl Answer {
-    #[getter]
-    fn response<'py>(&self, py: Python<'py>) -> Bytes<'py> {
-        PyBytes::new(py, &self.0.response)
-    }
-
-    #[getter]
-    fn decision<'py>(&self, py: Python<'py>) -> Bytes<'py> {
-        PyBytes::new(py, &self.0.decision)
-    }
-
-    #[getter]
-    fn degraded(&self) -> Vec<String> {
-        self.0.degraded.clone()
-    }
-
-    #[getter]
-    fn stage_us(&self) -> Vec<(String, f64)> {
-        self.0.stages.iter().map(|stage| (stage.name(), stage.duration_us)).collect()
     }
 }
 
@@ -199,14 +170,14 @@ impl Bundle {
         py: Python<'py>,
         features: PyReadonlyArray2<'py, f32>,
     ) -> PyResult<Option<Bound<'py, PyArray2<f32>>>> {
-        let Some(trees) = &self.0.trees else { return Ok(None) };
+        let Some(ranker) = &self.0.ranker else { return Ok(None) };
         if features.shape()[1] != WIDTH {
             let text = format!("features have {} columns, the feature table {WIDTH}", features.shape()[1]);
             return Err(Error::out_of_range("features", text).into());
         }
         let (rows, values) = (features.shape()[0], features.as_slice()?);
-        let answers = enter(|| Ok(trees.score(values)))?;
-        Ok(Some(answers.into_pyarray(py).reshape([rows, trees.columns()])?))
+        let answers = enter(|| Ok(ranker.score(values)))?;
+        Ok(Some(answers.into_pyarray(py).reshape([rows, ranker.columns()])?))
     }
 }
 
@@ -244,6 +215,13 @@ impl Engine {
         Ok(Plan { plan, engine: Arc::clone(&self.0) })
     }
 
+    fn decide(&self, request: &[u8], now_ms: i64) -> PyResult<Outcome> {
+        Ok(match enter(|| self.0.decide(request, now_ms))? {
+            pipeline::Outcome::Decided(plan, decided) => Outcome::Answer(Answer::new(&plan, decided)),
+            pipeline::Outcome::Planned(plan) => Outcome::Plan(Plan { plan, engine: Arc::clone(&self.0) }),
+        })
+    }
+
     #[pyo3(signature = (plan, actions, degraded=""))]
     fn finish(
         &self,
@@ -252,7 +230,8 @@ impl Engine {
         degraded: &str,
     ) -> PyResult<Answer> {
         let (plan, actions) = (&plan.get().plan, actions_of(actions.as_ref())?);
-        enter(|| self.0.finish(plan, actions.as_ref(), degraded)).map(Answer)
+        let decided = enter(|| self.0.finish(plan, actions.as_ref(), degraded))?;
+        Ok(Answer::new(plan, decided))
     }
 
     #[pyo3(signature = (plan, actions, degraded=""))]

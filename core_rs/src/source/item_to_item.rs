@@ -25,12 +25,11 @@ impl Source for ItemToItem {
     fn propose(&self, query: &Query, taker: &mut dyn Taker) {
         let Some(bundle) = query.bundle else { return };
         scratch::with_sums(|sums| {
-            let mut neighbours = Vec::new();
             for seed in &query.seeds {
-                // First only read: so the memory fetches many ids at once.
-                neighbours.clear();
-                neighbours.extend(bundle.neighbours(self.relation, seed.item));
-                for &(item, score) in &neighbours {
+                bundle.prefetch_neighbours(self.relation, seed.item);
+            }
+            for seed in &query.seeds {
+                for (item, score) in bundle.neighbours(self.relation, seed.item) {
                     sums.add(item, seed.weight * score, seed.item);
                 }
             }

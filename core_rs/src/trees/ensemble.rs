@@ -3,7 +3,7 @@
 //! After the operators `TreeEnsembleRegressor` and `TreeEnsembleClassifier` of `ai.onnx.ml`, as onnxruntime computes
 //! them. What has no such form (equality, trees that are none, weights in other types) gives `None`.
 
-use super::onnx::NodeProto;
+use crate::onnx::NodeProto;
 use hashbrown::HashMap;
 
 /// What is done with a sum.

@@ -3,8 +3,8 @@
 use super::{
     ensemble::{Ensemble, Post},
     forest::Forest,
-    onnx::{FLOAT, GraphProto, NodeProto, TensorProto},
 };
+use crate::onnx::{FLOAT, GraphProto, NodeProto, TensorProto};
 use hashbrown::HashMap;
 
 /// Sum of a column, and what is done with it.
@@ -14,14 +14,12 @@ type Columns = Vec<(u32, Post)>;
 ///
 /// A node that is neither an ensemble nor moves columns is passed over: it matters only if the output needs it.
 pub fn read(graph: &GraphProto) -> Option<(Forest, Columns)> {
-    let constants: Vec<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-    let mut inputs = graph.input.iter().filter(|input| !constants.contains(&input.name.as_str()));
-    let (Some(input), None, Some(output)) = (inputs.next(), inputs.next(), graph.output.last()) else { return None };
+    let (input, output) = (graph.only_input()?, graph.output.last()?);
     let mut forest = Forest::default();
     let mut known: HashMap<&str, Columns> = HashMap::new();
     for node in &graph.node {
         if node.op_type.starts_with("TreeEnsemble") {
-            (node.input == [input.name.as_str()]).then_some(())?;
+            (node.input == [input]).then_some(())?;
             let ensemble = Ensemble::read(node)?;
             let first = forest.add(&ensemble);
             let columns = ensemble.columns.iter().map(|&(target, post)| (first + target, post)).collect();
@@ -37,7 +35,7 @@ pub fn read(graph: &GraphProto) -> Option<(Forest, Columns)> {
 /// Columns of a node that only moves columns or bends them.
 fn joined(graph: &GraphProto, node: &NodeProto, known: &HashMap<&str, Columns>) -> Option<Columns> {
     let columns = |at: usize| known.get(node.input.get(at)?.as_str());
-    let constant = |at: usize| graph.initializer.iter().find(|tensor| Some(&tensor.name) == node.input.get(at));
+    let constant = |at: usize| graph.constant(node.input.get(at)?);
     let attribute = |name: &str| node.attribute(name).map_or(0, |attribute| attribute.i);
     match node.op_type.as_str() {
         "Identity" => columns(0).cloned(),

@@ -8,9 +8,9 @@ mod avx2;
 mod ensemble;
 mod forest;
 mod graph;
-pub mod onnx;
 mod scalar;
 
+use crate::{onnx::ModelProto, processor::is_wide};
 use ensemble::Post;
 use forest::{Compiled, Forest, ROWS};
 use prost::Message;
@@ -27,10 +27,10 @@ pub struct Trees {
 impl Trees {
     /// Compiles an ONNX model whose input has `width` columns; `None` where it is not only tree ensembles.
     pub fn compile(model: &[u8], width: usize) -> Option<Self> {
-        let graph = onnx::ModelProto::decode(model).ok()?.graph?;
+        let graph = ModelProto::decode(model).ok()?.graph?;
         let (forest, columns) = graph::read(&graph)?;
         let inside = forest.columns.iter().all(|column| (column.feature as usize) < width);
-        (inside && !columns.is_empty()).then(|| Self { forest, columns, width, wide: wide() })
+        (inside && !columns.is_empty()).then(|| Self { forest, columns, width, wide: is_wide() })
     }
 
     /// The same without the instructions that not every processor has; answers are the same.
@@ -107,13 +107,6 @@ impl Trees {
             }
         }
     }
-}
-
-fn wide() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx2");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 fn finished(sum: f32, post: Post) -> f32 {

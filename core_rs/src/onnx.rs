@@ -1,4 +1,4 @@
-//! The part of ONNX that tree ensembles use, after the field numbers of `onnx.proto`; other fields are skipped.
+//! The part of ONNX that rankers use, after the field numbers of `onnx.proto`; other fields are skipped.
 
 use prost::Message;
 
@@ -55,6 +55,9 @@ pub struct AttributeProto {
     /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
+    /// Number.
+    #[prost(float, tag = "2")]
+    pub f: f32,
     /// Integer.
     #[prost(int64, tag = "3")]
     pub i: i64,
@@ -75,6 +78,9 @@ pub struct AttributeProto {
 /// Constant.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
+    /// Elements of each axis.
+    #[prost(int64, repeated, tag = "1")]
+    pub dims: Vec<i64>,
     /// Type of its elements.
     #[prost(int32, tag = "2")]
     pub data_type: i32,
@@ -98,6 +104,20 @@ pub struct ValueInfoProto {
     /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
+}
+
+impl GraphProto {
+    /// Name of the input, if it is the only one that is no constant.
+    pub fn only_input(&self) -> Option<&str> {
+        let mut inputs = self.input.iter().filter(|input| self.constant(&input.name).is_none());
+        let (Some(input), None) = (inputs.next(), inputs.next()) else { return None };
+        Some(&input.name)
+    }
+
+    /// Constant of a name.
+    pub fn constant(&self, name: &str) -> Option<&TensorProto> {
+        self.initializer.iter().find(|tensor| tensor.name == name)
+    }
 }
 
 impl NodeProto {
