@@ -41,6 +41,15 @@ def logged(folder: Path) -> Counter[str]:
         return Counter(record.record_id for record in log.read(0, 10**9) if record.kind == RECORD_KIND_EVENT)
 
 
+def stored_count(settings: Settings) -> int:
+    """Return how many events are in the tables; 0 while they cannot be asked."""
+    try:
+        with closing(open_store(settings)) as store:
+            return int(store.query("SELECT uniqExact(event_id) FROM events").column(0)[0].as_py())
+    except StoreError:
+        return 0
+
+
 def stored(settings: Settings) -> Counter[str]:
     """Return how often each event id is in the tables, a line at a time; nothing while they cannot be asked."""
     try:
