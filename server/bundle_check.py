@@ -111,7 +111,9 @@ def _check_compiled(session: ort.InferenceSession, bundle: core_rs.Bundle, golde
         return
     difference = np.abs(scores - _run(session, features)).max()
     if not difference <= TOLERANCE:
-        raise CheckError(f"{RANKER_FILE} differs from what the engine makes of it by {difference:.3g}; report it as a fault")
+        raise CheckError(
+            f"{RANKER_FILE} differs from what the engine makes of it by {difference:.3g}; report it as a fault"
+        )
 
 
 def _check_latency(ranker: Ranker, width: int) -> None:

@@ -136,8 +136,8 @@ fn what_is_no_small_chain_of_layers_is_left_to_onnxruntime() {
     assert!(!changed(&|graph| graph.node[2].input[1] = "missing".into()));
     assert!(!changed(&|graph| graph.initializer[0].dims = vec![3, 4]));
     assert!(!changed(&|graph| graph.initializer[0].float_data[0] = f32::NAN));
-    assert!(!changed(&|graph| drop(graph.initializer[1].float_data.pop())));
-    assert!(!changed(&|graph| drop(graph.node.pop())));
+    assert!(!changed(&|graph| graph.initializer[1].float_data.truncate(1)));
+    assert!(!changed(&|graph| graph.node.truncate(3)));
     assert!(!changed(&|graph| graph.output[0].name = "sum1".into()));
     let large = Dense { weights: vec![vec![0.0; 1_000]; 4], bias: vec![0.0; 1_000], turned: false };
     let narrow = Dense { weights: vec![vec![0.0; 100]; 1_000], bias: vec![0.0; 100], turned: false };

@@ -1,5 +1,7 @@
 """A network as the engine evaluates it: what onnxruntime answers, and each row by itself."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def network(hidden, seed=0):
             rng.normal(scale=before**-0.5, size=(before, after)).astype(np.float32),
             rng.normal(size=after).astype(np.float32),
         )
-        for before, after in zip(widths, widths[1:], strict=False)
+        for before, after in pairwise(widths)
     ]
     return ranker
 

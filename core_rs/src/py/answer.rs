@@ -20,6 +20,7 @@ impl Answer {
 
 /// What came of a request: an answer, or the plan that waits for scores.
 #[derive(IntoPyObject)]
+#[expect(clippy::large_enum_variant, reason = "it is made once a call and handed on at once")]
 pub(super) enum Outcome {
     Answer(Answer),
     Plan(Plan),
