@@ -33,7 +33,8 @@ class Ranker:
     """Model of one bundle.
 
     `score` runs where it is called: a thousand rows take well under a millisecond, less than a thread would cost. A
-    model that was late or failed three times in a row is left alone for ten seconds; rules rank meanwhile.
+    model that was late or failed three times in a row is left alone for ten seconds; rules rank meanwhile. One that the
+    engine evaluates itself is never left alone: it waits for nothing, and its time is known when it is published.
 
     Parameters
     ----------
@@ -49,27 +50,41 @@ class Ranker:
 
     def score(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
         """Return the actions of every row, shape (n, h), or None with the reason that goes into `degraded`."""
+        evaluated = self._evaluated(features)
+        if evaluated is not None:
+            return evaluated
         started = time.monotonic()
         if started < self._paused_until:
             return None, "model_paused"
-        actions, reason = self.ask(features)
+        actions, reason = self._run(features)
         self._count(late=time.monotonic() - started > _BUDGET_S, failed=bool(reason))
         return actions, reason
 
     def ask(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
         """Return the same, however late and whatever was before; it counts for nothing."""
+        evaluated = self._evaluated(features)
+        return self._run(features) if evaluated is None else evaluated
+
+    def _evaluated(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str] | None:
+        """Return what the engine answers; None where it cannot evaluate the graph."""
+        actions = self._bundle.score(features) if self._bundle else None
+        return None if actions is None else _finite(actions)
+
+    def _run(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
         try:
-            actions = self._bundle.score(features) if self._bundle else None
-            if actions is None:
-                (actions,) = self._session.run(["actions"], {"features": features})
+            (actions,) = self._session.run(["actions"], {"features": features})
         except Exception:  # noqa: BLE001 - onnxruntime raises classes of its own making
             return None, "model_failed"
-        if not math.isfinite(np.vdot(actions, actions)):  # one pass; what is not finite stays so in the sum
-            return None, "model_not_finite"
-        return actions, ""
+        return _finite(actions)
 
     def _count(self, *, late: bool, failed: bool) -> None:
         self._faults = self._faults + 1 if late or failed else 0
         if self._faults >= _PATIENCE:
             self._paused_until = time.monotonic() + _PAUSE_S
             self._faults = 0
+
+
+def _finite(actions: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
+    if not math.isfinite(np.vdot(actions, actions)):  # one pass; what is not finite stays so in the sum
+        return None, "model_not_finite"
+    return actions, ""

@@ -22,7 +22,7 @@ def clustered(vectors: NDArray[np.float32], seed: int) -> Mapping[str, Array]:
     Parameters
     ----------
     vectors : NDArray[np.float32] of shape (n, width)
-        Of one length, or zeros: where lengths differ, the longest of far clusters would be missed.
+        Of one length, for of different ones the longest of far clusters would be missed; zeros where nothing is known.
     seed : int
 
     Returns
@@ -36,11 +36,12 @@ def clustered(vectors: NDArray[np.float32], seed: int) -> Mapping[str, Array]:
     Sculley 2010, Web-scale k-means clustering; Jégou et al. 2011, Product quantization for nearest neighbor search,
     section IV.
     """
-    if len(vectors) < LEAST_ITEMS:
+    known = np.flatnonzero(vectors.any(axis=1))
+    if len(known) < LEAST_ITEMS:
         return {"vectors": vectors}
-    count = max(len(vectors) // _ITEMS_EACH, 1)
     rng = np.random.default_rng(seed)
-    sample = vectors[np.sort(rng.permutation(len(vectors))[: count * _SAMPLE_EACH])]
+    count = max(len(known) // _ITEMS_EACH, 1)
+    sample = vectors[np.sort(rng.permutation(known)[: count * _SAMPLE_EACH])]
     with threadpool_limits(1):  # sums of other parts round otherwise
         means = MiniBatchKMeans(count, init="random", batch_size=_BATCH, max_iter=5, n_init=1, random_state=seed)
         centres = means.fit(sample).cluster_centers_.astype(np.float32)

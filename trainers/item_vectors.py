@@ -64,11 +64,11 @@ def of_titles(titles: list[str]) -> NDArray[np.float32]:
 def _of_file(items: list[str], path: Path) -> NDArray[np.float32]:
     known = _read(path)
     widths = known["vector"].list.len().unique().to_list()
-    if len(widths) > 1:
+    if len(widths) > 1 or not widths[0]:
         raise ReadError(path, None, f"has vectors of {sorted(widths)} numbers", "give every item one of the same width")
     vectors = np.full((len(items), *widths), np.nan, np.float32)
     wanted = pl.DataFrame({"item_id": items}).with_row_index("row").join(known, on="item_id")
-    vectors[wanted["row"].to_numpy()] = np.array(wanted["vector"].to_list(), np.float32).reshape(-1, *widths)
+    vectors[wanted["row"].to_numpy()] = wanted["vector"].explode().to_numpy().reshape(-1, *widths)
     return vectors
 
 

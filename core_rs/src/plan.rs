@@ -173,9 +173,15 @@ fn note_degradation(moment: Moment, plan: &mut Plan) {
         let why = if moment.state.active_version.is_empty() { "model_missing" } else { "bundle_not_loaded" };
         plan.degraded.push(why.to_owned());
     }
-    if moment.bundle.is_some_and(|active| !active.has_content()) && asks(plan, "similar_content") {
+    if moment.bundle.is_some_and(|active| !active.has_content()) && rests_on(plan, "similar_content") {
         plan.degraded.push("content_vectors_missing".to_owned());
     }
+}
+
+/// Whether a slate of the plan has this source alone.
+fn rests_on(plan: &Plan, source: &str) -> bool {
+    let alone = |slot: &Slot| slot.placement.sources.iter().all(|used| used.source == source);
+    plan.slots.iter().any(alone)
 }
 
 /// Says what the source `sequence` lacks, and lets the visitor wait for its vector where that is missing or behind.

@@ -111,7 +111,8 @@ proptest! {
         for instructions in Instructions::available() {
             let index = clustered(&shop, instructions);
             for (query, exact) in shop.queries.iter().flat_map(|query| [(query, false), (query, true)]) {
-                let all = index.search(&[query], shop.allowed.len(), None, exact).remove(0);
+                let mut all = index.search(&[query], shop.allowed.len(), None, exact).remove(0);
+                all.retain(|hit| index.vector(hit.item).iter().any(|&value| value != 0.0));
                 prop_assert_eq!(&index.search_near(query, shop.allowed.len(), exact), &all);
                 let near = index.search_near(query, shop.k, exact);
                 prop_assert_eq!(near.len(), shop.k.min(all.len()));

@@ -38,12 +38,12 @@ def records_of(rows: Iterable[Sequence[Any]], after: int) -> list[LogRecord]:
     """
     records = []
     for offset, kind, time_ms, key, record_id, payload, checksum in rows:
-        is_sound = checksum is None or checksum == _checksum(time_ms, kind, key, record_id, payload)
-        if offset <= after or not is_sound:
+        record = LogRecord(offset, kind, time_ms, key, record_id, payload)
+        if offset <= after or not _is_sound(record, checksum):
             error = sqlite3.DatabaseError(f"record {offset} is not what was written")
             error.sqlite_errorname = "SQLITE_CORRUPT"
             raise error
-        records.append(LogRecord(offset, kind, time_ms, key, record_id, payload))
+        records.append(record)
         after = offset
     return records
 
@@ -80,6 +80,14 @@ def statuses_of(connection: sqlite3.Connection, rows: list[Row], before: int) ->
 def marks(values: Collection[object]) -> str:
     """Return the place holders of values."""
     return ", ".join("?" * len(values))
+
+
+def _is_sound(record: LogRecord, checksum: int | None) -> bool:
+    offset, kind, time_ms, key, record_id, payload = record
+    if not isinstance(payload, bytes):  # a damaged header can make SQLite give text
+        return False
+    is_blank = record == LogRecord(offset, 0, 0, "", "", b"")  # versions before emptied a record and left its checksum
+    return checksum is None or is_blank or checksum == _checksum(time_ms, kind, key, record_id, payload)
 
 
 def _checksum(time_ms: int, kind: int, key: str, record_id: str, payload: bytes) -> int:

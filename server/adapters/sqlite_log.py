@@ -53,8 +53,8 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE UNIQUE INDEX IF NOT EXISTS records_by_id ON records (record_id) WHERE record_id != '';
 CREATE INDEX IF NOT EXISTS records_by_key ON records (key) WHERE key != '';
 CREATE TABLE IF NOT EXISTS records_trimmed ("offset" INTEGER PRIMARY KEY) STRICT;
-ALTER TABLE records ADD COLUMN checksum INTEGER;
 """
+_HAS_CHECKSUMS: Final = "SELECT count(*) FROM pragma_table_info('records') WHERE name = 'checksum'"
 _PRAGMAS: Final = """
 PRAGMA synchronous = FULL;
 PRAGMA cache_size = -65536;
@@ -339,7 +339,8 @@ class SqliteLog:
             unnamed = "SQLITE_CANTOPEN" if isinstance(error, OSError) else "SQLITE_CORRUPT"
             name = getattr(error, "sqlite_errorname", unnamed)
             fix = next((fix for code, fix in _FIXES.items() if name.startswith(code)), "look at the disk, then retry")
-            raise LogUnavailableError(f"log {self._path} cannot be used ({error}); {fix}") from error
+            why = str(error).partition(" with text ")[0]  # what follows is of a record, and somebody's
+            raise LogUnavailableError(f"log {self._path} cannot be used ({why}); {fix}") from error
 
 
 def open_log(settings: Settings) -> SqliteLog:
@@ -380,8 +381,11 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         if _version(connection) < _VERSION:  # else another process was faster
-            for statement in (*_SCHEMA.split(";"), f"PRAGMA user_version = {_VERSION}"):
+            for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
+            if not connection.execute(_HAS_CHECKSUMS).fetchone()[0]:
+                connection.execute("ALTER TABLE records ADD COLUMN checksum INTEGER")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def _identity(path: Path) -> tuple[int, int]:

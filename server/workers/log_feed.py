@@ -34,12 +34,13 @@ class LogFeed:
                 f"the tables hold offset {self._offset} and the log ends at {last}, so they belong to another log; "
                 "move the folder of the tables away, and they are made again"
             )
+
+    def read(self, limit: int) -> Batch:
+        """Return up to `limit` records after those that were read; what was trimmed before is counted as lost."""
         if (gone := self._log.trimmed_offset() - self._offset) > 0:
             telemetry.LOST_OFFSETS.inc(gone)
             _logger.error("records_gone", part=NAME, offsets=gone, fix="lengthen kafka.keep_hours")
-
-    def read(self, limit: int) -> Batch:
-        """Return up to `limit` records after those that were read."""
+            self._offset += gone
         records = self._log.read(self._offset, limit)
         if not records:
             return Batch([], {})

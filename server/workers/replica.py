@@ -3,6 +3,7 @@
 Records are applied strictly in log order, so two replicas with the same offset are equal.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -208,6 +209,7 @@ class Replica:
         )
         self._settings.reject_dir.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
+            os.utime(path)  # it is kept for a day from now on
             path.replace(self._settings.reject_dir / path.name)
 
     def _snapshots(self) -> list[Path]:

@@ -85,3 +85,48 @@ def test_log_that_was_begun_without_checksums_goes_on(tmp_path: Path) -> None:
         with closing(SqliteLog(path)) as log:
             list(log.import_records([[event("e2", "a")]], 8))
             assert [(record.offset, record.record_id) for record in log.read(0, 9)] == [(1, "e1"), (2, "e2")]
+
+
+NOT_WRITTEN = "record 7 is not what was written"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("payload = 'text'", NOT_WRITTEN),
+        ("payload = CAST(payload AS TEXT)", r"Could not decode to UTF-8 column 'payload'\)"),
+        ("key = 'v9'", NOT_WRITTEN),
+        ("time_ms = time_ms + 1", NOT_WRITTEN),
+    ],
+)
+def test_a_record_that_became_another_is_not_read(tmp_path: Path, sound: bytes, damage: str, said: str) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    write(settings, sound)
+    with closing(sqlite3.connect(settings.log_path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '') WHERE name = 'records'")
+        connection.execute("PRAGMA writable_schema = RESET")
+        connection.execute(f'UPDATE records SET {damage} WHERE "offset" = 7')  # noqa: S608
+    with pytest.raises(LogUnavailableError, match=f"{said}.*{FIX}"):
+        state(settings)
+
+
+def test_a_log_that_was_dumped_and_read_back_keeps_its_checksums(tmp_path: Path, sound: bytes) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    write(settings, sound)
+    true_state = state(settings)
+    with closing(sqlite3.connect(settings.log_path)) as old:
+        dump = list(old.iterdump())
+    write(settings, b"")
+    with closing(sqlite3.connect(settings.log_path)) as new:
+        new.executescript("\n".join(dump))
+    assert state(settings) == true_state
+
+
+def test_a_record_that_an_earlier_version_emptied_is_read(tmp_path: Path, sound: bytes) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    write(settings, sound)
+    with closing(sqlite3.connect(settings.log_path, isolation_level=None)) as connection:
+        blank = "kind = 0, time_ms = 0, key = '', record_id = '', payload = x''"
+        connection.execute(f'UPDATE records SET {blank} WHERE "offset" = (SELECT max("offset") FROM records)')  # noqa: S608
+    assert state(settings)

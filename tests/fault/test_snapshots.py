@@ -1,5 +1,6 @@
 """Snapshots are cut, flipped, emptied: pages stay what they were, or the server refuses to start; it never guesses."""
 
+import os
 import random
 from collections.abc import Callable
 from contextlib import closing
@@ -107,14 +108,29 @@ def test_log_that_was_trimmed_beyond_its_snapshot_is_refused(settings: Settings,
         restored(settings)
 
 
+def test_snapshot_that_was_set_aside_is_kept_a_day_from_then(settings: Settings, state: bytes) -> None:
+    assert state
+    damage(settings, 1, flip, 1)
+    for path in settings.snapshot_dir.iterdir():
+        os.utime(path, (0, 0))
+    with closing(SqliteLog(settings.log_path)) as log:
+        replica = Replica(Engine(), log, settings)
+        replica.restore()
+        replica.remove_old()
+    assert len(list(settings.reject_dir.iterdir())) == 1
+
+
 def test_tables_that_a_trimmed_log_left_behind_are_told(settings: Settings, state: bytes) -> None:
     assert state
     trim(settings, EVENTS // 2)
     before = LOST_OFFSETS._value.get()
     with closing(SqliteLog(settings.log_path)) as log, capture_logs() as lines:
-        LogFeed(log).begin(lambda: {"log": EVENTS // 2})
+        feeds = [LogFeed(log), LogFeed(log)]
+        for feed, offset in zip(feeds, (EVENTS // 2, 10), strict=True):
+            feed.begin(lambda offset=offset: {"log": offset})
+        assert feeds[0].read(1).records[0].offset == EVENTS // 2 + 1
         assert lines == []
-        LogFeed(log).begin(lambda: {"log": 10})
+        assert [feeds[1].read(1).records[0].offset for _ in range(2)] == [EVENTS // 2 + 1, EVENTS // 2 + 2]
     assert [(line["event"], line["offsets"]) for line in lines] == [("records_gone", EVENTS // 2 - 10)]
     assert LOST_OFFSETS._value.get() - before == EVENTS // 2 - 10
 

@@ -66,6 +66,7 @@ def test_without_the_extra_it_says_how_to_install_it(shop, monkeypatch):
         ({"item_id": ["a"], "vector": ["far"]}, "no list of numbers"),
         ({"item_id": ["a", "a"], "vector": [[1.0], [2.0]]}, "has the item `a` twice"),
         ({"item_id": ["a", "b"], "vector": [[1.0], [2.0, 3.0]]}, r"vectors of \[1, 2\] numbers"),
+        ({"item_id": ["a"], "vector": [pl.Series([], dtype=pl.Float32)]}, r"vectors of \[0\] numbers"),
         ({"item_id": ["a"], "vector": pl.Series([None], dtype=pl.List(pl.Float32))}, "has no vector"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import ray
 from safetensors.numpy import load_file
 
 from tests.bundle_maker import BundleMaker
@@ -158,6 +159,15 @@ with workers(2) as group:
 def test_two_processes_work_at_once_and_faults_come_back(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", MEET, str(tmp_path)], cwd=ROOT, env=environment, check=True, timeout=200)
+
+
+def test_a_cluster_that_cannot_be_used_is_told(monkeypatch):
+    def refuse(**_):
+        raise ConnectionError("no cluster here")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConnectionError, match=r"Ray at host:1 cannot be used \(no cluster here\); run this on one"):
+        workers(1, "host:1").__enter__()
 
 
 def test_a_missing_ray_is_named(monkeypatch):

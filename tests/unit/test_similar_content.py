@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from core_rs import BundleError, Engine, schema_hash
+from server.defaults import PLACEMENTS
 from shopkeeper.v1 import record_pb2
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.item_pb2 import Item
@@ -105,6 +106,19 @@ def test_clusters_that_do_not_fit_are_refused(tmp_path):
     clusters = {"centres": np.zeros((1, 8), np.float32), "clusters": np.ones(COUNT, np.uint32)}
     with pytest.raises(BundleError, match=r"content_items.safetensors: .* name the centre of each item"):
         Engine().load_bundle(bundle(tmp_path / "one", unit(COUNT), **clusters))
+
+
+def test_a_default_placement_asks_for_no_part_that_a_bundle_may_lack(tmp_path):
+    engine = shop(bundle(tmp_path / "none", None))
+    changes = [record_pb2.DocumentChange(placement=one).SerializeToString() for one in PLACEMENTS]
+    engine.apply([(COUNT + 3 + at, record_pb2.RECORD_KIND_DOCUMENT, NOW, change) for at, change in enumerate(changes)])
+    for placement in PLACEMENTS:
+        wanted = PlacementRequest(placement_id=placement.placement_id, anchor_item_ids=["i3"])
+        request = RecommendRequest(request_id="r", context=Context(visitor_id="v"), placements=[wanted])
+        plan = engine.begin(request.SerializeToString(), NOW)
+        assert (
+            "content_vectors_missing" not in RecommendResponse.FromString(engine.finish(plan, None).response).degraded
+        )
 
 
 def test_answers_do_not_depend_on_when_the_bundle_was_loaded(tmp_path):

@@ -14,10 +14,11 @@ Promise = Any
 
 _RAY: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
     "RAY_raylet_start_wait_time_s": "120",  # a machine that is busy starts its parts slowly
     "RAY_agent_register_timeout_ms": "120000",
 }
+_OWN: Final = {"RAY_AUTH_MODE": "token"}
+"""Of processes of this machine alone; a cluster says itself whom it lets in."""
 _ONE_THREAD: Final = {"RAYON_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 """A task has one processor."""
 
@@ -44,11 +45,15 @@ class Workers:
         ------
         Exception
             What the task raised.
+        ConnectionError
+            When Ray lost the task.
         """
         try:
             return self._ray.get(promise)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
+        except self._ray.exceptions.RayError as error:
+            raise ConnectionError(f"Ray lost a task ({error}); give it more memory, or take more shards") from error
 
     def results(self, promises: Sequence[Promise], done: Callable[[float], None]) -> list[Any]:
         """Return the results in order; `done` is told the share that is there."""
@@ -66,16 +71,22 @@ def workers(count: int, address: str = "") -> Iterator[Workers]:
     Raises
     ------
     MissingRayError
+    ConnectionError
+        When the cluster does not answer or lets nobody in.
     """
     if importlib.util.find_spec("ray") is None:
         raise MissingRayError("counting over shards needs Ray; install it with `pip install 'shopkeeper[ray]'`")
-    for name, value in _RAY.items():
+    for name, value in (_RAY if address else _RAY | _OWN).items():
         os.environ.setdefault(name, value)
     import ray  # noqa: PLC0415 - an extra
 
     own = {"num_cpus": count, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     where: dict[str, Any] = {"address": address} if address else own
-    ray.init(**where, runtime_env={"env_vars": _ONE_THREAD}, logging_level=logging.WARNING)
+    try:
+        ray.init(**where, runtime_env={"env_vars": _ONE_THREAD}, logging_level=logging.WARNING)
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+        fix = "run this on one of its machines, with its token"
+        raise ConnectionError(f"Ray at {address or 'this machine'} cannot be used ({error}); {fix}") from error
     try:
         yield Workers(ray)
     finally:

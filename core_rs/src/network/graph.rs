@@ -29,7 +29,7 @@ fn gemm(graph: &GraphProto, node: &NodeProto) -> Option<Layer> {
     let weights = constant(1)?;
     let [rows, columns] = <[i64; 2]>::try_from(&*weights.dims).ok()?.map(usize::try_from);
     let (rows, columns, values) = (rows.ok()?, columns.ok()?, finite(weights)?);
-    (rows > 0 && columns > 0 && values.len() == rows * columns).then_some(())?;
+    (rows > 0 && columns > 0 && Some(values.len()) == rows.checked_mul(columns)).then_some(())?;
     let turned = flag("transB");
     let (inputs, outputs) = if turned { (columns, rows) } else { (rows, columns) };
     let bias = if node.input.len() > 2 { finite(constant(2)?)? } else { vec![0.0; outputs] };

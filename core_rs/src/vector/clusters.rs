@@ -31,21 +31,25 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// Puts vectors of `dimensions` values into the clusters that `cluster_of` names by the place of their centre.
+    /// Puts vectors of `dimensions` values into the clusters that `cluster_of` names by the place of their centre; one of
+    /// zeros, of which nothing is known, into none.
     ///
     /// # Errors
     /// Out of range where centres or clusters do not fit the vectors, or a centre is not finite.
     pub fn new(vectors: &[f32], dimensions: usize, centres: Vec<f32>, cluster_of: &[u32]) -> Result<Self> {
-        let (len, count) = (vectors.len() / dimensions, centres.len() / dimensions);
-        let fits = centres.len().is_multiple_of(dimensions) && cluster_of.len() == len;
+        let (rows, count) = (vectors.len() / dimensions, centres.len() / dimensions);
+        let fits = centres.len().is_multiple_of(dimensions) && cluster_of.len() == rows;
         if !fits || cluster_of.iter().any(|&cluster| cluster as usize >= count) {
-            let text = format!("`clusters` has {} numbers below {count} for {len} items", cluster_of.len());
+            let text = format!("`clusters` has {} numbers below {count} for {rows} items", cluster_of.len());
             return Err(Error::out_of_range("clusters", format!("{text}; name the centre of each item")));
         }
         if centres.iter().any(|value| !value.is_finite()) {
             return Err(Error::out_of_range("centres", "a centre has a value that is not finite".to_owned()));
         }
-        let (starts, lanes) = lay_out(cluster_of, count);
+        let is_known =
+            |item: u32| vectors[item as usize * dimensions..][..dimensions].iter().any(|&value| value != 0.0);
+        let known: Vec<(u32, u32)> = cluster_of.iter().copied().zip(0..).filter(|&(_, item)| is_known(item)).collect();
+        let (starts, lanes) = lay_out(&known, count);
         let mut laid = vec![0.0; lanes.len() * dimensions];
         let mut held = Allowed::none(lanes.len());
         for (lane, &item) in lanes.iter().enumerate().filter(|&(_, &item)| item != NONE) {
@@ -53,7 +57,7 @@ impl Clusters {
             laid[lane * dimensions..][..dimensions].copy_from_slice(vector);
             held.insert(lane as u32);
         }
-        Ok(Self { centres, dimensions, starts, lanes, held, blocks: Blocks::new(&laid, dimensions), len })
+        Ok(Self { centres, dimensions, starts, lanes, held, blocks: Blocks::new(&laid, dimensions), len: known.len() })
     }
 
     /// Bytes held.
@@ -102,10 +106,10 @@ fn cut(found: &mut Vec<u64>, k: usize) -> f32 {
     found.iter().max().map_or(f32::NEG_INFINITY, |&key| keys::parts(key).0)
 }
 
-/// First block of each cluster with the end, and the item of each lane.
-fn lay_out(cluster_of: &[u32], count: usize) -> (Vec<usize>, Vec<u32>) {
+/// First block of each cluster with the end, and the item of each lane, of pairs of cluster and item.
+fn lay_out(pairs: &[(u32, u32)], count: usize) -> (Vec<usize>, Vec<u32>) {
     let mut sizes = vec![0_usize; count];
-    for &cluster in cluster_of {
+    for &(cluster, _) in pairs {
         sizes[cluster as usize] += 1;
     }
     let mut starts = vec![0];
@@ -115,7 +119,7 @@ fn lay_out(cluster_of: &[u32], count: usize) -> (Vec<usize>, Vec<u32>) {
     }));
     let mut next: Vec<usize> = starts.iter().map(|start| start * LANES).collect();
     let mut lanes = vec![NONE; next[count]];
-    for (&cluster, item) in cluster_of.iter().zip(0..) {
+    for &(cluster, item) in pairs {
         lanes[next[cluster as usize]] = item;
         next[cluster as usize] += 1;
     }
@@ -128,8 +132,8 @@ mod tests {
 
     #[test]
     fn every_cluster_begins_a_block_and_holds_its_items_in_order() {
-        let cluster_of: Vec<u32> = (0..40).map(|item| if item % 20 == 0 { 2 } else { 0 }).collect();
-        let (starts, lanes) = lay_out(&cluster_of, 3);
+        let pairs: Vec<(u32, u32)> = (0..40).map(|item| (if item % 20 == 0 { 2 } else { 0 }, item)).collect();
+        let (starts, lanes) = lay_out(&pairs, 3);
         assert_eq!(starts, [0, 3, 3, 4]);
         assert_eq!((lanes.len(), lanes[0], lanes[37], lanes[38]), (64, 1, 39, NONE));
         assert_eq!(lanes[48..51], [0, 20, NONE]);
