@@ -7,14 +7,13 @@ key and asks all shards. Rows of one key meet in one shard, so that `FINAL` leav
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
 from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.sql_store import rows_of
 from server.ports import StoreError
-from server.settings import ClickHouseSettings
 
 SHARDING: Final = {
     "events": "visitor_id",
@@ -94,10 +93,6 @@ class ClickHouseCluster(ClickHouseStore):
     """
 
     query_settings = _SETTINGS
-
-    def __init__(self, settings: ClickHouseSettings, **options: Any) -> None:
-        super().__init__(settings, **options)
-        self._client.settings.update(_SETTINGS)
 
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
         """Return the result of `sql`, in which `{name:Type}` stands for a parameter; empty where it has none."""

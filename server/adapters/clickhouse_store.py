@@ -71,6 +71,9 @@ class ClickHouseStore(SqlStore):
     StoreError : it refuses us, or is too old; the text has its version and ours
     """
 
+    query_settings: ClassVar[Mapping[str, object]] = {}
+    """What every query has to be asked with beside what all are."""
+
     def __init__(
         self,
         settings: ClickHouseSettings,
@@ -90,14 +93,11 @@ class ClickHouseStore(SqlStore):
             self._client.disconnect()
         self._client = self._connect(settings.database)
 
-    query_settings: ClassVar[Mapping[str, object]] = {}
-    """What every query has to be asked with."""
-
     def reach(self) -> dict[str, object]:
         """Return how another process reaches the tables; the password is not among it."""
         settings = self._settings
         where = settings.model_dump(mode="json", include={"server", "database", "user", "tls", "ca"})
-        return {**where, "ca": where["ca"] or "", "settings": {**_SETTINGS, **self.query_settings}}
+        return {**where, "ca": where["ca"] or "", "settings": self._query_settings()}
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Add rows in one block; a row with a known key replaces the old one."""
@@ -150,8 +150,11 @@ class ClickHouseStore(SqlStore):
             connect_timeout=settings.connect_s,
             send_receive_timeout=settings.answer_s,
             tcp_keepalive=True,
-            settings=_SETTINGS,
+            settings=self._query_settings(),
         )
+
+    def _query_settings(self) -> dict[str, object]:
+        return {**_SETTINGS, **self.query_settings}
 
     def _run(self, statement: Callable[[], Any]) -> Any:
         with self._turn, self._translated():
