@@ -6,6 +6,7 @@ import gc
 import os
 import secrets
 import signal
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -31,7 +32,7 @@ from server.services.models import ModelService
 from server.services.placements import PlacementService
 from server.services.profiles import ProfileService
 from server.services.recommendations import RecommendationService
-from server.settings import Settings
+from server.settings import Settings, TlsSettings
 from server.shadow import Shadow
 from server.workers.encoder import EncoderWorker
 from server.workers.replica import Replica
@@ -142,9 +143,8 @@ class App:
         listen = self._settings.listen
         target = f"{listen.address}:{listen.port}"
         try:
-            if listen.tls.cert and listen.tls.key:
-                pair = (listen.tls.key.read_bytes(), listen.tls.cert.read_bytes())
-                port = self._server.add_secure_port(target, grpc.ssl_server_credentials([pair]))
+            if credentials := _credentials(listen.tls):
+                port = self._server.add_secure_port(target, credentials)
             else:
                 port = self._server.add_insecure_port(target)
         except RuntimeError as error:  # gRPC does not say why
@@ -157,6 +157,18 @@ class App:
         telemetry.DECISIONS_DROPPED.set_function(lambda: self._log.dropped_count)
         telemetry.ENCODER_WAITING.set_function(lambda: self.engine.waiting)
         telemetry.BUNDLE_AGE_SECONDS.set_function(lambda: self._models.age_s(self._clock.now_ms()))
+
+
+def _credentials(tls: TlsSettings) -> grpc.ServerCredentials | None:
+    """Return what the server shows its clients; OSError says which file is at fault, which gRPC does not."""
+    if not (tls.cert and tls.key):
+        return None
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.cert, tls.key, password="")
+        return grpc.ssl_server_credentials([(tls.key.read_bytes(), tls.cert.read_bytes())])
+    except OSError as error:
+        pair = f"listen.tls.cert {tls.cert} and listen.tls.key {tls.key}"
+        raise OSError(f"{pair} cannot be used ({error}); give a PEM certificate and the PEM key of it") from error
 
 
 def token_key_of(settings: Settings) -> bytes:

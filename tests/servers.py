@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from tests.fetch_servers import CLICKHOUSE_LIBRARY, KAFKA_FOLDER
 
@@ -47,7 +47,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._ports = free_ports(2)
+        self._ports = free_ports(3)
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -143,13 +143,15 @@ class Server:
 class KafkaServer(Server):
     """Apache Kafka: one broker that is its own controller."""
 
+    format_flags: ClassVar[Sequence[str]] = ()
+
     def command(self) -> list[str]:
         properties = self.folder / "server.properties"
         if not properties.exists():
-            properties.write_text(self._properties())
+            properties.write_text("".join(f"{name}={value}\n" for name, value in self.properties().items()))
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().strip("=-_")
-            arguments = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
-            subprocess.run(self._java(arguments), check=True, capture_output=True)
+            arguments = ["format", "-t", cluster_id, "-c", str(properties), *self.format_flags]
+            subprocess.run(self._java(["kafka.tools.StorageTool", *arguments]), check=True, capture_output=True)
         return self._java(["kafka.Kafka", str(properties)])
 
     def _java(self, arguments: Sequence[str]) -> list[str]:
@@ -160,9 +162,9 @@ class KafkaServer(Server):
         options = [f"-Djava.io.tmpdir={self.folder}", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         return ["java", *flags, *options, "-cp", jars, *arguments]
 
-    def _properties(self) -> str:
+    def properties(self) -> dict[str, object]:
         controller = f"127.0.0.1:{self._ports[1]}"
-        lines = {
+        return {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@{controller}",
@@ -187,7 +189,6 @@ class KafkaServer(Server):
             "log.initial.task.delay.ms": 500,
             "log.retention.check.interval.ms": 500,
         }
-        return "".join(f"{name}={value}\n" for name, value in lines.items())
 
 
 _CLUSTER: Final = """

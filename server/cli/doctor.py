@@ -7,6 +7,7 @@ import platform
 import shutil
 import socket
 import sqlite3
+import ssl
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -165,6 +166,8 @@ def _port(settings: Settings) -> Row:
         socket.create_connection((settings.listen.address, settings.listen.port), timeout=_CHECK_S).close()
     except OSError:
         return Row("port", "ok", f"{target} is free")
+    if cert := settings.listen.tls.cert:
+        return _certificate((settings.listen.address, settings.listen.port), cert)
     try:
         ready = is_serving(target, _CHECK_S)
     except grpc.RpcError:
@@ -172,3 +175,15 @@ def _port(settings: Settings) -> Row:
     if ready:
         return Row("port", "ok", f"a server answers at {target}")
     return Row("port", "warn", f"the server at {target} is not ready", "wait for it, or look at its log")
+
+
+def _certificate(address: tuple[str, int], cert: Path) -> Row:
+    """Know the server by what it shows: this host may not be one of the certificate's, nor its authority known."""
+    target = "{}:{}".format(*address)
+    try:
+        ours = ssl.get_server_certificate(address, timeout=_CHECK_S).strip() in cert.read_text(encoding="ascii")
+    except OSError as error:
+        return Row("port", "warn", f"{target} is taken, and TLS fails there ({error})", "look at [listen.tls]")
+    if ours:
+        return Row("port", "ok", f"a server answers at {target}, with the certificate of listen.tls.cert")
+    return Row("port", "warn", f"{target} shows another certificate than listen.tls.cert", "restart the server there")

@@ -18,13 +18,17 @@ from shopkeeper.v1.placement_service_pb2_grpc import PlacementServiceStub
 from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 
 AddressOption = Annotated[
-    str, typer.Option("--address", envvar="SHOPKEEPER_ADDRESS", help="HOST:PORT of a running server.")
+    str,
+    typer.Option(
+        "--address", envvar="SHOPKEEPER_ADDRESS", help="HOST:PORT of a running server, tls://HOST:PORT of one with TLS."
+    ),
 ]
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 CALL_S = 10.0
 """Deadline of an ordinary call, seconds."""
 LOAD_S = 120.0
 """Deadline of a call that loads a bundle, seconds."""
+_TLS = "tls://"
 
 
 class Remote:
@@ -62,8 +66,16 @@ def is_serving(address: str, timeout_s: float) -> bool:
 
 @contextmanager
 def connected(address: str) -> Iterator[Remote]:
-    """Give the server at `address`; faults of calls are grpc.RpcError."""
-    with grpc.insecure_channel(address, CHANNEL_OPTIONS) as channel:
+    """Give the server at `address`; faults of calls are grpc.RpcError.
+
+    TLS trusts the authorities of gRPC, or those in the file that `GRPC_DEFAULT_SSL_ROOTS_FILE_PATH` names.
+    """
+    if address.startswith(_TLS):
+        credentials = grpc.ssl_channel_credentials()
+        channel = grpc.secure_channel(address.removeprefix(_TLS), credentials, CHANNEL_OPTIONS)
+    else:
+        channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
+    with channel:
         yield Remote(channel)
 
 

@@ -1,0 +1,207 @@
+"""TLS and logins: of the server's clients, of Kafka, of ClickHouse, and of a machine that uses all three."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from pydantic import SecretStr
+
+from server.adapters.clickhouse_store import ClickHouseStore
+from server.adapters.kafka import missing_topics
+from server.adapters.kafka_feed import KafkaFeed
+from server.app import App
+from server.ports import StoreError, StoreUnavailableError, StreamUnavailableError
+from server.settings import ClickHouseSettings, KafkaSettings, ListenSettings, Settings, TlsSettings
+from shopkeeper import Client
+from shopkeeper.aio import AsyncClient
+from shopkeeper.calls import CallError
+from shopkeeper.v1.common_pb2 import Context
+from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
+from shopkeeper.v1.event_service_pb2 import RecordEventsRequest
+from tests.cluster_shop import logged, start, stored_count
+from tests.kafka_shop import Machine, drained, ids, kafka_settings, topics
+from tests.secure_servers import PASSWORD, USER, Authority, SecureClickHouse, SecureKafka, TlsFront
+from tests.table_shop import Shop, event, wait_until
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(scope="module")
+def kafka(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
+    with SecureKafka(tmp_path_factory.mktemp("kafka"), authority) as server:
+        login = {"user": USER, "password": SecretStr(PASSWORD), "tls": True, "ca": authority.ca}
+        yield kafka_settings(server.address, **login)
+
+
+@pytest.fixture
+def clickhouse(authority: Authority, tmp_path: Path) -> Iterator[ClickHouseSettings]:
+    with SecureClickHouse(tmp_path / "clickhouse") as server, TlsFront(server.address, authority) as front:
+        login = {"user": USER, "password": SecretStr(PASSWORD), "tls": True, "ca": authority.ca}
+        yield ClickHouseSettings(server=front.address, **login)
+
+
+def view(event_id: str, visitor_id: str) -> Event:
+    context = Context(visitor_id=visitor_id)
+    return Event(
+        event_id=event_id, event_type=EventType.EVENT_TYPE_VIEW, context=context, items=[EventItem(item_id="brie")]
+    )
+
+
+def listening(authority: Authority, tmp_path: Path) -> Settings:
+    tls = TlsSettings(cert=authority.cert, key=authority.key)
+    return Settings(data_dir=tmp_path / "data", listen=ListenSettings(port=0, tls=tls))
+
+
+def shown(authority: Authority, prefix: str = "SHOPKEEPER__") -> dict[str, str]:
+    """Return the environment of a server that shows the certificate of `authority`."""
+    return {f"{prefix}LISTEN__TLS__CERT": str(authority.cert), f"{prefix}LISTEN__TLS__KEY": str(authority.key)}
+
+
+def command(*arguments: object, **environment: object) -> subprocess.CompletedProcess[str]:
+    given = {name: str(value) for name, value in environment.items()}
+    call = [sys.executable, "-m", "server.cli", *map(str, arguments)]
+    return subprocess.run(call, env={**os.environ, **given}, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_clients_that_know_the_authority_are_served(authority: Authority, tmp_path: Path) -> None:
+    app = App(listening(authority, tmp_path))
+    address = await app.start()
+    try:
+        trusted = grpc.ssl_channel_credentials(authority.ca.read_bytes())
+        async with AsyncClient(address, timeout_s=10, credentials=trusted) as client:
+            assert (await client.recommend("home", "v")).slates
+        for strange in ({}, {"credentials": grpc.ssl_channel_credentials()}):
+            async with AsyncClient(address, timeout_s=2, **strange) as client:
+                with pytest.raises(CallError):
+                    await client.recommend("home", "v")
+    finally:
+        await app.stop()
+
+
+def test_commands_and_doctor_speak_tls(authority: Authority, stranger: Authority, tmp_path: Path) -> None:
+    with start(Settings(), tmp_path / "a", **shown(authority, "")) as machine:
+        address = f"127.0.0.1:{machine.port}"
+        credentials = grpc.ssl_channel_credentials(authority.ca.read_bytes())
+        with Client(address, timeout_s=30, credentials=credentials) as client:
+            wait_until(lambda: answers(lambda: client.recommend("home", "v")))
+        known = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": authority.ca}
+        asked = command("placements", "--address", f"tls://{address}", "--json", **known)
+        assert asked.returncode == 0, asked.stderr
+        assert "home" in asked.stdout
+        refused = command("placements", "--address", f"tls://{address}", GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=stranger.ca)
+        assert refused.returncode == 3
+        assert doctor(machine.port, tmp_path, **shown(authority)) == "ok"
+        assert doctor(machine.port, tmp_path, **shown(stranger)) == "warn"
+        assert machine.stop() == 0
+
+
+def answers(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except CallError:
+        return False
+    return True
+
+
+def doctor(port: int, tmp_path: Path, **environment: object) -> str:
+    options = ("--data-dir", tmp_path / "a" / "data", "--json")
+    found = command("doctor", *options, SHOPKEEPER__LISTEN__PORT=port, **environment)
+    rows: list[dict[str, Any]] = json.loads(found.stdout)["checks"]
+    return next(row["state"] for row in rows if row["check"] == "port")
+
+
+@pytest.mark.parametrize("broken", ["missing", "of another", "text"])
+def test_certificate_that_cannot_be_shown_is_named(
+    broken: str, authority: Authority, stranger: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("no certificate")
+    key = {"missing": tmp_path / "none.pem", "of another": stranger.key, "text": tmp_path / "text"}[broken]
+    given = shown(authority) | {"SHOPKEEPER__LISTEN__TLS__KEY": str(key)}
+    ended = command("serve", "--data-dir", tmp_path / "data", "--port", 0, **given)
+    assert ended.returncode == 3
+    assert f"listen.tls.key {key}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_records_pass_through_kafka_with_tls_and_a_login(kafka: KafkaSettings, mechanism: str, tmp_path: Path) -> None:
+    settings = topics(kafka.model_copy(update={"prefix": f"{kafka.prefix}-{mechanism}", "mechanism": mechanism}))
+    with Machine(tmp_path, settings) as machine:
+        machine.add(*(event(f"e{number}", "a", visitor_id=f"v{number}") for number in range(100)))
+        assert machine.ship() == 100
+    feed = KafkaFeed(settings, "test")
+    try:
+        feed.begin(dict)
+        assert sorted(ids(drained(feed, 100))) == sorted(f"e{number}" for number in range(100))
+    finally:
+        feed.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"password": SecretStr("wrong")}, "(?i)auth"),
+        ({"ca": None}, "(?i)certificate"),
+        ({"tls": False, "user": ""}, "Kafka"),
+    ],
+)
+def test_kafka_that_refuses_us_is_told_in_bounded_time(kafka: KafkaSettings, change: dict[str, Any], why: str) -> None:
+    with pytest.raises(StreamUnavailableError, match=why):
+        missing_topics(kafka.model_copy(update=change))
+
+
+def test_tables_fill_through_tls_and_a_login(clickhouse: ClickHouseSettings) -> None:
+    store = ClickHouseStore(clickhouse)
+    try:
+        shop = Shop(store)
+        shop.add(*(event(f"e{number}", "a") for number in range(100)))
+        assert shop.sink.step() == 100
+        assert shop.rows("SELECT count(), currentUser() FROM events") == [(100, USER)]
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "why"),
+    [
+        ({"ca": None}, StoreUnavailableError, "(?i)certificate"),
+        ({"password": SecretStr("wrong")}, StoreError, "Authentication failed"),
+        ({"tls": False}, StoreUnavailableError, "does not answer"),
+    ],
+)
+def test_clickhouse_that_refuses_us_is_told(
+    clickhouse: ClickHouseSettings, change: dict[str, Any], kind: type[Exception], why: str
+) -> None:
+    with pytest.raises(kind, match=why) as told:
+        ClickHouseStore(clickhouse.model_copy(update=change))
+    assert "wrong" not in str(told.value)
+
+
+def test_machines_share_events_with_tls_everywhere(
+    kafka: KafkaSettings, clickhouse: ClickHouseSettings, authority: Authority, tmp_path: Path
+) -> None:
+    settings = Settings(kafka=topics(kafka), clickhouse=clickhouse)
+    login = {"USER": USER, "PASSWORD": PASSWORD, "TLS": "true", "CA": str(authority.ca)}
+    options = {f"{section}__{name}": value for section in ("KAFKA", "CLICKHOUSE") for name, value in login.items()}
+    events = [view(f"e{number}", f"v{number}") for number in range(300)]
+    with start(settings, tmp_path / "a", **options) as here, start(settings, tmp_path / "b", **options) as there:
+        here.call("EventService/RecordEvents", RecordEventsRequest(events=events).SerializeToString())
+        wait_until(lambda: stored_count(settings) == len(events))
+        wait_until(lambda: len(logged(tmp_path / "b")) == len(events))
+        assert (here.stop(), there.stop()) == (0, 0)
+    for machine in ("a", "b"):
+        assert PASSWORD not in (tmp_path / machine / "server.log").read_text(encoding="utf-8")

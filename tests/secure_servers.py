@@ -1,0 +1,129 @@
+"""Kafka and ClickHouse that want TLS and a login, and the authority that signed what they show."""
+
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+import trustme
+
+from tests.servers import ClickHouseServer, KafkaServer
+
+USER: Final = "shop"
+PASSWORD: Final = "a secret, with = and ;"  # noqa: S105 - of servers that live for a test
+
+_CHUNK: Final = 1 << 16
+_USERS: Final = """
+<clickhouse>
+  <profiles><default/></profiles><quotas><default/></quotas>
+  <users>
+    <default><password/><profile>default</profile><quota>default</quota><networks><ip>::1</ip></networks></default>
+    <{user}>
+      <password>{password}</password><profile>default</profile><quota>default</quota><networks><ip>::/0</ip></networks>
+    </{user}>
+  </users>
+</clickhouse>
+"""
+
+
+class Authority:
+    """Signs a certificate of `127.0.0.1`; `ca`, `cert` and `key` are PEM files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        authority = trustme.CA()
+        signed = authority.issue_cert("127.0.0.1", "localhost")
+        self.ca, self.cert, self.key, self.both = (folder / f"{name}.pem" for name in ("ca", "cert", "key", "both"))
+        authority.cert_pem.write_to_path(self.ca)
+        signed.private_key_pem.write_to_path(self.key)
+        self.cert.write_bytes(b"".join(pem.bytes() for pem in signed.cert_chain_pems))
+        signed.private_key_and_cert_chain_pem.write_to_path(self.both)
+
+
+class SecureKafka(KafkaServer):
+    """Kafka whose clients need TLS, and a password by PLAIN or SCRAM; its own traffic has a listener of its own."""
+
+    format_flags: ClassVar[Sequence[str]] = [
+        flag
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        for flag in ("--add-scram", f'{mechanism}=[name={USER},password="{PASSWORD}"]')
+    ]
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        super().__init__(folder)
+        self._authority = authority
+
+    def properties(self) -> dict[str, object]:
+        within, controller = (f"127.0.0.1:{port}" for port in (self._ports[2], self._ports[1]))
+        modules = "org.apache.kafka.common.security"
+        plain = f'{modules}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        scram = f"{modules}.scram.ScramLoginModule required;"
+        listener = "listener.name.sasl_ssl"
+        return super().properties() | {
+            "listeners": f"SASL_SSL://{self.address},PLAINTEXT://{within},CONTROLLER://{controller}",
+            "advertised.listeners": f"SASL_SSL://{self.address},PLAINTEXT://{within}",
+            "listener.security.protocol.map": "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            f"{listener}.plain.sasl.jaas.config": plain,
+            f"{listener}.scram-sha-256.sasl.jaas.config": scram,
+            f"{listener}.scram-sha-512.sasl.jaas.config": scram,
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": self._authority.both,
+        }
+
+
+class SecureClickHouse(ClickHouseServer):
+    """ClickHouse with a user and a password; its TLS ends at a `TlsFront`, for the library listens without."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        users = folder / "users.xml"
+        users.write_text(_USERS.format(user=USER, password=PASSWORD), encoding="utf-8")
+        self.config = folder / "config.xml"
+        self.config.write_text(f"<clickhouse><users_config>{users}</users_config></clickhouse>", encoding="utf-8")
+
+
+class TlsFront:
+    """TLS before a server that has none, as a load balancer's; leave it to let go of its port."""
+
+    def __init__(self, backend: str, authority: Authority) -> None:
+        host, _, port = backend.rpartition(":")
+        self._backend = (host, int(port))
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(authority.cert, authority.key)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def address(self) -> str:
+        return "{}:{}".format(*self._listener.getsockname())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                accepted, _ = self._listener.accept()
+                threading.Thread(target=self._relay, args=(accepted,), daemon=True).start()
+
+    def _relay(self, accepted: socket.socket) -> None:
+        with suppress(OSError), accepted, socket.create_connection(self._backend) as behind:
+            client = self._context.wrap_socket(accepted, server_side=True)
+            with client:
+                while True:
+                    ready = [client] if client.pending() else select.select([client, behind], [], [])[0]
+                    for one in ready:
+                        if not (data := one.recv(_CHUNK)):
+                            return
+                        (behind if one is client else client).sendall(data)
