@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import ClassVar, Final, Self
 
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from tests.servers import ClickHouseServer, KafkaServer
 
 USER: Final = "shop"
-PASSWORD: Final = "a secret, with = and ;"  # noqa: S105 - of servers that live for a test
+PASSWORD: Final = "only-of-tests"  # noqa: S105 - of servers that live for a test
 
 _CHUNK: Final = 1 << 16
 _USERS: Final = """
@@ -39,9 +40,12 @@ class Authority:
         signed = authority.issue_cert("127.0.0.1", "localhost")
         self.ca, self.cert, self.key, self.both = (folder / f"{name}.pem" for name in ("ca", "cert", "key", "both"))
         authority.cert_pem.write_to_path(self.ca)
-        signed.private_key_pem.write_to_path(self.key)
-        self.cert.write_bytes(b"".join(pem.bytes() for pem in signed.cert_chain_pems))
-        signed.private_key_and_cert_chain_pem.write_to_path(self.both)
+        chain = b"".join(pem.bytes() for pem in signed.cert_chain_pems)
+        private = load_pem_private_key(signed.private_key_pem.bytes(), password=None)
+        key = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # Kafka reads no other
+        self.cert.write_bytes(chain)
+        self.key.write_bytes(key)
+        self.both.write_bytes(key + chain)
 
 
 class SecureKafka(KafkaServer):
