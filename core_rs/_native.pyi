@@ -257,8 +257,8 @@ class Engine:
 
         `on_trial` answers with the bundle on trial, in place of the one that serves the visitor.
         """
-    def decide(self, request: bytes, now_ms: int) -> Answer | Plan:
-        """Do all of a decision; return the plan where onnxruntime has to score it."""
+    def decide(self, request: bytes, now_ms: int, *, on_trial: bool = False) -> Answer | Plan:
+        """Do all of a decision; return the plan where onnxruntime has to score it. As `begin` and `finish`."""
     def finish(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> Answer:
         """Rank and encode. `actions` has shape (n, h), columns as in the bundle; None ranks by rules.
 

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import structlog
 from numpy.typing import NDArray
 
-from core_rs import Engine, EngineError, Histories
+from core_rs import Answer, Engine, EngineError, Histories, Plan
 from server.bundles import BundleStore
 from server.errors import ServiceError
 from server.ports import LogRecord
@@ -74,6 +74,19 @@ class Models:
             activation = Activation.FromString(record.payload)
             for version in (activation.version, activation.trial.version):
                 self._load_or_degrade(version)
+
+    def decide(self, request: bytes, now_ms: int, *, on_trial: bool = False) -> Answer:
+        """Return the decision of a `RecommendRequest`, of the bundle that serves or of the one on trial.
+
+        Raises
+        ------
+        EngineError : the request is at fault
+        """
+        outcome = self._engine.decide(request, now_ms, on_trial=on_trial)
+        if not isinstance(outcome, Plan):
+            return outcome
+        actions, degraded = self.score(outcome.model_version, outcome.features)
+        return self._engine.finish(outcome, actions, degraded)
 
     def score(self, version: str, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
         """Return the actions of every row, or None with the reason that goes into `degraded`; empty: rules rank."""

@@ -16,6 +16,8 @@ from shopkeeper.v1.recommendation_service_pb2 import RecommendResponse, Slate
 
 _MOST_WAITING: Final = 64
 _BEHIND_S: Final = 0.002
+_MODEL_FAULT: Final = "model_"
+"""How the reasons in `degraded` begin where the ranker did not score."""
 
 _log = structlog.get_logger()
 
@@ -106,20 +108,18 @@ class Shadow:
         """Return whether the bundle on trial answered; then its answer is compared."""
         started = time.perf_counter()
         try:
-            plan = self._engine.begin(waiting.request, waiting.now_ms, on_trial=True)
-            actions, degraded = self._models.score(plan.model_version, plan.features)
-            answer = self._engine.finish(plan, actions, degraded)
+            answer = self._models.decide(waiting.request, waiting.now_ms, on_trial=True)
         except EngineError:
             _log.exception("shadow_failed", trial=Trial.FromString(self._trial).version)
             return False
         taken_s = time.perf_counter() - started
-        if degraded or not plan.bundle_version:
+        shown, other = map(RecommendResponse.FromString, (waiting.response, answer.response))
+        if not other.bundle_version or any(reason.startswith(_MODEL_FAULT) for reason in answer.degraded):
             return False
         tally.requests += 1
         tally.seconds += taken_s
         tally.served_seconds += waiting.served_s
         telemetry.SHADOW_SECONDS.observe(taken_s)
-        shown, other = map(RecommendResponse.FromString, (waiting.response, answer.response))
         self._compare(tally, shown, other)
         return True
 

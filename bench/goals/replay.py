@@ -16,7 +16,10 @@ from typing import Final
 from measure import Row, require
 
 from core_rs import Engine
-from server.adapters.sqlite_log import INSERT, SqliteLog
+from server.adapters.log_rows import INSERT, row_of
+from server.adapters.log_rows import Row as LogRow
+from server.adapters.sqlite_log import SqliteLog
+from server.ports import NewRecord
 from server.settings import Settings
 from server.workers.replica import CHUNK_ROWS, Replica
 from shopkeeper.v1 import event_pb2
@@ -83,12 +86,13 @@ def _fill(path: Path, note: Callable[[str], None]) -> None:
     note(f"{_EVENTS:,} events written in {time.perf_counter() - started:.0f} s")
 
 
-def _items(names: list[str]) -> Iterator[tuple[int, str, str, bytes, int]]:
+def _items(names: list[str]) -> Iterator[LogRow]:
     for name in names:
-        yield RECORD_KIND_ITEM, "", "", ItemChange(item=Item(item_id=name)).SerializeToString(), 1_000
+        change = ItemChange(item=Item(item_id=name))
+        yield row_of(NewRecord(RECORD_KIND_ITEM, "", "", change.SerializeToString()), 1_000)
 
 
-def _events(start: int, names: list[str]) -> Iterator[tuple[int, str, str, bytes, int]]:
+def _events(start: int, names: list[str]) -> Iterator[LogRow]:
     """Yield the rows of one second of events; ids fill the gaps of a message that was serialised once."""
     templates = [_template(kind, _START_S + start // _BATCH) for kind in _TYPES]
     for number in range(start, start + _BATCH):
@@ -96,7 +100,7 @@ def _events(start: int, names: list[str]) -> Iterator[tuple[int, str, str, bytes
         event_id, visitor_id = f"{number:032x}", f"visitor-{number * 7_919 % _VISITORS:07}"
         item_id = names[number * 104_729 % _ITEMS]
         payload = b"".join((before, event_id.encode(), between, visitor_id.encode(), after, item_id.encode(), end))
-        yield RECORD_KIND_EVENT, visitor_id, event_id, payload, 1_000
+        yield row_of(NewRecord(RECORD_KIND_EVENT, visitor_id, event_id, payload), 1_000)
 
 
 def _template(kind: event_pb2.EventType.ValueType, second: int) -> tuple[bytes, ...]:

@@ -9,7 +9,7 @@ use crate::{
     prefetch::prefetch_all,
     ranker::Ranker,
     sequence::SequenceVector,
-    vector::VectorIndex,
+    vector::{Allowed, VectorIndex},
 };
 use hashbrown::HashMap;
 use reader::Reader;
@@ -283,26 +283,27 @@ impl ActiveBundle {
 
     /// Content vector of an item; `None` where the bundle has none for it or only zeros.
     pub fn content(&self, item: u32) -> Option<&[f32]> {
-        let row = self.to_bundle.get(item as usize).copied().filter(|&row| row != NONE)?;
+        let row = self.row_of(item)?;
         let vector = self.bundle.content.as_ref()?.vector(row);
         vector.iter().any(|&value| value != 0.0).then_some(vector)
     }
 
-    /// The `k` items whose content vectors are nearest to a vector, with their inner products, best first.
-    pub fn nearest_content(&self, vector: &[f32], k: usize) -> Vec<(u32, f32)> {
-        self.bundle.content.as_ref().map_or_else(Vec::new, |index| self.nearest(index, vector, k, false))
+    /// The `k` items, of all or of some, whose content vectors are nearest to a vector, with their inner products, best
+    /// first.
+    pub fn nearest_content(&self, vector: &[f32], k: usize, among: Option<&[u32]>) -> Vec<(u32, f32)> {
+        self.bundle.content.as_ref().map_or_else(Vec::new, |index| self.nearest(index, vector, k, among, false))
     }
 
-    /// The `k` items whose sequence vectors have the greatest inner products with a vector of the encoder, best first.
-    pub fn nearest_next(&self, vector: &[f32], k: usize) -> Vec<(u32, f32)> {
+    /// The `k` items, of all or of some, whose sequence vectors have the greatest inner products with a vector of the
+    /// encoder, best first.
+    pub fn nearest_next(&self, vector: &[f32], k: usize, among: Option<&[u32]>) -> Vec<(u32, f32)> {
         let encoder = self.bundle.sequence.as_ref();
-        encoder.map_or_else(Vec::new, |encoder| self.nearest(&encoder.vectors, vector, k, true))
+        encoder.map_or_else(Vec::new, |encoder| self.nearest(&encoder.vectors, vector, k, among, true))
     }
 
     /// Number by which the encoder reads an item: its place plus 1, above the last for one that the bundle lacks.
     pub fn item_number(&self, item: u32) -> i64 {
-        let row = self.to_bundle.get(item as usize).copied().filter(|&row| row != NONE);
-        row.map_or(self.to_engine.len() as i64, i64::from) + 1
+        self.row_of(item).map_or(self.to_engine.len() as i64, i64::from) + 1
     }
 
     /// Whether the encoder has a vector of any item that `is_sold`.
@@ -312,9 +313,28 @@ impl ActiveBundle {
         self.to_engine.iter().enumerate().any(|(row, &item)| is_sold(item) && is_known(row))
     }
 
-    fn nearest(&self, index: &VectorIndex, vector: &[f32], k: usize, exact: bool) -> Vec<(u32, f32)> {
-        let found = index.search_near(vector, k, exact).into_iter();
-        found.map(|hit| (self.to_engine[hit.item as usize], hit.score)).collect()
+    fn nearest(
+        &self,
+        index: &VectorIndex,
+        vector: &[f32],
+        k: usize,
+        among: Option<&[u32]>,
+        exact: bool,
+    ) -> Vec<(u32, f32)> {
+        let found = match among {
+            None => index.search_near(vector, k, exact),
+            Some(items) => {
+                let mut allowed = Allowed::none(self.to_engine.len());
+                items.iter().filter_map(|&item| self.row_of(item)).for_each(|row| allowed.insert(row));
+                index.search(&[vector], k, Some(&allowed), exact).pop().unwrap_or_default()
+            }
+        };
+        found.into_iter().map(|hit| (self.to_engine[hit.item as usize], hit.score)).collect()
+    }
+
+    /// Place of an item in the bundle; `None` where the bundle lacks it.
+    fn row_of(&self, item: u32) -> Option<u32> {
+        self.to_bundle.get(item as usize).copied().filter(|&row| row != NONE)
     }
 
     /// Entries of a row of lists in the engine's numbers; none without a row.

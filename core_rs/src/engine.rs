@@ -106,9 +106,9 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Self::begin`].
-    pub fn decide(&self, request: &[u8], now_ms: i64) -> Result<Outcome> {
+    pub fn decide(&self, request: &[u8], now_ms: i64, by: By) -> Result<Outcome> {
         let state = self.read();
-        let plan = self.plan(&state, request, now_ms, By::Serving)?;
+        let plan = self.plan(&state, request, now_ms, by)?;
         let Some(scored) = pipeline::score(&state, &plan) else { return Ok(Outcome::Planned(plan)) };
         let decided = pipeline::finish(&state, &plan, scored.actions().as_ref(), scored.degraded, &self.options)?;
         Ok(Outcome::Decided(plan, decided))

@@ -42,6 +42,8 @@ impl Candidate {
 
 /// Collects proposals of one source after another.
 struct Basket<'g, 'q, 's> {
+    query: &'q Query<'q>,
+    request: &'q PlacementRequest,
     gate: &'g mut Gate<'q>,
     seen_items: &'s mut Places,
     /// Candidate of each seen item; `None` for one that the gate removed.
@@ -64,13 +66,24 @@ impl Taker for Basket<'_, '_, '_> {
         }
         self.left > 0
     }
+
+    fn wanted(&self) -> usize {
+        self.left
+    }
+
+    fn open_items(&self) -> Vec<u32> {
+        let listed = narrow_reserve(self.query, self.request);
+        let mut items = listed.unwrap_or_else(|| (0..self.query.state.catalog.end()).collect());
+        items.retain(|&item| self.gate.passes(item));
+        items
+    }
 }
 
 /// Gathers the candidates of one slate; at least `wanted` of them if the catalogue allows.
-pub fn gather(
-    query: &Query,
-    request: &PlacementRequest,
-    gate: &mut Gate,
+pub fn gather<'q>(
+    query: &'q Query<'q>,
+    request: &'q PlacementRequest,
+    gate: &mut Gate<'q>,
     wanted: usize,
     stages: &mut Vec<Stage>,
 ) -> Vec<Candidate> {
@@ -79,7 +92,7 @@ pub fn gather(
     let candidates = Vec::with_capacity(limits.max(wanted).min(MAX_CANDIDATES));
     let admitted = Vec::with_capacity(limits);
     scratch::with_places(|seen_items| {
-        let mut basket = Basket { gate, seen_items, admitted, candidates, number: 0, left: 0, seen: 0 };
+        let mut basket = Basket { query, request, gate, seen_items, admitted, candidates, number: 0, left: 0, seen: 0 };
         for (number, limit) in uses {
             let source = SOURCES[number];
             let (began, before) = (Instant::now(), basket.candidates.len());
@@ -87,7 +100,7 @@ pub fn gather(
             source.propose(query, &mut basket);
             stages.push(Stage::new("source", source.name(), basket.seen, basket.candidates.len() - before, began));
         }
-        fill(query, request, &mut basket, wanted, stages);
+        fill(&mut basket, wanted, stages);
         basket.candidates
     })
 }
@@ -104,14 +117,15 @@ fn uses<'a>(query: &'a Query) -> impl Iterator<Item = (usize, usize)> + 'a {
 }
 
 /// Adds items from the reserve until `wanted` are there, the popular first.
-fn fill(query: &Query, request: &PlacementRequest, basket: &mut Basket, wanted: usize, stages: &mut Vec<Stage>) {
+fn fill(basket: &mut Basket, wanted: usize, stages: &mut Vec<Stage>) {
+    let query = basket.query;
     let before = basket.candidates.len();
     if before >= wanted {
         return;
     }
     let began = Instant::now();
     let popularity = &query.state.popularity;
-    if let Some(mut list) = narrow_reserve(query, request) {
+    if let Some(mut list) = narrow_reserve(query, basket.request) {
         list.sort_by(|&a, &b| popularity.counts(b).long.total_cmp(&popularity.counts(a).long).then(a.cmp(&b)));
         basket.top_up(list, wanted);
     } else {

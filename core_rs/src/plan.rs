@@ -70,6 +70,13 @@ pub enum By {
     Trial,
 }
 
+impl By {
+    /// The bundle on trial, or the one that serves.
+    pub fn of(on_trial: bool) -> Self {
+        if on_trial { Self::Trial } else { Self::Serving }
+    }
+}
+
 /// What all slots of a plan are made with.
 #[derive(Clone, Copy)]
 struct Moment<'a> {

@@ -163,6 +163,26 @@ proptest! {
 }
 
 #[test]
+fn nodes_of_trees_may_stand_in_any_order_after_their_roots() {
+    let tree = |weight| grown(&[((0, 1, 0.5, false), 0)], &[(0, weight), (1, 2.0 * weight)]);
+    let node = regressor(&[tree(1.0), tree(10.0)], &[], "NONE");
+    let mut mixed = node.clone();
+    for attribute in mixed.attribute.iter_mut().filter(|attribute| attribute.name.starts_with("nodes_")) {
+        interleave(&mut attribute.ints);
+        interleave(&mut attribute.floats);
+        interleave(&mut attribute.strings);
+    }
+    let score = |node| Trees::compile(&model(vec![node]), WIDTH).expect("compiles").score(&[0.0; WIDTH]);
+    assert_eq!(score(mixed), score(node));
+}
+
+/// Puts the first of the second half after the first of the first half, and so on.
+fn interleave<T: Clone>(values: &mut Vec<T>) {
+    let (first, second) = values.split_at(values.len() / 2);
+    *values = first.iter().zip(second).flat_map(|(one, other)| [one.clone(), other.clone()]).collect();
+}
+
+#[test]
 fn columns_of_ensembles_stand_side_by_side() {
     let (one, two) = (vec![leaf(&(0, 1.0))], vec![leaf(&(1, 2.0))]);
     let named = |name: &str, tree: &Vec<Plain>| NodeProto {

@@ -8,7 +8,7 @@ from itertools import count
 from time import perf_counter
 from typing import Final
 
-from core_rs import Answer, Engine, EngineError, Plan
+from core_rs import Answer, Engine, EngineError
 from server import effects, telemetry
 from server.errors import is_bug, out_of_range, required
 from server.models import Models
@@ -102,10 +102,7 @@ class RecommendationService:
 
     def _decide(self, request: bytes) -> bytes:
         now_ms, started = self._clock.now_ms(), perf_counter()
-        answer = self._engine.decide(request, now_ms)
-        if isinstance(answer, Plan):
-            actions, degraded = self._models.score(answer.model_version, answer.features)
-            answer = self._engine.finish(answer, actions, degraded)
+        answer = self._models.decide(request, now_ms)
         response = answer.response
         if answer.shadowed:
             self._shadow.follow(request, now_ms, response, perf_counter() - started)

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from core_rs import BundleError, Engine, schema_hash
 from server.defaults import PLACEMENTS
 from shopkeeper.v1 import record_pb2
-from shopkeeper.v1.common_pb2 import Context
+from shopkeeper.v1.common_pb2 import Context, ItemFilter
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement, SourceUse
 from shopkeeper.v1.recommendation_service_pb2 import (
@@ -43,7 +43,10 @@ def bundle(folder, vectors, **clusters):
 def shop(folder, load_after=0):
     """Return an engine that loads the bundle after so many records; half of the items come after its activation."""
     placement = Placement(placement_id="like", sources=[SourceUse(source="similar_content", limit=LIMIT)])
-    items = [(record_pb2.RECORD_KIND_ITEM, record_pb2.ItemChange(item=Item(item_id=f"i{n}"))) for n in range(COUNT)]
+    items = [
+        (record_pb2.RECORD_KIND_ITEM, record_pb2.ItemChange(item=Item(item_id=f"i{n}", brand=f"b{n % 30}")))
+        for n in range(COUNT)
+    ]
     messages = [
         *items[: COUNT // 2],
         (record_pb2.RECORD_KIND_DOCUMENT, record_pb2.DocumentChange(placement=placement)),
@@ -58,8 +61,8 @@ def shop(folder, load_after=0):
     return engine
 
 
-def ask(engine, anchors, size=10):
-    wanted = PlacementRequest(placement_id="like", anchor_item_ids=anchors, page_size=size)
+def ask(engine, anchors, size=10, **rest):
+    wanted = PlacementRequest(placement_id="like", anchor_item_ids=anchors, page_size=size, **rest)
     request = RecommendRequest(request_id="r", context=Context(visitor_id="v"), placements=[wanted])
     plan = engine.begin(request.SerializeToString(), NOW)
     return RecommendResponse.FromString(engine.finish(plan, None).response)
@@ -81,6 +84,18 @@ def test_the_nearest_to_the_mean_of_the_anchors_are_proposed(tmp_path):
     assert {item.reason for item in items} == {REASON_SIMILAR_CONTENT}
     assert items[0].because_item_id == "i3"
     assert list(response.degraded) == []
+
+
+def test_of_a_narrow_filter_the_nearest_are_proposed_once(tmp_path):
+    vectors = unit(COUNT)
+    engine = shop(bundle(tmp_path / "one", vectors))
+    items = ask(engine, ["i3"], 20, filter=ItemFilter(brands=["b7"])).slates[0].items
+    brand = np.arange(7, COUNT, 30)
+    nearest = brand[np.argsort(-(vectors[brand] @ vectors[3]), kind="stable")][:20]
+    shown = [int(item.item_id[1:]) for item in items]
+    assert len(set(shown)) == 20
+    assert len(set(shown) & set(nearest.tolist())) >= 19
+    assert {item.reason for item in items} == {REASON_SIMILAR_CONTENT}
 
 
 def test_an_item_without_a_vector_and_a_bundle_without_vectors_leave_the_slate_full(tmp_path):

@@ -61,6 +61,11 @@ impl<'a> Gate<'a> {
         false
     }
 
+    /// Whether an item may be shown, counting nothing.
+    pub fn passes(&self, item: u32) -> bool {
+        self.filters.iter().all(|filter| filter.keep(item))
+    }
+
     /// Whether a pinned item may be shown.
     pub fn admit_pin(&self, item: u32) -> bool {
         self.filters.iter().all(|filter| !filter.binds_pins() || filter.keep(item))

@@ -210,13 +210,13 @@ impl Engine {
 
     #[pyo3(signature = (request, now_ms, *, on_trial=false))]
     fn begin(&self, request: &[u8], now_ms: i64, on_trial: bool) -> PyResult<Plan> {
-        let by = if on_trial { By::Trial } else { By::Serving };
-        let plan = enter(|| self.0.begin(request, now_ms, by))?;
+        let plan = enter(|| self.0.begin(request, now_ms, By::of(on_trial)))?;
         Ok(Plan { plan, engine: Arc::clone(&self.0) })
     }
 
-    fn decide(&self, request: &[u8], now_ms: i64) -> PyResult<Outcome> {
-        Ok(match enter(|| self.0.decide(request, now_ms))? {
+    #[pyo3(signature = (request, now_ms, *, on_trial=false))]
+    fn decide(&self, request: &[u8], now_ms: i64, on_trial: bool) -> PyResult<Outcome> {
+        Ok(match enter(|| self.0.decide(request, now_ms, By::of(on_trial)))? {
             pipeline::Outcome::Decided(plan, decided) => Outcome::Answer(Answer::new(&plan, decided)),
             pipeline::Outcome::Planned(plan) => Outcome::Plan(Plan { plan, engine: Arc::clone(&self.0) }),
         })

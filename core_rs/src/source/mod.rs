@@ -19,6 +19,7 @@ use crate::{
     proto::Reason,
     query::Query,
 };
+use hashbrown::HashSet;
 
 /// Item proposed by a source.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,10 @@ impl Proposal {
 pub trait Taker {
     /// Offers one proposal, best first; returns whether more are wanted.
     fn offer(&mut self, proposal: Proposal) -> bool;
+    /// Number of proposals that are still wanted.
+    fn wanted(&self) -> usize;
+    /// Items that may be shown, in no order: a look at the whole catalogue, or at what the placement's filter lists.
+    fn open_items(&self) -> Vec<u32>;
 }
 
 /// A source of candidates. It proposes best first; the taker filters and counts.
@@ -55,7 +60,7 @@ pub trait Source: Sync {
     fn propose(&self, query: &Query, taker: &mut dyn Taker);
 }
 
-/// Nearest items looked at first; four times as many each time the taker wants more.
+/// Nearest items looked at, whether or not they may be shown.
 const FIRST_LOOK: usize = 512;
 
 /// Number of sources.
@@ -111,21 +116,25 @@ fn offer_all(proposals: impl IntoIterator<Item = Proposal>, taker: &mut dyn Take
     }
 }
 
-/// Offers the items nearest to a vector while their product is above zero; `find` gives the nearest so many, best first.
-fn offer_nearest(find: impl Fn(usize) -> Vec<(u32, f32)>, because: u32, taker: &mut dyn Taker) {
-    let (mut looked, mut seen) = (FIRST_LOOK, 0);
-    loop {
-        let near = find(looked);
-        for &(item, score) in &near[seen..] {
-            if score <= 0.0 || !taker.offer(Proposal { item, score, because }) {
-                return;
-            }
-        }
-        if near.len() < looked {
-            return;
-        }
-        (seen, looked) = (looked, looked * 4);
+/// Offers the items nearest to a vector while their product is above zero.
+///
+/// `find` gives the nearest so many, best first, of all items or of some. Where few of the first may be shown, those
+/// that may are asked for by name, so that a narrow filter costs one more search and not the whole catalogue in order.
+fn offer_nearest(find: impl Fn(usize, Option<&[u32]>) -> Vec<(u32, f32)>, because: u32, taker: &mut dyn Taker) {
+    let first = find(FIRST_LOOK, None);
+    let is_all = first.len() < FIRST_LOOK;
+    let looked: HashSet<u32> = first.iter().map(|&(item, _)| item).collect();
+    if !offer_positive(first, because, taker) || is_all {
+        return;
     }
+    let mut open = taker.open_items();
+    open.retain(|item| !looked.contains(item));
+    offer_positive(find(taker.wanted(), Some(&open)), because, taker);
+}
+
+/// Offers items while their score is above zero; returns whether more are wanted.
+fn offer_positive(found: Vec<(u32, f32)>, because: u32, taker: &mut dyn Taker) -> bool {
+    found.into_iter().all(|(item, score)| score > 0.0 && taker.offer(Proposal { item, score, because }))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl Source for Sequence {
     fn propose(&self, query: &Query, taker: &mut dyn Taker) {
         let Some((bundle, vector)) = query.bundle.zip(vector(query)) else { return };
         let vector = vector.values();
-        offer_nearest(|count| bundle.nearest_next(&vector, count), NONE, taker);
+        offer_nearest(|count, among| bundle.nearest_next(&vector, count, among), NONE, taker);
     }
 }
 

@@ -21,7 +21,7 @@ impl Source for SimilarContent {
     fn propose(&self, query: &Query, taker: &mut dyn Taker) {
         let Some(bundle) = query.bundle else { return };
         if let Some((mean, because)) = mean(query, bundle) {
-            offer_nearest(|count| bundle.nearest_content(&mean, count), because, taker);
+            offer_nearest(|count, among| bundle.nearest_content(&mean, count, among), because, taker);
         }
     }
 }

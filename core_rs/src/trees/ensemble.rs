@@ -4,7 +4,7 @@
 //! them. What has no such form (equality, trees that are none, weights in other types) gives `None`.
 
 use crate::onnx::NodeProto;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 /// What is done with a sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,9 +115,8 @@ fn trees(node: &NodeProto, prefix: &str, target_count: usize) -> Option<Vec<Tree
     let places: HashMap<(i64, i64), usize> =
         tree_ids.iter().zip(node_ids).enumerate().map(|(place, (&tree, &id))| ((tree, id), place)).collect();
     let reader = Reader { node, weights, places };
-    let mut order: Vec<i64> = tree_ids.to_vec();
-    order.dedup();
-    order.into_iter().map(|tree| reader.tree(tree)).collect()
+    let mut met = HashSet::new();
+    tree_ids.iter().filter(|&&tree| met.insert(tree)).map(|&tree| reader.tree(tree)).collect()
 }
 
 /// Joins the columns of a node.

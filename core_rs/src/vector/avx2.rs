@@ -16,7 +16,7 @@ use std::arch::x86_64::{
 #[target_feature(enable = "avx2")]
 pub(super) fn scan(tile: &Tile, query: &Query, threshold: f32, found: &mut Vec<u64>) {
     let floor = _mm256_set1_ps(threshold);
-    for (block, &allowed) in tile.allowed.iter().enumerate() {
+    for (block, &allowed) in tile.allowed.iter().enumerate().filter(|(_, allowed)| **allowed != 0) {
         let products = products(&tile.rows[block * tile.groups..][..tile.groups], query);
         let (low, high) = (scores(products[0], &tile.scales[block], 0), scores(products[1], &tile.scales[block], 1));
         let mask = passing(low, floor) | passing(high, floor) << (LANES / 2);

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 #[target_feature(enable = "avx512f,avx512vnni")]
 pub(super) fn scan(tile: &Tile, query: &Query, threshold: f32, found: &mut Vec<u64>) {
     let floor = _mm512_set1_ps(threshold);
-    for (block, &allowed) in tile.allowed.iter().enumerate() {
+    for (block, &allowed) in tile.allowed.iter().enumerate().filter(|(_, allowed)| **allowed != 0) {
         let products = products(&tile.rows[block * tile.groups..][..tile.groups], query);
         // SAFETY: the scales of a block are 64 bytes, aligned to 64.
         let scales = unsafe { _mm512_load_ps(tile.scales[block].0.as_ptr()) };

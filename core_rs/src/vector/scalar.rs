@@ -8,7 +8,7 @@ use super::{
 /// See [`super::Instructions::scan`].
 pub(super) fn scan(tile: &Tile, query: &Query, threshold: f32, found: &mut Vec<u64>) {
     let blocks = tile.rows.chunks_exact(tile.groups).zip(tile.scales).zip(tile.allowed);
-    for (block, ((rows, scales), &allowed)) in blocks.enumerate() {
+    for (block, ((rows, scales), &allowed)) in blocks.enumerate().filter(|(_, (_, allowed))| **allowed != 0) {
         let scores = scores(rows, scales, query);
         let passing = |mask: u16, lane: usize| mask | u16::from(scores[lane] >= threshold) << lane;
         let mask = allowed & (0..LANES).fold(0, passing);
