@@ -20,6 +20,13 @@ RUNS: Final = {
     "beauty": ("loo", "beauty/Beauty.txt.gz", "--attributes", "beauty/Beauty_item2attributes.json.gz"),
     "beauty_reordered": ("loo", "beauty/tie_reordered_inter.json.gz"),
     "diginetica": ("sessions", "diginetica/train_sessions.txt.gz", "diginetica/test_prefix_target.txt.gz"),
+    "diginetica_neural": (
+        "sessions",
+        "diginetica/train_sessions.txt.gz",
+        "diginetica/test_prefix_target.txt.gz",
+        "--models",
+        "transformer,recurrent,session-kNN,hybrid",
+    ),
     "ml-1m": ("sets", "ml-1m/train.txt.gz", "ml-1m/test.txt.gz"),
     "electronics": ("sets", "electronics/train.txt.gz", "electronics/test.txt.gz"),
     "groceries": ("baskets", "groceries/groceries.csv.gz"),
@@ -50,7 +57,7 @@ def _measure(name: str, seeds: str) -> None:
     if not folder:
         raise typer.BadParameter("set SHOPKEEPER_REFERENCE to the folder that holds `data/`")
     protocol, *files = RUNS[name]
-    paths = [file if file.startswith("--") else str(Path(folder, "data", file)) for file in files]
+    paths = [str(Path(folder, "data", file)) if "/" in file else file for file in files]
     start = time.perf_counter()
     command = [sys.executable, "-m", "trainers", "evaluate", protocol, *paths, "--seeds", seeds, "--json"]
     answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)

@@ -238,15 +238,15 @@ def activation(version: str) -> NewRecord:
 
 def _write_log(path: Path, offset: int) -> None:
     """Write a log that ends at `offset` and no longer holds what is before."""
-    from server.adapters.sqlite_log import SqliteLog  # noqa: PLC0415 - only where the shop is built
+    from server.adapters.log_rows import INSERT, row_of  # noqa: PLC0415 - only where the shop is built
+    from server.adapters.sqlite_log import SqliteLog  # noqa: PLC0415
+    from server.ports import NewRecord  # noqa: PLC0415
 
     SqliteLog(path).close()
     with closing(sqlite3.connect(path)) as log, log:
         kind, time_ms, payload = activation(_BUNDLE)
-        row = (offset, kind, time_ms, "", "", payload)
-        log.execute(
-            'INSERT INTO records ("offset", kind, time_ms, key, record_id, payload) VALUES (?, ?, ?, ?, ?, ?)', row
-        )
+        log.execute(INSERT, row_of(NewRecord(kind, "", "", payload), time_ms))
+        log.execute('UPDATE records SET "offset" = ?', (offset,))
 
 
 def resident_bytes() -> int:
