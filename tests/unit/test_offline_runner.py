@@ -201,6 +201,22 @@ def test_the_command_prints_one_object(tmp_path):
     assert found["popular"] < 0.7
 
 
+def test_baskets_of_visitors_are_asked_of_the_models_that_serve_them(tmp_path):
+    path = tmp_path / "baskets.txt"
+    path.write_text("".join(f"u{n} i{n} i9\nu{n} i{n}\nu{n} i{n} i8\nu{n} i{n} i9\n" for n in range(8)), "utf-8")
+    ran = CliRunner().invoke(
+        app, ["evaluate", "baskets", str(path), "--models", "TIFU-KNN,user-to-user,hybrid", "--json"]
+    )
+    assert ran.exit_code == 0, ran.output
+    found = {row["model"]: row["metrics"]["R@10"] for row in json.loads(ran.stdout)["rows"]}
+    assert set(found) == {"TIFU-KNN", "user-to-user", "hybrid"}
+    assert found["TIFU-KNN"] == 1.0
+    nobody = tmp_path / "nobody.csv"
+    nobody.write_text("".join(f"a{n % 3},b{n % 5},c\n" for n in range(40)), "utf-8")
+    ran = CliRunner().invoke(app, ["evaluate", "baskets", str(nobody), "--models", "TIFU-KNN", "--json"])
+    assert "there is no model `TIFU-KNN`; give one or more of random" in ran.stdout
+
+
 def test_the_table_is_for_people(tmp_path):
     ran = CliRunner().invoke(app, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular,rules", "--no-tuning"])
     assert "rules*" in ran.stdout
