@@ -231,6 +231,21 @@ def test_the_command_line_shows_a_table_of_a_small_shop(tmp_path):
     assert json.loads(ran.stdout)["chosen"] == "popular"
 
 
+def test_the_command_line_takes_options_and_columns_from_the_trainers(tmp_path, capfd):
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    train.write_text("".join(f"{n} {n + 1} {n + 2}\n" for n in range(20)), encoding="utf-8")
+    test.write_text("1 2\t3\n", encoding="utf-8")
+    options = ["--models", "popular", "--no-tuning", "--seeds", "0,1"]
+    shown = CliRunner().invoke(shopkeeper, ["evaluate", "sessions", *options, str(train), str(test)])
+    assert shown.exit_code == 0, shown.output
+    places = [shown.stdout.index(name) for name in ("R@20", "M@20", "N@20", "R@10", "M@10", "coverage@20")]
+    assert places == sorted(places)
+    capfd.readouterr()
+    assert CliRunner().invoke(shopkeeper, ["evaluate", "sessions", "--help"]).exit_code == 0
+    said = capfd.readouterr().out
+    assert all(option in said for option in ("--models", "--attributes", "--mlflow", "TEST"))
+
+
 @pytest.mark.parametrize("program", [app, shopkeeper])
 def test_faults_end_with_a_text_and_a_status(tmp_path, program, capfd):
     bad = tmp_path / "bad.txt"
