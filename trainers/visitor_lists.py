@@ -85,9 +85,11 @@ class VisitorLists(Recommender):
         n_baskets, n_items = int(basket.max(initial=0)) + 1, queries.n_items
         lines = np.unique((queries.owner * n_baskets + basket) * n_items + queries.item)
         baskets, items = np.divmod(lines, n_items)
-        columns = (column.astype(np.uint32) for column in (baskets // n_baskets, baskets % n_baskets, items))
+        visitors, baskets, items = (
+            column.astype(np.uint32) for column in (baskets // n_baskets, baskets % n_baskets, items)
+        )
         shape = (len(queries), n_items)
-        return _matrix(core_rs.basket_vectors(*columns, shape, **self.decay()), shape)
+        return _matrix(core_rs.basket_vectors(visitors, baskets, items, shape, **self.decay()), shape)
 
 
 def _matrix(
