@@ -1,12 +1,14 @@
 """Baselines on a shop small enough to count by hand, and on the Complete Journey where it is installed."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from trainers import baselines
+from trainers.__main__ import _measured
 from trainers.baselines import Baselines
 from trainers.dataset import Dataset
 from trainers.evaluate import measure, ranks_of_scores
@@ -89,6 +91,17 @@ def test_what_nobody_asks_for_changes_no_rank(small):
         scored = [baselines.personal_then_popular(tasks[0].train) for tasks in asked]
         ranks = [ranks_of_scores(tasks, score) for tasks, score in zip(asked, scored, strict=True)]
         assert [of_task.tolist() for of_task in ranks[0]] == [of_task.tolist() for of_task in ranks[1]]
+
+
+def test_the_table_has_every_baseline_of_both_questions_and_stands_where_nobody_is_asked(small):
+    for split_ms, asked in ((45 * DAY, 1), (0, 0)):
+        fitted = SimpleNamespace(task=NextBasket(split_ms).task(small), measured={})
+        pipeline = SimpleNamespace(schedule=SimpleNamespace(split_ms=split_ms))
+        found = _measured(fitted, pipeline, lambda *_: None, Baselines.ALL)
+        kind = Baselines.ALL if asked else Baselines.TRIVIAL
+        assert {name for _, name in found} == set(baselines.baselines_of(kind, small, 0))
+        assert {of for of, _ in found} == {"all", "explore"}
+        assert all(measured.visitor_count <= asked for (measured,) in found.values())
 
 
 @pytest.fixture(scope="module")
