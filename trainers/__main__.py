@@ -13,6 +13,7 @@ import typer
 
 from trainers import report
 from trainers.ablation import variants
+from trainers.baselines import Baselines
 from trainers.bundle import learnt_until
 from trainers.console import JsonOption, Tell, answer, errors_told, progress_told
 from trainers.dataset import Export, read_export
@@ -60,6 +61,10 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     seed: SeedOption = None,
     ranker: RankerOption = DEFAULT_RANKER,
     question: QuestionOption = Question.NEXT_BASKET,
+    baselines: Annotated[
+        Baselines,
+        typer.Option(help="What to measure beside: what costs next to nothing, or iALS, EASE and others too."),
+    ] = Baselines.TRIVIAL,
     against: Annotated[
         Path | None, typer.Option(help="Bundle that serves: say whether the new one is not worse on what it never saw.")
     ] = None,
@@ -78,7 +83,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         named = {"ranker": ranker, "question": question, "parts": names}
         pipeline = _pipeline(export, split, seed, tell, against=against, item_vectors=item_vectors, **named)
         fitted = pipeline.run()
-        rows = report.rows_of(_measured(fitted, pipeline, tell))
+        rows = report.rows_of(_measured(fitted, pipeline, tell, baselines))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by, "asked": len(fitted.task.visitor)}
         if against is not None:
             found["gate"] = facts(judge(pipeline, fitted, against, tolerance))
@@ -107,7 +112,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     with errors_told(json=json), progress_told() as tell:
         pipeline = _pipeline(export, split, seed, tell, ranker=ranker, question=question)
         fitted = pipeline.run()
-        found = _measured(fitted, pipeline, tell)
+        found = _measured(fitted, pipeline, tell, Baselines.ALL)
         if plot is not None:
             draw_recall(found, plot)
     _answer({"asked": len(fitted.task.visitor)}, report.rows_of(found), "next basket", json=json)
@@ -174,11 +179,12 @@ def _moment(export: Export, split: dt.datetime | None) -> int:
     return round((split if split.tzinfo else split.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
-def _measured(fitted: Fitted, pipeline: Pipeline, tell: Tell) -> report.Found:
+def _measured(fitted: Fitted, pipeline: Pipeline, tell: Tell, kind: Baselines) -> report.Found:
     if not len(fitted.task.visitor):
+        kind = Baselines.TRIVIAL  # others may have no row to learn from
         moment = dt.datetime.fromtimestamp(pipeline.schedule.split_ms / 1000, dt.UTC)
         tell(f"nobody bought both before and after {moment:%Y-%m-%d %H:%M}: the measures below say nothing", 1.0)
-    return {**report.baselines(fitted.task, pipeline.schedule.split_ms, tell), **fitted.measured}
+    return {**report.baselines(fitted.task, pipeline.schedule.split_ms, tell, kind), **fitted.measured}
 
 
 def _answer(said: Mapping[str, object], rows: Sequence[report.Row], title: str, *, json: bool) -> None:

@@ -1,15 +1,21 @@
-"""Trivial models that every other one has to beat. All score by the purchases before the split."""
+"""Models that every other one has to beat, most of them trivial. All score by the purchases before the split."""
 
 from collections.abc import Callable
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
+from trainers.als import Als
 from trainers.dataset import Dataset
+from trainers.ease import Ease
 from trainers.evaluate import Scorer
+from trainers.next_basket import NextBasket
 from trainers.protocols import pair
+from trainers.recommender import Recommender, queries_of
+from trainers.sequential_rules import SequentialRules
 
 DAY_MS = 86_400_000
 
@@ -68,9 +74,22 @@ def user_knn(train: Dataset, neighbours: int = 50) -> Scorer:
     return score
 
 
-def all_baselines(train: Dataset, now_ms: int) -> dict[str, Callable[[], Scorer]]:
-    """Return how to make every baseline, by the name it has in tables."""
-    return {
+def learnt(model: Recommender, train: Dataset) -> Scorer:
+    """Return a scorer by what `model` learns, of each visitor's whole history."""
+    fitted = model.fit(train)
+    return lambda visitors: fitted.score(queries_of(train, visitors))
+
+
+class Baselines(StrEnum):
+    """Baselines by name: those that cost next to nothing, or all."""
+
+    TRIVIAL = "trivial"
+    ALL = "all"
+
+
+def baselines_of(kind: Baselines, train: Dataset, now_ms: int) -> dict[str, Callable[[], Scorer]]:
+    """Return how to make every baseline of a kind, by the name it has in tables."""
+    trivial: dict[str, Callable[[], Scorer]] = {
         "popular": lambda: popular(train, now_ms),
         "popular 28 d": lambda: popular(train, now_ms, 28),
         "popular 7 d": lambda: popular(train, now_ms, 7),
@@ -78,6 +97,14 @@ def all_baselines(train: Dataset, now_ms: int) -> dict[str, Callable[[], Scorer]
         "personal + popular top": lambda: personal_then_popular(train),
         "item-kNN": lambda: item_knn(train),
         "user-kNN": lambda: user_knn(train),
+    }
+    if kind is Baselines.TRIVIAL:
+        return trivial
+    return trivial | {
+        "TIFU-KNN": lambda: learnt(NextBasket(alpha=0.7), train),
+        "sequential rules": lambda: learnt(SequentialRules(damping=(0.5, 0.0), actions=()), train),
+        "iALS": lambda: learnt(Als(width=64, sweeps=8), train),
+        "EASE": lambda: learnt(Ease(), train),
     }
 
 

@@ -45,6 +45,17 @@ class Catalogue:
         """Return the dense number of each item's brand, -1 where it has none."""
         return _numbers(self.brands)
 
+    def of_items(self, kept: NDArray[np.bool_]) -> "Catalogue":
+        """Return what is known of the items where `kept` holds."""
+        numbers = np.flatnonzero(kept).tolist()
+        return Catalogue(
+            titles=[self.titles[number] for number in numbers],
+            category_paths=[self.category_paths[number] for number in numbers],
+            brands=[self.brands[number] for number in numbers],
+            price=self.price[kept],
+            vectors=None if self.vectors is None else self.vectors[kept],
+        )
+
     def within(self, names: Sequence[str], level: int | None = None) -> NDArray[np.bool_]:
         """Return which items lie in one of the categories `names`, at `level` of their path or, without it, at any."""
         wanted = set(names)
@@ -144,6 +155,16 @@ class Dataset:
             quantity=self.quantity[mask],
             price=self.price[mask],
             position=self.position[mask],
+        )
+
+    def of_items(self, kept: NDArray[np.bool_]) -> "Dataset":
+        """Return the rows of the items where `kept` holds, with an item table of these alone."""
+        rows = self.where(kept[self.item])
+        return replace(
+            rows,
+            items=[self.items[number] for number in np.flatnonzero(kept).tolist()],
+            item=(np.cumsum(kept) - 1)[rows.item].astype(np.uint32),
+            catalogue=self.catalogue.of_items(kept),
         )
 
     @classmethod

@@ -64,7 +64,7 @@ class Ease(Recommender):
         self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
-        """Solve. O(items³) in the dense form, O(items * block³) in the blocked one."""
+        """Solve. O(items³) in the dense form, less with few visitors, O(items * block³) in the blocked one."""
         if not self.regularisation > 0:
             raise ValueError(f"regularisation is {self.regularisation}; give a positive number of rows")
         rows = rows_of(dataset)
@@ -73,8 +73,12 @@ class Ease(Recommender):
         table.sum_duplicates()
         table.data[:] = 1
         dense_mib = _MATRICES * 4 * dataset.n_items**2 / 2**20
-        gram = (table.T @ table).tocsr()
-        self.weights_ = self._dense(gram) if dense_mib <= self.memory_mib else self._blocked(gram, progress)
+        if dense_mib > self.memory_mib:
+            self.weights_ = self._blocked((table.T @ table).tocsr(), progress)
+        elif 2 * dataset.n_visitors < dataset.n_items:
+            self.weights_ = self._among_visitors(table)
+        else:
+            self.weights_ = self._dense(table.T @ table)
         progress(1.0)
         return self
 
@@ -104,6 +108,15 @@ class Ease(Recommender):
             raise ValueError(f"the items' table is singular at regularisation {self.regularisation}; give a larger one")
         inverse = np.triu(inverse) + np.triu(inverse, 1).T
         weights = inverse / -np.diag(inverse)
+        weights[np.diag_indices_from(weights)] = 0
+        return np.ascontiguousarray(weights, np.float32)
+
+    def _among_visitors(self, table: sparse.csr_matrix) -> NDArray[np.float32]:
+        """Return the dense form by the inverse of a table of visitors in place of items, by Woodbury's identity."""
+        alike = (table @ table.T).toarray()
+        alike[np.diag_indices_from(alike)] += self.regularisation
+        weights = table.T @ (table.T @ linalg.inv(alike, overwrite_a=True)).T
+        weights /= 1 - np.diag(weights)
         weights[np.diag_indices_from(weights)] = 0
         return np.ascontiguousarray(weights, np.float32)
 

@@ -74,24 +74,30 @@ def interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def ranks_of_scores(task: Task, score: Scorer) -> NDArray[np.float64]:
-    """Return the rank from 0 of every target among all items of the task, ties at their middle.
+def ranks_of_scores(tasks: Sequence[Task], score: Scorer) -> list[NDArray[np.float64]]:
+    """Return, for tasks about the same visitors, the rank from 0 of every target among all items, ties at their middle.
 
     In an explore-only task the items a visitor bought do not compete. A target scored -inf has rank infinity.
     """
-    ranks = np.full(len(task.target), np.inf)
-    train = task.train
-    for start in range(0, len(task.visitor), _BATCH):
-        visitors = task.visitor[start : start + _BATCH]
-        scores = np.where(task.kept, score(visitors), -np.inf)
-        if task.explore:
-            of_batch = np.isin(train.visitor, visitors)
-            scores[np.searchsorted(visitors, train.visitor[of_batch]), train.item[of_batch]] = -np.inf
-        offsets = task.offsets[start : start + len(visitors) + 1]
-        targets = task.target[offsets[0] : offsets[-1]]
-        found, _ = core_rs.rank_targets(np.ascontiguousarray(scores), offsets - offsets[0], targets, 0)
-        ranks[offsets[0] : offsets[-1]] = found
+    ranks = [np.full(len(task.target), np.inf) for task in tasks]
+    for start in range(0, len(tasks[0].visitor), _BATCH):
+        visitors = tasks[0].visitor[start : start + _BATCH]
+        scores = score(visitors)
+        for task, found in zip(tasks, ranks, strict=True):
+            offsets = task.offsets[start : start + len(visitors) + 1]
+            targets = task.target[offsets[0] : offsets[-1]]
+            own = np.ascontiguousarray(_competing(task, visitors, scores))
+            found[offsets[0] : offsets[-1]], _ = core_rs.rank_targets(own, offsets - offsets[0], targets, 0)
     return ranks
+
+
+def _competing(task: Task, visitors: NDArray[np.uint32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the scores, -inf where an item does not compete for a visitor."""
+    scores = np.where(task.kept, scores, -np.inf)
+    if task.explore:
+        of_batch = np.isin(task.train.visitor, visitors)
+        scores[np.searchsorted(visitors, task.train.visitor[of_batch]), task.train.item[of_batch]] = -np.inf
+    return scores
 
 
 def ranks_of_lists(task: Task, lists: Sequence[Sequence[str]]) -> NDArray[np.float64]:

@@ -23,6 +23,8 @@ class NextBasket(VisitorLists):
         Share of the visitor's own frequencies, 0 to 1.
     length : int
         Items kept for each visitor.
+    actions : tuple[str, ...]
+        Event types that make a basket; all where it is empty.
     seed : int
         Counting has no chance in it; kept so that every trainer has one.
 
@@ -42,6 +44,7 @@ class NextBasket(VisitorLists):
         neighbours: int = 300,
         alpha: float = 0.8,
         length: int = 200,
+        actions: tuple[str, ...] = ("purchase",),
         seed: int = 0,
     ) -> None:
         self.n_groups = n_groups
@@ -50,6 +53,7 @@ class NextBasket(VisitorLists):
         self.neighbours = neighbours
         self.alpha = alpha
         self.length = length
+        self.actions = actions
         self.seed = seed
 
     def decay(self) -> Mapping[str, Any]:

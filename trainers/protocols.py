@@ -45,6 +45,13 @@ class Task:
         """Position in `visitor` of every entry of `target`."""
         return np.repeat(np.arange(len(self.visitor)), np.diff(self.offsets))
 
+    def of_kept_items(self) -> "Task":
+        """Return the same question with an item table of those alone that are asked for, so that scores are few."""
+        number = np.cumsum(self.kept) - 1
+        everything = np.ones(int(self.kept.sum()), np.bool_)
+        target = number[self.target].astype(np.uint32)
+        return replace(self, train=self.train.of_items(self.kept), kept=everything, target=target)
+
     def explore_only(self) -> "Task":
         """Return the same question about items the visitor has not bought before."""
         owner = self.owner

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trainers.base import Trainer
+from trainers.dataset import Dataset
 
 NOBODY = np.uint32(0xFFFFFFFF)
 """Visitor of a history that belongs to no visitor of the data set, e.g. a new session."""
@@ -80,6 +81,20 @@ class Queries:
         matrix = sparse.csr_matrix((values, self.item, self.offsets), shape=(len(self), self.n_items))
         matrix.sum_duplicates()
         return matrix
+
+
+def queries_of(dataset: Dataset, visitors: NDArray[np.uint32]) -> Queries:
+    """Return the history of each of `visitors`, ascending: all its rows, none if there are none."""
+    rows = dataset.where(np.isin(dataset.visitor, visitors))
+    lengths = np.bincount(np.searchsorted(visitors, rows.visitor), minlength=len(visitors))
+    return Queries(
+        visitor=visitors.astype(np.uint32),
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        item=rows.item,
+        action=rows.action,
+        time_ms=rows.time_ms,
+        n_items=dataset.n_items,
+    )
 
 
 class Recommender(Trainer):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from trainers.baselines import all_baselines
+from trainers.baselines import Baselines, baselines_of
 from trainers.evaluate import MEASURES, Measured, measure, ranks_of_scores
 from trainers.protocols import Task, tasks_of
 
@@ -14,15 +14,17 @@ Found = dict[tuple[str, str], list[Measured]]
 """What was measured, by set and model; a model with chance in it has one for each seed."""
 
 
-def baselines(task: Task, split_ms: int, progress: Callable[[str, float], None]) -> Found:
-    """Return the quality of every baseline on every set of a task."""
+def baselines(task: Task, split_ms: int, progress: Callable[[str, float], None], kind: Baselines) -> Found:
+    """Return the quality of the baselines of a kind on every set of a task."""
     found: Found = {}
-    makers = all_baselines(task.train, split_ms)
+    task = task.of_kept_items()
+    tasks = tasks_of(task)
+    makers = baselines_of(kind, task.train, split_ms)
     for number, (model, make) in enumerate(makers.items()):
         progress("measure baselines", number / len(makers))
-        score = make()
-        for name, asked in tasks_of(task).items():
-            found[name, model] = [measure(asked, ranks_of_scores(asked, score))]
+        ranks = ranks_of_scores(list(tasks.values()), make())
+        for (name, asked), of_task in zip(tasks.items(), ranks, strict=True):
+            found[name, model] = [measure(asked, of_task)]
     return found
 
 

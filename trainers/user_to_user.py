@@ -17,15 +17,20 @@ class UserToUser(VisitorLists):
         Nearest visitors, by cosine, that have a say.
     length : int
         Items kept for each visitor.
+    actions : tuple[str, ...]
+        Event types that make a basket; all where it is empty.
     seed : int
         Counting has no chance in it; kept so that every trainer has one.
     """
 
     file = "user_to_user.safetensors"
 
-    def __init__(self, *, neighbours: int = 100, length: int = 200, seed: int = 0) -> None:
+    def __init__(
+        self, *, neighbours: int = 100, length: int = 200, actions: tuple[str, ...] = ("purchase",), seed: int = 0
+    ) -> None:
         self.neighbours = neighbours
         self.length = length
+        self.actions = actions
         self.seed = seed
 
     def decay(self) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ from shopkeeper.v1 import model_service_pb2 as pb
 
 _SEED = 0
 _QUESTION = ("--question", "complete-journey")
+_BASELINES = ("--baselines", "all")
 _MOMENT = {"CLOCK__START": SPLIT.astimezone(UTC).isoformat(), "TIME_ZONE": TIME_ZONE}
 _PORT = 50_051
 
@@ -86,8 +87,8 @@ def _train(shop: DemoShop) -> None:
     if shop.needs_training(_SEED):
         incoming = shop.settings.bundle_dir / "incoming"
         incoming.mkdir(parents=True, exist_ok=True)
-        options = ["--export", str(shop.export), "--out", str(incoming), "--seed", str(_SEED), *_QUESTION]
-        shop.keep_training(_SEED, run_trainers(["train", *options, "--json"]))
+        options = ["--export", str(shop.export), "--out", str(incoming), "--seed", str(_SEED)]
+        shop.keep_training(_SEED, run_trainers(["train", *options, *_QUESTION, *_BASELINES, "--json"]))
 
 
 def _measure(shop: DemoShop, address: str, phases: _Phases) -> dict[str, Any]:

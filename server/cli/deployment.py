@@ -49,6 +49,11 @@ def existing_log(settings: Settings) -> Iterator[SqliteLog]:
         yield log
 
 
+def show_trainers(arguments: Sequence[str]) -> None:
+    """Let `python -m trainers` speak for itself."""
+    subprocess.run([sys.executable, "-m", "trainers", *arguments], check=True)  # noqa: S603
+
+
 def run_trainers(arguments: Sequence[str]) -> dict[str, Any]:
     """Return the JSON object that `python -m trainers` prints; its progress goes to standard error.
 

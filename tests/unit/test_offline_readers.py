@@ -60,17 +60,19 @@ def test_sessions_and_their_questions(tmp_path):
     frame = read_sessions(write(tmp_path, "train.txt", "1 2\n3\n"))
     assert list(histories(frame).values()) == [["1", "2"], ["3"]]
     assert read_prefixes(write(tmp_path, "test.txt", "1 2\t3\n1\t2\n")) == [
-        (["1", "2"], [0, 60_000], "3"), (["1"], [0], "2"),
+        (["1", "2"], ["view", "view"], [0, 60_000], "3"), (["1"], ["view"], [0], "2"),
     ]  # fmt: skip
-    table = write(tmp_path, "test.csv", "user_id,item_id,timestamp\ns,1,1\ns,2,2\ns,3,3\nt,9,1\n")
-    assert read_prefixes(table) == [(["1"], [1_000], "2"), (["1", "2"], [1_000, 2_000], "3")]
+    lines = "user_id,item_id,timestamp,event_type\ns,1,1,view\ns,2,2,purchase\ns,3,3,view\nt,9,1,view\n"
+    assert read_prefixes(write(tmp_path, "test.csv", lines)) == [
+        (["1"], ["view"], [1_000], "2"), (["1", "2"], ["view", "purchase"], [1_000, 2_000], "3"),
+    ]  # fmt: skip
 
 
 def test_sessions_of_a_table_are_those_of_its_session_id(tmp_path):
     lines = ["user_id,session_id,item_id,timestamp", "u,s1,a,1", "u,s1,b,2", "u,s2,c,3", "u,,d,4"]
     table = write(tmp_path, "train.csv", "\n".join(lines))
     assert histories(read_sessions(table)) == {"s1": ["a", "b"], "s2": ["c"], "u": ["d"]}
-    assert read_prefixes(table) == [(["a"], [1_000], "b")]
+    assert read_prefixes(table) == [(["a"], ["view"], [1_000], "b")]
 
 
 def test_baskets_of_nobody_and_of_visitors(tmp_path):

@@ -201,6 +201,22 @@ def test_the_command_prints_one_object(tmp_path):
     assert found["popular"] < 0.7
 
 
+def test_baskets_of_visitors_are_asked_of_the_models_that_serve_them(tmp_path):
+    path = tmp_path / "baskets.txt"
+    path.write_text("".join(f"u{n} i{n} i9\nu{n} i{n}\nu{n} i{n} i8\nu{n} i{n} i9\n" for n in range(8)), "utf-8")
+    ran = CliRunner().invoke(
+        app, ["evaluate", "baskets", str(path), "--models", "TIFU-KNN,user-to-user,hybrid", "--json"]
+    )
+    assert ran.exit_code == 0, ran.output
+    found = {row["model"]: row["metrics"]["R@10"] for row in json.loads(ran.stdout)["rows"]}
+    assert set(found) == {"TIFU-KNN", "user-to-user", "hybrid"}
+    assert found["TIFU-KNN"] == 1.0
+    nobody = tmp_path / "nobody.csv"
+    nobody.write_text("".join(f"a{n % 3},b{n % 5},c\n" for n in range(40)), "utf-8")
+    ran = CliRunner().invoke(app, ["evaluate", "baskets", str(nobody), "--models", "TIFU-KNN", "--json"])
+    assert "there is no model `TIFU-KNN`; give one or more of random" in ran.stdout
+
+
 def test_the_table_is_for_people(tmp_path):
     ran = CliRunner().invoke(app, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular,rules", "--no-tuning"])
     assert "rules*" in ran.stdout
@@ -213,6 +229,21 @@ def test_the_command_line_shows_a_table_of_a_small_shop(tmp_path):
     assert "popularity bias@20" in ran.stdout
     ran = CliRunner().invoke(shopkeeper, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular", "--json"])
     assert json.loads(ran.stdout)["chosen"] == "popular"
+
+
+def test_the_command_line_takes_options_and_columns_from_the_trainers(tmp_path, capfd):
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    train.write_text("".join(f"{n} {n + 1} {n + 2}\n" for n in range(20)), encoding="utf-8")
+    test.write_text("1 2\t3\n", encoding="utf-8")
+    options = ["--models", "popular", "--no-tuning", "--seeds", "0,1"]
+    shown = CliRunner().invoke(shopkeeper, ["evaluate", "sessions", *options, str(train), str(test)])
+    assert shown.exit_code == 0, shown.output
+    places = [shown.stdout.index(name) for name in ("R@20", "M@20", "N@20", "R@10", "M@10", "coverage@20")]
+    assert places == sorted(places)
+    capfd.readouterr()
+    assert CliRunner().invoke(shopkeeper, ["evaluate", "sessions", "--help"]).exit_code == 0
+    said = capfd.readouterr().out
+    assert all(option in said for option in ("--models", "--attributes", "--mlflow", "TEST"))
 
 
 @pytest.mark.parametrize("program", [app, shopkeeper])

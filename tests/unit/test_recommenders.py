@@ -14,10 +14,12 @@ from trainers.dataset import Dataset
 from trainers.ease import Ease
 from trainers.history_knn import HistoryKnn
 from trainers.item_to_item import ItemKnn
-from trainers.recommender import NOBODY, Queries
+from trainers.next_basket import NextBasket
+from trainers.recommender import NOBODY, Queries, queries_of
 from trainers.sequential_rules import SequentialRules
 from trainers.spectral import Spectral
 from trainers.trend import Trend
+from trainers.user_to_user import UserToUser
 
 DAY, HOUR = 86_400_000, 3_600_000
 N_ITEMS = 6
@@ -102,6 +104,44 @@ def test_ease_is_the_closed_form():
     model = Ease(regularisation=2.0).fit(shop(HISTORIES))
     np.testing.assert_allclose(model.weights_, weights, atol=1e-5)
     np.testing.assert_allclose(model.score(asked([[1, 4, 1]]))[0], weights[1] + weights[4], atol=1e-5)
+
+
+def test_ease_of_few_visitors_is_the_closed_form():
+    learnt = [[0, 1, 2], [1, 2, 3, 0]]
+    table = np.zeros((len(learnt), N_ITEMS))
+    for row, history in enumerate(learnt):
+        table[row, history] = 1
+    inverse = np.linalg.inv(table.T @ table + 2.0 * np.eye(N_ITEMS))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    np.testing.assert_allclose(Ease(regularisation=2.0).fit(shop(learnt)).weights_, weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [NextBasket, UserToUser])
+@settings(max_examples=30, deadline=None)
+@given(learnt=histories)
+def test_visitor_lists_score_a_history_as_they_would_list_it(model, learnt):
+    data = shop(learnt)
+    fitted = model(neighbours=N_ITEMS * 9, actions=()).fit(data)
+    found = fitted.score(queries_of(data, np.arange(len(learnt), dtype=np.uint32)))
+    for visitor, scores in enumerate(found):
+        entries = slice(fitted.offsets_[visitor], fitted.offsets_[visitor + 1])
+        listed = np.zeros(N_ITEMS)
+        listed[fitted.items_[entries]] = fitted.scores_[entries]
+        np.testing.assert_allclose(scores, listed, atol=1e-6)
+
+
+def test_visitor_lists_read_a_moment_as_a_basket():
+    fitted = NextBasket(n_groups=1, within=0.5, alpha=1.0, actions=()).fit(shop(HISTORIES))
+    question = replace(asked([[0, 1, 1, 2]]), time_ms=np.array([0, HOUR, HOUR, HOUR]))
+    np.testing.assert_allclose(fitted.score(question)[0], [0.25, 0.5, 0.5, 0, 0, 0])
+
+
+def test_the_nearest_visitors_have_a_say_alone():
+    fitted = UserToUser(neighbours=1, actions=()).fit(shop([[0, 1, 2], [0, 3], [4]]))
+    np.testing.assert_allclose(fitted.score(asked([[1, 2], [0, 3], [5]])), [
+        [1 / 3, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0],
+    ], atol=1e-6)  # fmt: skip
 
 
 def test_ease_in_blocks_agrees_where_every_item_meets_every_other():

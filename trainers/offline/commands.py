@@ -45,7 +45,7 @@ def _evaluate(  # noqa: PLR0913 - an option of a command is a parameter
         numbers = _numbers(seeds)
         tell("read the data", 0.0)
         split = read(None if attributes is None else read_attributes(attributes))
-        recipes = recipes_of(split.protocol, with_content=attributes is not None)
+        recipes = recipes_of(split.protocol, with_content=attributes is not None, of_visitors=split.of_visitors)
         if not models and not has_torch():
             tell(f"{' and '.join(SEQUENCE_MODELS)} left out: each {HOW_TO_INSTALL}", 1.0)
             recipes = {name: recipe for name, recipe in recipes.items() if name not in SEQUENCE_MODELS}

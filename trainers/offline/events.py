@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from trainers.dataset import ACTIONS
@@ -22,13 +23,14 @@ def is_event_table(content: bytes) -> bool:
     return content.startswith(_PARQUET) or _is_json_line(first) or b"item_id" in first
 
 
-def read_events(path: Path, content: bytes, *, by_session: bool = False) -> pl.DataFrame:
+def read_events(path: Path, content: bytes, *, by_session: bool = False, seed: int | None = None) -> pl.DataFrame:
     """Return the event lines of a table with user_id, item_id, timestamp and, if there, event_type and event_id.
 
     With `by_session` the column session_id, where it is there and filled in, stands for the visitor.
 
     Times are Unix seconds or milliseconds, or ISO 8601 with or without a zone (UTC then). Without event_id the lines
-    of one visitor and one time are one event, e.g. a basket.
+    of one visitor and one time are one event, e.g. a basket. With `seed` every line is an event, and those of one
+    visitor and one time, which have no order of their own, are in one drawn by it.
 
     Raises
     ------
@@ -54,7 +56,15 @@ def read_events(path: Path, content: bytes, *, by_session: bool = False) -> pl.D
     if "event_id" not in events.columns:
         named = pl.col("visitor_id") + "/" + pl.col("time_ms").cast(pl.String).str.zfill(15)
         events = events.with_columns(named.alias("event_id"))
-    return events.sort("visitor_id", "time_ms", maintain_order=True)
+    if seed is None:
+        return events.sort("visitor_id", "time_ms", maintain_order=True)
+    drawn = events[np.random.default_rng(seed).permutation(len(events))]
+    return in_this_order(drawn.sort("visitor_id", "time_ms", maintain_order=True))
+
+
+def in_this_order(lines: pl.DataFrame) -> pl.DataFrame:
+    """Return event lines, each an event of its own, so that a `Dataset` keeps those of one time as they are here."""
+    return lines.with_columns(pl.int_range(pl.len()).cast(pl.String).str.zfill(15).alias("event_id"))
 
 
 def _table(path: Path, content: bytes) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,15 +20,25 @@ _SHARE = 0.1
 """Part of the training sessions, of a visitor's set or of the baskets that validation takes."""
 
 
-def leave_one_out(path: Path, items: pl.DataFrame | None = None) -> Split:
+class _Prefix(NamedTuple):
+    """A `readers.Prefix` by numbers of the data set."""
+
+    items: list[int]
+    actions: list[int]
+    time_ms: list[int]
+    target: int
+
+
+def leave_one_out(path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Split:
     """Return next-item questions: the last item of each visitor is the test, the last but one the validation.
 
     Models learn from what is before both. The history of the test question holds the validation item: models read it
     there and learn nothing from it. Visitors with fewer than three rows are learnt from and not asked. An item that a
-    visitor comes back to counts where it came first. What others do after a question is asked is learnt from: the
-    protocol cuts visitor by visitor, not by time.
+    visitor comes back to counts where it came first. Events of one time are in an order drawn by seed, the same for
+    all models. What others do after a question is asked is learnt from: the protocol cuts visitor by visitor, not by
+    time.
     """
-    frame = read_histories(path, ordered=True)
+    frame = read_histories(path, ordered=True, seed=seed)
     data = _distinct(Dataset.from_frames(frame, _known(items, frame)))
     size = np.bincount(data.visitor, minlength=data.n_visitors)
     place = size[data.visitor] - _place(data.visitor)
@@ -38,13 +49,14 @@ def leave_one_out(path: Path, items: pl.DataFrame | None = None) -> Split:
     return Split("loo", path.name, train, test, (Fold(train, validation),), True, int((size < _LEAST_HISTORY).sum()))
 
 
-def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = None) -> Split:
+def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = None, *, seed: int = 0) -> Split:
     """Return next-item questions of sessions that no model has seen; the newest tenth of training is validation.
 
     Every prefix of a validation session is a question; they end with the last items of each, as those of the test do.
+    Events of one time are in an order drawn by seed, the same for all models.
     """
-    prefixes = read_prefixes(test_path)
-    frame = read_sessions(train_path)
+    prefixes = read_prefixes(test_path, seed=seed)
+    frame = read_sessions(train_path, seed=seed)
     known = set(frame["item_id"].unique().to_list())
     new = {item for prefix in prefixes for item in (*prefix.items, prefix.target)} - known
     data = Dataset.from_frames(frame, _table(items, known | new))
@@ -53,15 +65,19 @@ def sessions(train_path: Path, test_path: Path, items: pl.DataFrame | None = Non
     newest = np.argsort(start, kind="stable")[data.n_visitors - max(int(data.n_visitors * _SHARE), 1) :]
     held = np.isin(data.visitor, newest)
     numbers = {item: number for number, item in enumerate(data.items)}
-    test = _prefix_questions([([numbers[i] for i in p.items], p.time_ms, numbers[p.target]) for p in prefixes], data)
+    later = [
+        _Prefix([numbers[i] for i in p.items], [ACTIONS[a] for a in p.actions], p.time_ms, numbers[p.target])
+        for p in prefixes
+    ]
     part = data.where(held)
     bounds = np.flatnonzero(np.diff(part.visitor, prepend=np.uint32(NOBODY), append=np.uint32(NOBODY)))
-    asked_for = [
-        (part.item[start:end].tolist(), part.time_ms[start:end].tolist(), int(part.item[end]))
+    item, action, time_ms = part.item.tolist(), part.action.tolist(), part.time_ms.tolist()
+    before = [
+        _Prefix(item[start:end], action[start:end], time_ms[start:end], item[end])
         for start, stop in pairwise(bounds)
         for end in range(start + 1, stop)
     ]
-    validation = _prefix_questions(asked_for, data)
+    test, validation = (_prefix_questions(prefixes, data.n_items) for prefixes in (later, before))
     return Split("sessions", train_path.name, data, test, (Fold(data.where(~held), validation),), False, 0)
 
 
@@ -169,18 +185,16 @@ def _of_nobody(questions: Questions) -> Questions:
     return Questions(unknown, questions.offsets, questions.target)
 
 
-def _prefix_questions(prefixes: list[tuple[list[int], list[int], int]], data: Dataset) -> Questions:
-    """Return a question for each (items, their times, target)."""
-    item = np.array([item for items, _, _ in prefixes for item in items], np.uint32)
+def _prefix_questions(prefixes: list[_Prefix], n_items: int) -> Questions:
     queries = Queries(
         visitor=np.full(len(prefixes), NOBODY, np.uint32),
-        offsets=offsets_of(np.array([len(items) for items, _, _ in prefixes], np.int64)),
-        item=item,
-        action=np.full(len(item), ACTIONS["view"], np.uint8),
-        time_ms=np.array([moment for _, times, _ in prefixes for moment in times], np.int64),
-        n_items=data.n_items,
+        offsets=offsets_of(np.array([len(prefix.items) for prefix in prefixes], np.int64)),
+        item=np.array([item for prefix in prefixes for item in prefix.items], np.uint32),
+        action=np.array([action for prefix in prefixes for action in prefix.actions], np.uint8),
+        time_ms=np.array([moment for prefix in prefixes for moment in prefix.time_ms], np.int64),
+        n_items=n_items,
     )
-    return Questions(queries, np.arange(len(prefixes) + 1), np.array([target for _, _, target in prefixes], np.uint32))
+    return Questions(queries, np.arange(len(prefixes) + 1), np.array([prefix.target for prefix in prefixes], np.uint32))
 
 
 def _known(items: pl.DataFrame | None, events: pl.DataFrame) -> pl.DataFrame | None:

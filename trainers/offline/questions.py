@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.dataset import Dataset
-from trainers.recommender import Queries
+from trainers.recommender import NOBODY, Queries, queries_of
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,11 @@ class Split:
         return bool(np.any((np.diff(train.visitor.astype(np.int64)) == 0) & (np.diff(train.time_ms) == 0)))
 
     @property
+    def of_visitors(self) -> bool:
+        """Whether the histories of the test are of visitors that are learnt from."""
+        return bool(np.any(self.test.queries.visitor != NOBODY))
+
+    @property
     def goal(self) -> str:
         """Measure that models are chosen by."""
         return {"loo": "N@10", "sessions": "M@20"}.get(self.protocol, "N@20")
@@ -128,17 +133,7 @@ class Split:
 def asked(history: Dataset, target: Dataset) -> Questions:
     """Return one question for each visitor with rows in `target`: its rows of `history`, none if there are none."""
     visitors, sizes = np.unique(target.visitor, return_counts=True)
-    kept = history.where(np.isin(history.visitor, visitors))
-    lengths = np.bincount(np.searchsorted(visitors, kept.visitor), minlength=len(visitors))
-    queries = Queries(
-        visitor=visitors.astype(np.uint32),
-        offsets=offsets_of(lengths),
-        item=kept.item,
-        action=kept.action,
-        time_ms=kept.time_ms,
-        n_items=history.n_items,
-    )
-    return Questions(queries, offsets_of(sizes), target.item)
+    return Questions(queries_of(history, visitors), offsets_of(sizes), target.item)
 
 
 def offsets_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

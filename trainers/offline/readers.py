@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
-from trainers.offline.events import is_event_table, read_events
+from trainers.offline.events import in_this_order, is_event_table, read_events
 from trainers.offline.files import ReadError, content_of, text_of
 
 MINUTE_MS = 60_000
@@ -16,17 +16,18 @@ MINUTE_MS = 60_000
 
 
 class Prefix(NamedTuple):
-    """One question of a session test: what came before with the time of each, and the item that came next.
+    """One question of a session test: what came before, with type and time of each event, and the item that came next.
 
-    Times of a file without any are made up, from 0 on.
+    Times of a file without any are made up, from 0 on, and its events are views.
     """
 
     items: list[str]
+    actions: list[str]
     time_ms: list[int]
     target: str
 
 
-def read_histories(path: Path, *, ordered: bool) -> pl.DataFrame:
+def read_histories(path: Path, *, ordered: bool, seed: int = 0) -> pl.DataFrame:
     """Return the event lines of a file of histories, one visitor a line.
 
     The file holds lines "visitor item item ...", one JSON object {visitor: [item, ...]}, or a table of events.
@@ -36,6 +37,8 @@ def read_histories(path: Path, *, ordered: bool) -> pl.DataFrame:
     path : Path
     ordered : bool
         Whether the items of a line are in order of time; if not, all have one time.
+    seed : int
+        Draws the order of a visitor's events of one time, where `ordered`.
 
     Raises
     ------
@@ -44,7 +47,7 @@ def read_histories(path: Path, *, ordered: bool) -> pl.DataFrame:
     """
     content = content_of(path)
     if is_event_table(content):
-        return read_events(path, content)
+        return read_events(path, content, seed=seed if ordered else None)
     text = text_of(path, content)
     histories = _json_histories(path, text) if text.lstrip().startswith("{") else _line_histories(path, text)
     if ordered:
@@ -52,30 +55,33 @@ def read_histories(path: Path, *, ordered: bool) -> pl.DataFrame:
     return _frame((visitor, items, 0) for visitor, items in histories)
 
 
-def read_sessions(path: Path) -> pl.DataFrame:
+def read_sessions(path: Path, *, seed: int = 0) -> pl.DataFrame:
     """Return the event lines of a file with one session of item ids a line, sessions in order of time; or of events.
 
-    Events are sessions by session_id, or by user_id where there is none.
+    Events are sessions by session_id, or by user_id where there is none; `seed` draws the order of those of one time.
     """
     content = content_of(path)
     if is_event_table(content):
-        return read_events(path, content, by_session=True)
+        return read_events(path, content, by_session=True, seed=seed)
     lines = _tokens(path, text_of(path, content))
     return _ordered((f"{number:09}", items, number) for number, items in lines)
 
 
-def read_prefixes(path: Path) -> list[Prefix]:
-    """Return the questions of a session test: lines "item item ...<TAB>target", or every prefix of a file of events."""
+def read_prefixes(path: Path, *, seed: int = 0) -> list[Prefix]:
+    """Return the questions of a session test: lines "item item ...<TAB>target", or every prefix of a file of events.
+
+    `seed` draws the order of a session's events of one time.
+    """
     content = content_of(path)
     if is_event_table(content):
         sessions = (
-            read_events(path, content, by_session=True)
+            read_events(path, content, by_session=True, seed=seed)
             .group_by("visitor_id", maintain_order=True)
-            .agg("item_id", "time_ms")
+            .agg("item_id", "event_type", "time_ms")
         )
         return [
-            Prefix(items[:end], times[:end], items[end])
-            for _, items, times in sessions.iter_rows()
+            Prefix(items[:end], actions[:end], times[:end], items[end])
+            for _, items, actions, times in sessions.iter_rows()
             for end in range(1, len(items))
         ]
     return list(_prefixes(path, text_of(path, content)))
@@ -169,7 +175,8 @@ def _prefixes(path: Path, text: str) -> Iterator[Prefix]:
         if not tab or not before.split() or len(after.split()) != 1:
             raise ReadError(path, number, "is not a question", 'write "item item ...", a tab and the one next item')
         items = before.split()
-        yield Prefix(items, [place * MINUTE_MS for place in range(len(items))], after.strip())
+        times = [place * MINUTE_MS for place in range(len(items))]
+        yield Prefix(items, ["view"] * len(items), times, after.strip())
 
 
 def _ordered(histories: Iterable[tuple[str, Sequence[str], int]]) -> pl.DataFrame:
@@ -179,7 +186,7 @@ def _ordered(histories: Iterable[tuple[str, Sequence[str], int]]) -> pl.DataFram
         for visitor, items, minute in histories
         for place, item in enumerate(items)
     ]
-    return _events(rows, "view").with_columns(pl.int_range(pl.len()).cast(pl.String).str.zfill(9).alias("event_id"))
+    return in_this_order(_events(rows, "view"))
 
 
 def _frame(baskets: Iterable[tuple[str, Sequence[str], int]]) -> pl.DataFrame:

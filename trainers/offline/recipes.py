@@ -11,6 +11,7 @@ from trainers.content import Content
 from trainers.ease import Ease
 from trainers.history_knn import HistoryKnn
 from trainers.item_to_item import ItemKnn
+from trainers.next_basket import NextBasket
 from trainers.offline.baselines import HistoryPopular, MostPopular, Random
 from trainers.offline.questions import Split
 from trainers.recommender import Recommender
@@ -20,6 +21,7 @@ from trainers.sequential_rules import SequentialRules
 from trainers.spectral import Spectral
 from trainers.transformer import Transformer
 from trainers.trend import Trend
+from trainers.user_to_user import UserToUser
 
 SEQUENCE_MODELS = ("transformer", "recurrent")
 """Names of the models that need PyTorch."""
@@ -141,10 +143,20 @@ def _set_models() -> dict[str, Recipe]:
     }
 
 
-def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe]:
+def _visitor_lists() -> dict[str, Recipe]:
+    """Return the models of the baskets of a visitor, which bundles hold as lists."""
+    tifu = {"alpha": (0.5, 0.9), "neighbours": (100, 900), "within": (0.97,), "n_groups": (1,)}
+    late = frozenset({"alpha", "neighbours"})
+    return {
+        "TIFU-KNN": Recipe("model", partial(NextBasket, actions=()), {"alpha": 0.7}, tifu, late),
+        "user-to-user": Recipe("model", partial(UserToUser, actions=()), {}, {"neighbours": (30, 300)}, late),
+    }
+
+
+def recipes_of(protocol: str, *, with_content: bool = False, of_visitors: bool = True) -> dict[str, Recipe]:
     """Return the models that take part in a protocol: baselines, models, the hybrid of all.
 
-    `with_content` adds the model that needs to know something about items.
+    `with_content` adds the model that needs to know something about items; without `of_visitors` baskets are nobody's.
     """
     of_sessions = protocol == "sessions"
     recipes = {
@@ -159,6 +171,8 @@ def recipes_of(protocol: str, *, with_content: bool = False) -> dict[str, Recipe
         recipes |= {"session-kNN" if of_sessions else "user-kNN": _near(of_sessions=of_sessions)}
     else:
         recipes |= _set_models()
+    if protocol == "baskets" and of_visitors:
+        recipes |= _visitor_lists()
     if protocol == "loo":
         settings = {"regularisation": 30.0, "block": 100, "decay": 0.6, "memory_mib": _EASE_MIB}
         recipes["EASE"] = Recipe("model", Ease, settings, {"decay": (0.4, 0.8)}, frozenset({"decay"}))

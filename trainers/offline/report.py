@@ -29,9 +29,15 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "data": split.data,
         "questions": len(split.test),
         "left_out": split.left_out,
+        "columns": columns_of(split.protocol),
         "rows": [asdict(row) for row in outcome.rows],
         "chosen": outcome.chosen,
     }
+
+
+def columns_of(protocol: str) -> list[str]:
+    """Return the measures that a protocol is read by, the first ones first."""
+    return [*_SHOWN[protocol], *_BEYOND]
 
 
 def table(outcome: Outcome) -> Table:
@@ -41,7 +47,7 @@ def table(outcome: Outcome) -> Table:
     title = f"{split.protocol} {split.data}: {len(split.test):,} questions, {split.left_out:,} left out, seeds {seeds}"
     shown = Table(title=title, title_justify="left", caption="* best on validation", caption_justify="left")
     shown.add_column("model")
-    names = (*_SHOWN[split.protocol], *_BEYOND)
+    names = columns_of(split.protocol)
     for name in (*names, "fit s", "peak MiB"):
         shown.add_column(name.replace("popularity_bias", "bias"), justify="right")
     for model, rows in _by_model(outcome).items():
