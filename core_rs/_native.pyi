@@ -34,7 +34,6 @@ __all__ = [
     "history_length",
     "item_neighbours",
     "neighbours_of_pairs",
-    "next_baskets",
     "rank_targets",
     "schema_hash",
     "score_by_histories",
@@ -413,25 +412,6 @@ def sequence_neighbours(
     (0: never) of its age before the newest row, over the rows of both items to the powers `damping`.
     """
 
-def next_baskets(
-    visitors: NDArray[np.uint32],
-    baskets: NDArray[np.uint32],
-    items: NDArray[np.uint32],
-    shape: tuple[int, int],
-    *,
-    n_groups: int,
-    within: float,
-    across: float,
-    neighbours: int,
-    alpha: float,
-    length: int,
-    only_new: bool = False,
-) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return offsets, items and scores of each visitor's next basket; rows are sorted by visitor, time, basket.
-
-    `shape` is (visitors, items). `only_new` leaves out what the visitor has bought.
-    """
-
 def count_pairs(
     rows: NDArray[np.uint32], items: NDArray[np.uint32], shape: tuple[int, int], span: tuple[int, int]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32]]:
@@ -466,7 +446,10 @@ def basket_vectors(
     within: float,
     across: float,
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return visitors, items and values: what `next_baskets` knows of each visitor before it looks at the others."""
+    """Return visitors, items and values of each visitor's vector; rows are sorted by visitor, time, basket.
+
+    `shape` is (visitors, items). Baskets fall into `n_groups` by age; decays are between 0 and 1.
+    """
 
 def blend_baskets(
     visitors: NDArray[np.uint32],
@@ -480,7 +463,11 @@ def blend_baskets(
     length: int,
     only_new: bool = False,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return what `next_baskets` gives for a span of visitors, from the vectors of all, whatever their order."""
+    """Return offsets, items and scores of the next baskets of a span of visitors, from the vectors of all.
+
+    `shape` is (visitors, items). `alpha` is the share of the visitor's own vector beside the mean of those of the
+    `neighbours` most alike. `only_new` leaves out what the visitor has bought.
+    """
 
 def score_by_histories(
     table: tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]],

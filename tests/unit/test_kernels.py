@@ -154,20 +154,10 @@ def test_next_baskets_equal_the_paper(data: Pairs, only_new: bool) -> None:
     full = 0.6 * vectors + 0.4 * mean
     if only_new:
         full[vectors > 0] = 0
-    lists = core_rs.next_baskets(
-        visitors,
-        baskets,
-        items,
-        (N_ROWS, N_ITEMS),
-        n_groups=3,
-        within=0.9,
-        across=0.7,
-        neighbours=N_ROWS,
-        alpha=0.6,
-        length=6,
-        only_new=only_new,
-    )
-    assert_best(lists, full, 6)
+    shape = (N_ROWS, N_ITEMS)
+    entries = core_rs.basket_vectors(visitors, baskets, items, shape, n_groups=3, within=0.9, across=0.7)
+    choice = {"neighbours": N_ROWS, "alpha": 0.6, "length": 6, "only_new": only_new}
+    assert_best(core_rs.blend_baskets(*entries, shape, (0, N_ROWS), **choice), full, 6)
 
 
 def test_faults_name_the_argument() -> None:
@@ -182,6 +172,4 @@ def test_faults_name_the_argument() -> None:
     with pytest.raises(ValueError, match="`sequence` is not sorted"):
         core_rs.sequence_neighbours(bad, good, good.astype(np.int64), 1, window=1, k=1, damping=(0.0, 0.0))
     with pytest.raises(ValueError, match=r"`within` is 1\.5; give a number from"):
-        core_rs.next_baskets(
-            good, good, good, (1, 1), n_groups=1, within=1.5, across=1.0, neighbours=1, alpha=1.0, length=1
-        )
+        core_rs.basket_vectors(good, good, good, (1, 1), n_groups=1, within=1.5, across=1.0)

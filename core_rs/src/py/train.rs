@@ -17,7 +17,6 @@ type Arrays<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(item_neighbours, module)?)?;
     module.add_function(wrap_pyfunction!(sequence_neighbours, module)?)?;
-    module.add_function(wrap_pyfunction!(next_baskets, module)?)?;
     module.add_function(wrap_pyfunction!(count_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(neighbours_of_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(basket_vectors, module)?)?;
@@ -74,32 +73,6 @@ fn sequence_neighbours<'py>(
     let (sequence, items, time_ms) = (sequence.as_slice()?, items.as_slice()?, time_ms.as_slice()?);
     let options = sequence_rules::Options { window, backward, damping, k, half_life_ms };
     detached(py, || sequence_rules::rules(sequence, items, time_ms, n_items, &options))
-}
-
-#[pyfunction]
-#[pyo3(signature = (visitors, baskets, items, shape, *, n_groups, within, across, neighbours, alpha, length, only_new=false))]
-#[expect(clippy::too_many_arguments, reason = "keywords of the Python function")]
-fn next_baskets<'py>(
-    py: Python<'py>,
-    visitors: PyReadonlyArray1<'py, u32>,
-    baskets: PyReadonlyArray1<'py, u32>,
-    items: PyReadonlyArray1<'py, u32>,
-    shape: (usize, usize),
-    n_groups: usize,
-    within: f32,
-    across: f32,
-    neighbours: usize,
-    alpha: f32,
-    length: usize,
-    only_new: bool,
-) -> PyResult<Arrays<'py>> {
-    let (visitors, baskets, items) = (visitors.as_slice()?, baskets.as_slice()?, items.as_slice()?);
-    let decay = next_basket::Decay { n_groups, within, across };
-    let options = next_basket::Options { neighbours, alpha, length, only_new };
-    detached(py, || {
-        let vectors = next_basket::vectors(visitors, baskets, items, shape, &decay)?;
-        next_basket::blend(&vectors, 0..shape.0, &options)
-    })
 }
 
 /// Offsets, other items and counts of pairs.
