@@ -3,8 +3,12 @@
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Final
+
+import structlog
 
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka_feed import KafkaFeed
@@ -20,26 +24,40 @@ from server.workers.shipper import Shipper
 
 _HOUR_MS: Final = 3_600_000
 
+_logger = structlog.get_logger(__name__)
+
 
 def run_exchange(settings: Settings, ready: Callable[[str], object]) -> None:
     """Ship and follow until SIGTERM; `ready` is told when the log is open.
 
+    What fails in the one ends the other too, so that the supervisor starts both again.
+
     Raises
     ------
     LockHeldError : another process does this for the same log
+    LogWentBackError : the log is an older copy, which the next start can go on with
     """
     configure_logging(settings.log_level)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     serve_metrics(settings, settings.listen.workers + 1)
     clock = clock_of(settings.clock)
-    with FileLock(settings.data_dir / "exchange.lock"):
-        follower = threading.Thread(target=_follow, args=(settings, stopping), name="follower")
-        with closing(SqliteOutbox(settings.log_path)) as outbox, closing(KafkaStream(settings.kafka)) as stream:
-            follower.start()
-            ready("exchange")
-            Shipper(outbox, stream, clock, lambda: kept_until(settings, clock.now_ms())).run(stopping)
-        follower.join()
+    caught_up = threading.Event()
+    with (
+        FileLock(settings.data_dir / "exchange.lock"),
+        closing(SqliteOutbox(settings.log_path)) as outbox,
+        closing(KafkaStream(settings.kafka)) as stream,
+        ThreadPoolExecutor(1, "follower") as pool,
+    ):
+        _remove_snapshots_ahead(settings.snapshot_dir, outbox.last_offset())
+        following = pool.submit(_follow, settings, stopping, caught_up)
+        following.add_done_callback(lambda _: stopping.set())
+        ready("exchange")
+        try:
+            Shipper(outbox, stream, clock, lambda: kept_until(settings, clock.now_ms()), caught_up.is_set).run(stopping)
+        finally:
+            stopping.set()
+        following.result()
 
 
 def kept_until(settings: Settings, now_ms: int) -> tuple[int, int]:
@@ -50,7 +68,18 @@ def kept_until(settings: Settings, now_ms: int) -> tuple[int, int]:
     return int(snapshots[0].stem), now_ms - settings.kafka.keep_hours * _HOUR_MS
 
 
-def _follow(settings: Settings, stopping: threading.Event) -> None:
+def _remove_snapshots_ahead(folder: Path, last_offset: int) -> None:
+    """Remove snapshots of a log that went back, before what comes in makes it look long enough for them."""
+    for path in folder.glob("*.snapshot"):
+        if int(path.stem) > last_offset:
+            path.unlink(missing_ok=True)
+            _logger.warning("snapshot_removed", path=str(path), fix="none: it is ahead of the log, so of another one")
+
+
+def _follow(settings: Settings, stopping: threading.Event, caught_up: threading.Event) -> None:
     """Follow in a thread of its own, which owns its connection to the log."""
     with closing(KafkaFeed(settings.kafka, topics=FOLLOWED)) as feed, closing(SqliteInbox(settings.log_path)) as inbox:
-        Follower(feed, inbox).run(stopping)
+        follower = Follower(feed, inbox)
+        follower.catch_up(stopping)
+        caught_up.set()
+        follower.run(stopping)

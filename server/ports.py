@@ -13,6 +13,21 @@ class LogUnavailableError(Exception):
     """The log cannot be read or written now; the text names the file and what to do. UNAVAILABLE."""
 
 
+class LogWentBackError(Exception):
+    """The stream has records of this log that this log never had: its file is a copy, older than what it shipped.
+
+    Attributes
+    ----------
+    origin : name under which they were shipped
+    offset : lowest of theirs that was found
+    """
+
+    def __init__(self, origin: str, offset: int) -> None:
+        super().__init__(f"Kafka has a record {offset} of this log that this log never had; start anew")
+        self.origin = origin
+        self.offset = offset
+
+
 class StreamUnavailableError(Exception):
     """Kafka does not answer or does not take records now; the same may work later."""
 
@@ -185,6 +200,10 @@ class Outbox(Protocol):
         """Return the offset up to which own records were shipped; 0 at first."""
         ...
 
+    def last_offset(self) -> int:
+        """Return the offset of the last record, whoever wrote it; 0 if there is none."""
+        ...
+
     def mark_shipped(self, offset: int) -> None:
         """Keep the offset; to be called after the records up to it are acknowledged."""
 
@@ -193,7 +212,7 @@ class Outbox(Protocol):
         ...
 
     def size(self, after: int) -> OutboxSize:
-        """Return how much is above the offset `after`."""
+        """Return how many own records are above the offset `after`."""
         ...
 
     def trim(self, until: int, before_ms: int) -> int:
@@ -249,6 +268,14 @@ class ArrivalFeed(Protocol):
         """Return up to `limit` arrivals, and the places after them; none where there was nothing."""
         ...
 
+    def ends(self) -> dict[str, int]:
+        """Return the place of the last record of each part that has any."""
+        ...
+
+    def missed(self) -> bool:
+        """Return whether records after the positions are gone."""
+        ...
+
     def lag(self) -> int:
         """Return how many records there are still to read, as far as is known."""
         ...
@@ -262,8 +289,20 @@ class Inbox(Protocol):
         ...
 
     def take(self, arrivals: Sequence[Arrival], places: Mapping[str, int]) -> int:
-        """Append what others wrote and the log has not, and keep the places; return how many were appended."""
+        """Append what others wrote and the log has not, and keep the places; return how many were appended.
+
+        Raises LogWentBackError, and then nothing was appended or kept.
+        """
         ...
+
+    def part_from(self, origin: str, offset: int) -> None:
+        """Take what `origin`, a name of this log, wrote from `offset` on for another log's, and go on under a new name.
+
+        What this log itself has from `offset` on is shipped again; to be called while nothing is shipped.
+        """
+
+    def rename(self) -> None:
+        """Go on under a new name; what was written under the old one stays our own."""
 
 
 class RowStore(Protocol):

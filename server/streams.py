@@ -38,7 +38,9 @@ MAX_PARTITIONS: Final = 1_024
 
 _TOPIC_OF: Final = {kind: name for name, kinds in TOPICS.items() for kind in kinds}
 _SLOTS: Final = MAX_PARTITIONS * len(TOPICS)
-_Headers = Sequence[tuple[str, bytes]]
+_NUMBERS: Final[Mapping[str, int]] = {"kind": 2**31 - 1, "time_ms": 2**63 - 1, "offset": 2**63 - 1}
+"""Headers that are numbers, with the most that a log and an engine take."""
+_Headers = Sequence[tuple[str, bytes | None]]
 
 
 def topic_of(kind: int) -> str:
@@ -73,14 +75,6 @@ def partition_of(key: str, count: int) -> int:
     return zlib.crc32(key.encode()) % count
 
 
-def compaction_key(record: LogRecord) -> str:
-    """Return the key under which Kafka keeps the latest record alone.
-
-    What a log takes but once, a default, never takes the place of what was set since.
-    """
-    return f"{key_of(record)}#{record.record_id}" if record.record_id and not record.key else key_of(record)
-
-
 def headers_of(record: LogRecord, origin: str) -> list[tuple[str, bytes]]:
     """Return what travels beside key and payload. Kafka's own time is that of arrival: retention goes by it."""
     numbers = (("kind", record.kind), ("time_ms", record.time_ms), ("offset", record.offset))
@@ -95,13 +89,17 @@ def arrival_of(headers: _Headers, payload: bytes, offset: int) -> Arrival:
     ------
     ValueError : the headers are not ours
     """
-    found = dict(headers)
+    found = {name: value for name, value in dict(headers).items() if value is not None}
     try:
-        kind, time_ms, origin_offset = (int(found[name]) for name in ("kind", "time_ms", "offset"))
+        numbers = {name: int(found[name]) for name in _NUMBERS}
         origin, key, record_id = (found[name].decode() for name in ("origin", "key", "id"))
     except KeyError as error:
         raise ValueError(f"the header {error} is missing") from error
-    return Arrival(LogRecord(offset, kind, time_ms, key, record_id, payload), origin, origin_offset)
+    for name, most in _NUMBERS.items():
+        if not 0 <= numbers[name] <= most:
+            raise ValueError(f"the header {name} is not from 0 to {most}")
+    record = LogRecord(offset, numbers["kind"], numbers["time_ms"], key, record_id, payload)
+    return Arrival(record, origin, numbers["offset"])
 
 
 def offset_of(topic: str, partition: int, offset: int) -> int:

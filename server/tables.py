@@ -202,7 +202,8 @@ def _await_sink(settings: Settings, store: SqlStore, deadline: float) -> None:
     StoreError : they do not, at the deadline
     """
     with closing(SqliteOutbox(settings.log_path)) as outbox:
-        _until(deadline, lambda: not outbox.read(outbox.shipped(), 1), "this log is not shipped")
+        newest = outbox.newest(outbox.shipped())
+        _until(deadline, lambda: outbox.shipped() >= newest, "this log is not shipped")
     with closing(KafkaFeed(settings.kafka)) as feed:
         feed.begin(store.positions)
         goal = feed.ends()

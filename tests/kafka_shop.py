@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
 from server.adapters.kafka import make_topics
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.kafka_stream import KafkaStream
@@ -87,6 +90,15 @@ def drain(sink: Sink, count: int) -> int:
 def topics(settings: KafkaSettings) -> KafkaSettings:
     make_topics(settings)
     return settings
+
+
+async def forget_all(settings: KafkaSettings) -> None:
+    """Let Kafka drop the events it has, as its retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.servers)
+    await admin.start()
+    parts = [TopicPartition(f"{settings.prefix}.events", number) for number in range(settings.partitions)]
+    await admin.delete_records({part: RecordsToDelete(-1) for part in parts})
+    await admin.close()
 
 
 def ids(records: Sequence[LogRecord]) -> list[str]:

@@ -3,18 +3,21 @@
 Records and places are kept in one transaction. Every machine sees the changes of an item, a document or a profile end
 in the order of Kafka, whatever it saw first: a change of its own that Kafka has after one of another machine is made
 again when it comes back.
+
+A file that is an older copy is found out by records of its own in Kafka that it never had: see `part_from`.
 """
 
 import sqlite3
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from server.adapters.log_rows import INSERT, row_of
+from server.adapters.log_rows import INSERT, Row, row_of
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog, connect, turn
-from server.ports import Arrival, LogUnavailableError, NewRecord
+from server.ports import Arrival, LogRecord, LogUnavailableError, LogWentBackError, NewRecord
 from server.streams import key_of
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_ACTIVATION,
@@ -28,7 +31,11 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS inbox_places (name TEXT PRIMARY KEY, "offset" INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS foreign_changes (key TEXT PRIMARY KEY, "offset" INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS foreign_erasures (key TEXT PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS former_origins (origin TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
 """
+_NAMES: Final = f"""
+SELECT origin, last FROM former_origins UNION ALL SELECT value, {2**63 - 1} FROM outbox WHERE name = 'origin'
+"""  # noqa: S608
 _CHANGES: Final = frozenset({RECORD_KIND_ITEM, RECORD_KIND_PROFILE, RECORD_KIND_DOCUMENT, RECORD_KIND_ACTIVATION})
 
 
@@ -42,7 +49,7 @@ class SqliteInbox:
 
     def __init__(self, path: Path) -> None:
         outbox = SqliteOutbox(path)
-        self._origin = outbox.origin
+        self._unsure = range(outbox.shipped() + 1, outbox.last_offset() + 1)
         outbox.close()
         self._path = path
         self._log = SqliteLog(path)
@@ -50,6 +57,7 @@ class SqliteInbox:
             self._connection = connect(path)
             with turn(path):
                 self._connection.executescript(_SCHEMA)
+            self._names: dict[str, int] = dict(self._connection.execute(_NAMES))
         self._erase()
 
     def places(self) -> dict[str, int]:
@@ -58,11 +66,24 @@ class SqliteInbox:
             return dict(self._connection.execute('SELECT name, "offset" FROM inbox_places'))
 
     def take(self, arrivals: Sequence[Arrival], places: Mapping[str, int]) -> int:
-        """Append what others wrote and the log has not, and keep the places; return how many were appended."""
+        """Append what others wrote and the log has not, and keep the places; return how many were appended.
+
+        Raises
+        ------
+        LogWentBackError : one is our own and not in our log; nothing was appended or kept
+        """
+        own = [arrival for arrival in arrivals if self._is_own(arrival)]
         with self._translated(), turn(self._path), self._connection as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             (before,) = transaction.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()
+            if strange := [arrival for arrival in own if _is_strange(transaction, arrival, before)]:
+                first = min(strange, key=lambda arrival: arrival.origin_offset)
+                raise LogWentBackError(first.origin, first.origin_offset)
             count = sum(self._append(transaction, arrival) for arrival in arrivals)
+            transaction.executemany(
+                "INSERT OR IGNORE INTO foreign_records VALUES (?)",  # Kafka has them, so the outbox need not bring them
+                [(arrival.origin_offset,) for arrival in own if arrival.origin_offset in self._unsure],
+            )
             transaction.execute(
                 'INSERT INTO foreign_records SELECT "offset" FROM records WHERE "offset" > ?', (before,)
             )
@@ -70,18 +91,38 @@ class SqliteInbox:
         self._erase()
         return count
 
+    def part_from(self, origin: str, offset: int) -> None:
+        """Take what `origin`, a name of this log, wrote from `offset` on for another log's, and go on under a new name.
+
+        What this log itself has from `offset` on is shipped again, for others took it for repeats.
+        """
+        with self._translated(), turn(self._path), self._connection as transaction:
+            transaction.execute("BEGIN IMMEDIATE")
+            transaction.execute("INSERT OR REPLACE INTO former_origins VALUES (?, ?)", (origin, offset - 1))
+            transaction.execute(
+                "UPDATE outbox SET value = ? WHERE name = 'origin' AND value = ?", (uuid.uuid4().hex, origin)
+            )
+            transaction.execute("UPDATE outbox SET value = min(value, ?) WHERE name = 'shipped'", (offset - 1,))
+            self._names = dict(transaction.execute(_NAMES))
+
+    def rename(self) -> None:
+        """Go on under a new name; what was written under the old one stays our own."""
+        self.part_from(max(self._names, key=self._names.__getitem__), self._log.last_offset() + 1)
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
         self._log.close()
 
+    def _is_own(self, arrival: Arrival) -> bool:
+        return arrival.origin_offset <= self._names.get(arrival.origin, -1)
+
     def _append(self, transaction: sqlite3.Connection, arrival: Arrival) -> int:
         record, is_change = arrival.record, arrival.record.kind in _CHANGES
-        key = key_of(record) if is_change else ""
-        if arrival.origin == self._origin and not (is_change and _is_outdone(transaction, key, arrival.origin_offset)):
+        key = f"{record.kind}/{key_of(record)}" if is_change else ""
+        if self._is_own(arrival) and not (is_change and _is_outdone(transaction, key, arrival.origin_offset)):
             return 0
-        new = NewRecord(record.kind, record.key, record.record_id, record.payload)
-        cursor = transaction.execute(INSERT, row_of(new, record.time_ms))
+        cursor = transaction.execute(INSERT, _row(record))
         if not cursor.rowcount:
             return 0
         if is_change:
@@ -105,6 +146,19 @@ class SqliteInbox:
             yield
         except (sqlite3.Error, OSError) as error:
             raise LogUnavailableError(f"log {self._path} cannot be used ({error}); look at the disk") from error
+
+
+def _row(record: LogRecord) -> Row:
+    return row_of(NewRecord(record.kind, record.key, record.record_id, record.payload), record.time_ms)
+
+
+def _is_strange(transaction: sqlite3.Connection, arrival: Arrival, last: int) -> bool:
+    """Return whether our log, which ends at `last`, never had this record of its own; it may have erased it."""
+    sql = 'SELECT checksum FROM records WHERE "offset" = ? AND kind != 0'
+    found = transaction.execute(sql, (arrival.origin_offset,)).fetchone()
+    if found is None:
+        return arrival.origin_offset > last
+    return found[0] is not None and found[0] != _row(arrival.record)[-1]
 
 
 def _is_outdone(transaction: sqlite3.Connection, key: str, offset: int) -> bool:

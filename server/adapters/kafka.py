@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -17,6 +17,8 @@ MAX_MESSAGE_BYTES: Final = 16_777_216
 """Of a batch on the wire; the largest record of an import fits."""
 
 _FOR_EVER: Final = "-1"
+_KEPT: Final = frozenset({"items", "documents"})
+"""Topics that keep every record: a change of single fields, a default and a trial each need what came before."""
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _EXISTS: Final = 36
@@ -49,10 +51,14 @@ class LoopThread:
         except (KafkaError, OSError) as error:
             raise StreamUnavailableError(f"Kafka cannot be used now ({error}); look at [kafka]") from error
 
+    def cancel(self) -> None:
+        """End what still runs."""
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+
     def close(self) -> None:
         """End what still runs, the loop and its thread; may be repeated."""
         if not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+            self.cancel()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -141,15 +147,11 @@ async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str
 def _new_topic(settings: KafkaSettings, topic: str) -> NewTopic:
     retention_ms = settings.retention_hours * _HOUR_MS
     ended = {"retention.ms": str(retention_ms), "segment.ms": str(min(retention_ms, _DAY_MS))}  # segments end whole
-    kept: Mapping[str, dict[str, str]] = {
-        "documents": {"cleanup.policy": "compact"},
-        "items": {"retention.ms": _FOR_EVER},  # changes of single fields cannot be compacted
-    }
     configs = {
         "message.timestamp.type": "LogAppendTime",
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
         "retention.bytes": _FOR_EVER,
-        **kept.get(topic, ended if retention_ms else {"retention.ms": _FOR_EVER}),
+        **(ended if retention_ms and topic not in _KEPT else {"retention.ms": _FOR_EVER}),
     }
     if settings.replication > 2:  # noqa: PLR2004 - of three copies, two are enough to go on
         configs["min.insync.replicas"] = "2"

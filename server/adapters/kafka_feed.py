@@ -5,11 +5,13 @@ they hold, for each log that ships into it, the offset reached there: what a log
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError
 
 from server import telemetry
 from server.adapters.kafka import LoopThread, connection_of, topic_name
@@ -21,9 +23,11 @@ FETCH_S: Final = 0.5
 """Seconds that the sink's read gathers records, for large batches are cheap."""
 _WAIT_MS: Final = 100
 _CALL_S: Final = 30.0
-_CLOSE_S: Final = 5.0
+_CLOSE_S: Final = 3.0
 _BAD_KIND: Final = -1
 """Of a message that is no record of ours; the sink sets it aside."""
+
+_Result = TypeVar("_Result")
 
 _logger = structlog.get_logger(__name__)
 
@@ -54,9 +58,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         self._positions = positions
         if self._group is None:
             self._reached = {}
-            self._unplaced = {
-                TopicPartition(name, part) for name in self._names for part in range(self._settings.partitions)
-            }
+            self._unplaced = self._parts()
         if strange := sorted(name for name in positions() if not name.startswith(f"{self._settings.prefix}.")):
             raise StoreError(f"the tables follow the part {strange[0]}, which is not on Kafka; take an empty database")
 
@@ -73,18 +75,24 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return how many records there are to read in our partitions; where that is not known yet, one."""
         if self._consumer is None or self._unplaced:
             return 1
-        return self._thread.run(self._measure(), _CALL_S)
+        return self._run(self._measure())
 
     def ends(self) -> dict[str, int]:
-        """Return the last offset of each partition that has any; for a feed without a group."""
-        self._thread.run(self._start(), _CALL_S)
-        ends = self._thread.run(self._running_ends(), _CALL_S)
-        return {_name(part): end - 1 for part, end in ends.items() if end}
+        """Return the last offset of each partition that still has records; for a feed without a group."""
+        self._run(self._start())
+        begins, ends = self._run(self._begins(self._parts())), self._run(self._ends())
+        return {_name(part): end - 1 for part, end in ends.items() if end > begins[part]}
+
+    def missed(self) -> bool:
+        """Return whether Kafka dropped records after our positions; for a feed without a group."""
+        self._run(self._start())
+        begins, positions = self._run(self._begins(self._parts())), self._positions()
+        return any(positions.get(_name(part), begin) < begin - 1 for part, begin in begins.items())
 
     def begins(self) -> dict[tuple[str, int], int]:
         """Return the first offset that Kafka still has, by topic and partition; for a feed without a group."""
-        self._thread.run(self._start(), _CALL_S)
-        begins = self._thread.run(self._begins(self._unplaced), _CALL_S)
+        self._run(self._start())
+        begins = self._run(self._begins(self._parts()))
         return {(self._names[part.topic], part.partition): begin for part, begin in begins.items()}
 
     def forget(self, keys: Collection[str]) -> None:
@@ -92,9 +100,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def close(self) -> None:
         """Let others read; may be repeated."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            self._thread.run(consumer.stop(), _CLOSE_S)
+        self._drop()
         self._thread.close()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -108,9 +114,33 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         telemetry.PARTITION_LAG_RECORDS.clear()
 
     def _read(self, limit: int, patience_s: float) -> tuple[list[Arrival], dict[str, int]]:
-        self._thread.run(self._start(), _CALL_S)
+        self._run(self._start())
         self._place()
-        return self._thread.run(self._fetch(limit, patience_s), _CALL_S)
+        return self._run(self._fetch(limit, patience_s))
+
+    def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Return what `work` returns; where it fails, another consumer begins at the places that were kept."""
+        try:
+            return self._thread.run(work, _CALL_S)
+        except Exception:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        """Let go of the consumer, whatever it says to that, and of what it read: nobody knows how far that went."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            try:
+                self._thread.run(consumer.stop(), _CLOSE_S)
+            except Exception:  # noqa: BLE001 - of no use to anybody
+                self._thread.cancel()  # else it goes on as a member of the group, and nobody reads its partitions
+                with suppress(Exception):
+                    self._thread.run(consumer._client.close(), _CLOSE_S)  # noqa: SLF001 - `stop` did not come to it
+        self._reached.clear()
+        self._unplaced = set() if self._group else self._parts()
+
+    def _parts(self) -> set[TopicPartition]:
+        return {TopicPartition(name, part) for name in self._names for part in range(self._settings.partitions)}
 
     async def _start(self) -> None:
         if self._consumer is not None:
@@ -129,27 +159,23 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._group:
             consumer.subscribe(list(self._names), listener=self)
         else:
-            consumer.assign(list(self._unplaced))
-        try:
-            await consumer.start()
-        except BaseException:
-            await consumer.stop()
-            raise
+            consumer.assign(list(self._parts()))
         self._consumer = consumer
+        await consumer.start()
 
     def _place(self) -> None:
         """Go to where the tables are in every partition that became ours."""
         parts = self._unplaced
         if parts:
             positions = self._positions()
-            begins = self._thread.run(self._begins(parts), _CALL_S)
-            self._thread.run(self._seek(parts, positions, begins), _CALL_S)
+            begins = self._run(self._begins(parts))
+            self._run(self._seek(parts, positions, begins))
 
     async def _begins(self, parts: set[TopicPartition]) -> dict[TopicPartition, int]:
         found: dict[TopicPartition, int] = await self._running.beginning_offsets(list(parts))
         return found
 
-    async def _running_ends(self) -> dict[TopicPartition, int]:
+    async def _ends(self) -> dict[TopicPartition, int]:
         found: dict[TopicPartition, int] = await self._running.end_offsets(list(self._running.assignment()))
         return found
 
@@ -190,10 +216,13 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _measure(self) -> int:
         total = 0
         for part in self._running.assignment():
-            end = self._running.highwater(part)
-            lag = 1 if end is None else max(0, end - await self._running.position(part))
-            telemetry.PARTITION_LAG_RECORDS.labels(self._reader, self._names[part.topic], str(part.partition)).set(lag)
-            total += lag
+            with suppress(IllegalStateError):  # it was taken from us meanwhile
+                position = await self._running.position(part)
+                end = self._running.highwater(part)
+                lag = 1 if end is None else max(0, end - position)
+                labels = self._reader, self._names[part.topic], str(part.partition)
+                telemetry.PARTITION_LAG_RECORDS.labels(*labels).set(lag)
+                total += lag
         return total
 
     @property

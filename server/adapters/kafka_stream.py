@@ -12,7 +12,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, topic_name
 from server.ports import LogRecord, StreamUnavailableError
 from server.settings import KafkaSettings
-from server.streams import compaction_key, headers_of, key_of, partition_of, topic_of
+from server.streams import headers_of, key_of, partition_of, topic_of
 
 BATCH_BYTES: Final = 524_288
 ROUND_S: Final = 30.0
@@ -101,6 +101,6 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
 
 
 def _append(batch: BatchBuilder, record: LogRecord, origin: str) -> bool:
-    key = compaction_key(record).encode()
+    key = key_of(record).encode()
     headers = headers_of(record, origin)
     return batch.append(timestamp=None, key=key, value=record.payload, headers=headers) is not None

@@ -10,23 +10,25 @@ from typing import Final
 from server.adapters.log_rows import COLUMNS, records_of
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.ports import LogRecord, LogUnavailableError, OutboxSize
+from shopkeeper.v1.record_pb2 import RECORD_KIND_DOCUMENT
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS outbox (name TEXT PRIMARY KEY, value ANY) STRICT;
 CREATE TABLE IF NOT EXISTS foreign_records ("offset" INTEGER PRIMARY KEY) STRICT;
 """
-_OWN: Final = f"""
-SELECT {COLUMNS} FROM records
-WHERE "offset" > ? AND kind != 0 AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
-ORDER BY "offset" LIMIT ?
-"""  # noqa: S608
-_SIZE: Final = """
-SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(time_ms), 0) FROM records WHERE "offset" > ?
+_OWN: Final = """
+FROM records WHERE "offset" > ? AND kind != 0 AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
 """
-_OLD: Final = """
-SELECT max("offset") FROM (SELECT "offset", time_ms FROM records ORDER BY "offset" LIMIT ?)
+_READ: Final = f'SELECT {COLUMNS} {_OWN} ORDER BY "offset" LIMIT ?'
+_NEWEST: Final = f'SELECT "offset" {_OWN} ORDER BY "offset" DESC LIMIT 1'
+_SIZE: Final = f"SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(time_ms), 0) {_OWN}"
+_IS_DEFAULT: Final = f"(kind = {RECORD_KIND_DOCUMENT} AND record_id != '')"
+"""Defaults stay for ever: a log that lost their ids would take them anew, over what was set since."""
+_OLD: Final = f"""
+SELECT max("offset") FROM (SELECT "offset", time_ms FROM records WHERE NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT ?)
 WHERE time_ms < ? AND "offset" <= ? AND "offset" < (SELECT max("offset") FROM records)
-"""
+"""  # noqa: S608
+_TRIM: Final = f'DELETE FROM records WHERE "offset" <= ? AND NOT {_IS_DEFAULT}'  # noqa: S608
 _TRIM_ROWS: Final = 20_000
 """Records that are removed at once, so that the log is not kept busy for long."""
 
@@ -57,6 +59,17 @@ class SqliteOutbox:
         """Return the offset up to which own records are on their way; 0 at first."""
         return int(self._fact("shipped", 0))
 
+    def last_offset(self) -> int:
+        """Return the offset of the last record, whoever wrote it; 0 if there is none."""
+        with self._translated():
+            return int(self._connection.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])
+
+    def newest(self, after: int) -> int:
+        """Return the offset of the newest own record above the offset `after`; `after` if there is none."""
+        with self._translated():
+            found = self._connection.execute(_NEWEST, (after,)).fetchone()
+        return int(found[0]) if found else after
+
     def mark_shipped(self, offset: int) -> None:
         """Keep the offset; to be called after the records up to it are where they shall be."""
         with self._translated(), turn(self._path):
@@ -65,10 +78,10 @@ class SqliteOutbox:
     def read(self, after: int, limit: int) -> list[LogRecord]:
         """Return up to `limit` own records above the offset `after`, in order."""
         with self._translated():
-            return records_of(self._connection.execute(_OWN, (after, limit)), after)
+            return records_of(self._connection.execute(_READ, (after, limit)), after)
 
     def size(self, after: int) -> OutboxSize:
-        """Return how much is above the offset `after`."""
+        """Return how many own records are above the offset `after`."""
         with self._translated():
             return OutboxSize(*self._connection.execute(_SIZE, (after,)).fetchone())
 
@@ -80,7 +93,7 @@ class SqliteOutbox:
                 with turn(self._path), self._connection as transaction:
                     transaction.execute("BEGIN IMMEDIATE")
                     transaction.execute('DELETE FROM foreign_records WHERE "offset" <= ?', (end,))
-                    count += transaction.execute('DELETE FROM records WHERE "offset" <= ?', (end,)).rowcount
+                    count += transaction.execute(_TRIM, (end,)).rowcount
                     transaction.execute("DELETE FROM records_trimmed")
                     transaction.execute("INSERT INTO records_trimmed VALUES (?)", (end,))
         return count

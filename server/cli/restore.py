@@ -10,6 +10,7 @@ from typing import Final
 from rich.table import Table
 
 from server.adapters.inbox import SqliteInbox
+from server.adapters.kafka import topic_name
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.sqlite_log import open_log
 from server.cli.deployment import ConfigOption, DataDirOption, settings_of
@@ -64,11 +65,13 @@ def _fill(settings: Settings) -> dict[str, int]:
         with closing(KafkaFeed(settings.kafka, topics=("events",))) as feed:
             feed.begin(dict)
             begins = feed.begins()
+            places = {f"{topic_name(settings.kafka, name)}/{part}": begin - 1 for (name, part), begin in begins.items()}
         with closing(SqliteInbox(settings.log_path)) as inbox:
             waiting = arrivals_of(folder, begins)
             while group := list(islice(waiting, _GROUP)):
                 inbox.take(group, {})
                 counts.update(one.record.kind for one in group)
+            inbox.take([], places)  # what Kafka ends before the first `serve` is then missed, and counted
     return {
         name.removeprefix("RECORD_KIND_").lower(): counts[kind] for name, kind in RecordKind.items() if counts[kind]
     }

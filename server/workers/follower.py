@@ -2,12 +2,21 @@
 
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
 
 from server import telemetry
-from server.ports import ArrivalFeed, Inbox, LogUnavailableError, StoreError, StreamUnavailableError
+from server.ports import (
+    ArrivalFeed,
+    Inbox,
+    LogUnavailableError,
+    LogWentBackError,
+    StoreError,
+    StreamUnavailableError,
+)
 
 RETRY_S: Final = 1.0
 READ_RECORDS: Final = 10_000
@@ -32,8 +41,37 @@ class Follower:
         self._measured = 0.0
         feed.begin(inbox.places)
 
+    def catch_up(self, stopping: threading.Event) -> None:
+        """Take over what the stream has by now; nothing may be shipped meanwhile.
+
+        Where the log turns out to be an older copy, it goes on under a new name: what it shipped under the old one from
+        there on would be taken for repeats. It does so too where that can no longer be told.
+        """
+        goal: Mapping[str, int] | None = None
+        is_sure = False
+        while not stopping.is_set():
+            with self._tried_again(stopping):
+                if not is_sure and self._feed.missed():
+                    self._inbox.rename()
+                is_sure = True
+                places = self._inbox.places()
+                goal = self._feed.ends() if goal is None else goal
+                if all(places.get(name, -1) >= end for name, end in goal.items()):
+                    return
+                try:
+                    self.step()
+                except LogWentBackError as error:
+                    self._part_from(error)
+                if self._inbox.places() == places:
+                    goal = None  # the stream may have dropped what we wait for
+
     def step(self) -> int:
-        """Take over what has come; return how many records were appended. What fails is read again."""
+        """Take over what has come; return how many records were appended. What fails is read again.
+
+        Raises
+        ------
+        LogWentBackError : the log is an older copy; `catch_up` can go on with it
+        """
         arrivals, places = self._feed.read_arrivals(READ_RECORDS)
         if not places:
             return 0
@@ -46,14 +84,29 @@ class Follower:
         return count
 
     def run(self, stopping: threading.Event) -> None:
-        """Take over what comes, until `stopping`."""
+        """Take over what comes, until `stopping`; raises what `step` does where another try would not help."""
         while not stopping.is_set():
-            try:
+            with self._tried_again(stopping):
                 self.step()
                 self._measure()
-            except (StreamUnavailableError, StoreError, LogUnavailableError) as error:
-                _logger.warning("not_followed", reason=str(error), fix="none: it is tried again")
-                stopping.wait(RETRY_S)
+
+    @contextmanager
+    def _tried_again(self, stopping: threading.Event) -> Iterator[None]:
+        try:
+            yield
+        except (StreamUnavailableError, StoreError, LogUnavailableError) as error:
+            _logger.warning("not_followed", reason=str(error), fix="none: it is tried again")
+            stopping.wait(RETRY_S)
+
+    def _part_from(self, error: LogWentBackError) -> None:
+        self._inbox.part_from(error.origin, error.offset)
+        self._feed.begin(self._inbox.places)
+        _logger.error(
+            "log_went_back",
+            origin=error.origin,
+            offset=error.offset,
+            fix="none: what Kafka has of it was taken back, and the log has a new name there",
+        )
 
     def _measure(self) -> None:
         """Let the stream count what it holds for us; it tells the lag of each partition."""

@@ -32,50 +32,70 @@ class Shipper:
     stream : where its records go
     clock : time of the shop, in which the age of a record is told
     kept_until : returns the offset that a replica needs the log from, and the time from which on all is kept
+    may_ship : returns whether it is known that the log did not go back
     """
 
     def __init__(
-        self, outbox: Outbox, stream: Stream, clock: Clock, kept_until: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self,
+        outbox: Outbox,
+        stream: Stream,
+        clock: Clock,
+        kept_until: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        may_ship: Callable[[], bool] = lambda: True,
     ) -> None:
         self._outbox = outbox
         self._stream = stream
         self._clock = clock
         self._kept_until = kept_until
-        self._shipped = outbox.shipped()
+        self._may_ship = may_ship
+        self._passed = 0
         self._measured = self._trimmed = -SIZE_S
         self._wait_s = WAIT_S[0]
 
     def step(self) -> int:
         """Ship the next round; return its number of records."""
-        records = self._outbox.read(self._shipped, ROUND_RECORDS)
-        if records:
-            count = self._stream.send(records, self._outbox.origin)
-            self._outbox.mark_shipped(records[count - 1].offset)
-            self._shipped = records[count - 1].offset
-            telemetry.SHIPPED_RECORDS.inc(count)
-            return count
-        return 0
+        end = self._outbox.last_offset()
+        records = self._outbox.read(self._place(), ROUND_RECORDS)
+        if not records:
+            self._pass(end)
+            return 0
+        count = self._stream.send(records, self._outbox.origin)
+        self._outbox.mark_shipped(records[count - 1].offset)
+        telemetry.SHIPPED_RECORDS.inc(count)
+        return count
 
     def run(self, stopping: threading.Event) -> None:
-        """Ship what comes, until `stopping`. Nothing is lost then: the next start goes on."""
+        """Ship what comes as soon as we may, until `stopping`. Nothing is lost then: the next start goes on."""
         while not stopping.wait(POLL_S):
             try:
                 self._measure()
+                if not self._may_ship():
+                    continue
                 while not stopping.is_set() and self.step():
                     self._measure()
                 self._trim()
                 self._wait_s = WAIT_S[0]
             except (StreamUnavailableError, LogUnavailableError) as error:
                 telemetry.SHIP_RETRIES.inc()
-                _logger.warning("not_shipped", reason=str(error), offset=self._shipped, retry_s=self._wait_s)
+                _logger.warning("not_shipped", reason=str(error), retry_s=self._wait_s)
                 stopping.wait(self._wait_s)
                 self._wait_s = min(2 * self._wait_s, WAIT_S[1])
+
+    def _place(self) -> int:
+        """Return the offset up to which nothing is to be shipped."""
+        return max(self._passed, self._outbox.shipped())
+
+    def _pass(self, end: int) -> None:
+        """Remember that nothing of ours is up to `end`; on disk seldom, for a mark is a sync."""
+        self._passed = end
+        if end - self._outbox.shipped() >= ROUND_RECORDS:
+            self._outbox.mark_shipped(end)
 
     def _measure(self) -> None:
         if time.monotonic() - self._measured < SIZE_S:
             return
         self._measured = time.monotonic()
-        size = self._outbox.size(self._shipped)
+        size = self._outbox.size(self._place())
         telemetry.OUTBOX_RECORDS.set(size.record_count)
         telemetry.OUTBOX_BYTES.set(size.byte_count)
         age_ms = self._clock.now_ms() - size.oldest_ms if size.record_count else 0
@@ -86,5 +106,5 @@ class Shipper:
             return
         self._trimmed = time.monotonic()
         needed_from, keep_from_ms = self._kept_until()
-        if count := self._outbox.trim(min(self._shipped, needed_from), keep_from_ms):
+        if count := self._outbox.trim(min(self._place(), needed_from), keep_from_ms):
             _logger.info("outbox_trimmed", record_count=count)

@@ -83,6 +83,24 @@ def test_shipper_ends_soon_though_kafka_hangs(kafka: KafkaServer, machine: Machi
         kafka.resume()
 
 
+def test_reader_ends_soon_though_kafka_hangs_and_leaves_its_partitions(kafka: KafkaServer, machine: Machine) -> None:
+    settings = topics(machine.stream._settings)
+    add_events(machine, range(100))
+    machine.ship()
+    feed = KafkaFeed(settings, "test")
+    feed.begin(dict)
+    assert len(drained(feed, 100)) == 100
+    kafka.pause()
+    try:
+        begin = time.monotonic()
+        feed.close()
+        assert time.monotonic() - begin < 15
+        assert not feed._thread._thread.is_alive()
+    finally:
+        kafka.resume()
+    assert arrived(machine, 100) == Counter(f"e{number}" for number in range(100))
+
+
 def test_lost_acknowledgements_double_nothing(machine: Machine) -> None:
     topics(machine.stream._settings)
     send, lost = machine.stream.send, [True, True, False, True, False]

@@ -1,21 +1,29 @@
 """The log on a real Kafka: shipped in order, read once, made into tables again."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import GroupAuthorizationFailedError
 from typer.testing import CliRunner
 
+from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka import make_topics, missing_topics
 from server.adapters.kafka_feed import KafkaFeed
 from server.cli.main import app
-from server.ports import NewRecord, StoreError, StreamError
+from server.ports import LogRecord, NewRecord, StoreError, StreamError, StreamUnavailableError
 from server.settings import KafkaSettings
-from server.streams import TOPICS, partition_of
+from server.streams import FOLLOWED, TOPICS, headers_of
+from server.workers.follower import Follower
 from server.workers.sink import Sink
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.item_pb2 import Item
@@ -58,6 +66,33 @@ def test_topics_are_made_once_and_checked(kafka_address: str) -> None:
     assert make_topics(settings) == missing_topics(settings) == []
     with pytest.raises(StreamError, match=r"events has 3 partitions; set kafka\.partitions=3"):
         make_topics(settings.model_copy(update={"partitions": 4}))
+
+
+async def test_topics_that_a_new_machine_needs_whole_are_kept_whole(settings: KafkaSettings) -> None:
+    """An activation and its trial, a default and the shop's own edit have one key: each needs what came before."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.servers)
+    await admin.start()
+    found = {}
+    try:
+        for topic in TOPICS:
+            configs = await configs_of(admin, f"{settings.prefix}.{topic}")
+            found[topic] = configs["cleanup.policy"], configs["retention.ms"]
+    finally:
+        await admin.close()
+    ended = ("delete", str(settings.retention_hours * 3_600_000))
+    kept = ("delete", "-1")
+    assert found == {"events": ended, "decisions": ended, "items": kept, "documents": kept}
+
+
+async def configs_of(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """Return the configs of a topic, once the broker knows it."""
+    for _ in range(200):
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        ((*_, entries),) = answer.resources
+        if entries:
+            return {name: value for name, value, *_ in entries}
+        await asyncio.sleep(0.05)
+    pytest.fail(f"Kafka does not know {topic}")
 
 
 def test_migrate_makes_the_topics_that_doctor_misses(
@@ -132,6 +167,38 @@ def test_reader_goes_on_where_it_was_and_drops_what_is_shipped_again(
     again.begin(lambda: positions)
     assert ids(drained(again, 1)) == ["e30"]
     again.close()
+
+
+def test_read_that_failed_begins_again_where_the_rows_are(
+    machine: Machine, feed: KafkaFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was gathered before the failure is read again, by a consumer that is not the one that failed."""
+    positions: dict[str, int] = {}
+    feed.begin(lambda: positions)
+    machine.add(*(event(f"e{number}", "a", visitor_id=f"v{number}") for number in range(300)))
+    machine.ship()
+    records = []
+    while not records:
+        batch = feed.read(50)
+        positions |= batch.positions
+        records += batch.records
+    getmany = feed._running.getmany
+    gathered: list[int] = []
+
+    async def refused(*parts: TopicPartition, **options: int) -> dict[TopicPartition, list[Any]]:
+        if gathered:
+            raise GroupAuthorizationFailedError
+        found: dict[TopicPartition, list[Any]] = await getmany(*parts, **options)
+        gathered.append(sum(map(len, found.values())))
+        return found
+
+    monkeypatch.setattr(feed._running, "getmany", refused)
+    with pytest.raises(StreamUnavailableError, match="GroupAuthorizationFailedError"):
+        feed.read(1_000)
+    assert gathered[0] > 0
+    assert feed.lag() == 1, "not known"
+    records += drained(feed, 300 - len(records))
+    assert Counter(ids(records)) == Counter(f"e{number}" for number in range(300))
 
 
 def test_tables_follow_kafka_and_are_made_again_from_it(
@@ -211,12 +278,18 @@ def test_default_document_gives_way_to_what_was_set(machine: Machine, settings: 
     assert tables.rows("SELECT payload LIKE '%ours%' FROM documents FINAL") == [(True,)]
 
 
-async def test_foreign_message_is_set_aside(settings: KafkaSettings, tables: Shop) -> None:
+async def test_foreign_message_is_set_aside(settings: KafkaSettings, tables: Shop, tmp_path: Path) -> None:
+    ours = headers_of(LogRecord(7, 1, 9, "v", "e1", b""), "here")
+    spoiled = [[], [*ours, ("kind", None)], [*ours, ("origin", None)], [*ours, ("offset", b"9" * 30)]]
     async with AIOKafkaProducer(bootstrap_servers=settings.servers) as producer:
-        await producer.send_and_wait(f"{settings.prefix}.events", b"who am I", partition=partition_of("", 3))
+        for headers in spoiled:
+            await producer.send_and_wait(f"{settings.prefix}.events", b"who am I", partition=0, headers=headers)
     with sink_of(settings, tables.store) as sink:
-        assert drain(sink, 1) == 1
-    assert tables.rows("SELECT kind, payload FROM bad_events FINAL") == [(-1, "who am I")]
+        assert drain(sink, 4) == 4
+    assert tables.rows("SELECT kind, payload FROM bad_events FINAL") == [(-1, "who am I")] * 4
+    with closing(SqliteInbox(tmp_path / "log.sqlite")) as inbox, closing(KafkaFeed(settings, topics=FOLLOWED)) as feed:
+        Follower(feed, inbox).catch_up(Flag())
+        assert inbox.places() == {f"{settings.prefix}.events/0": 3, f"{settings.prefix}.events/0/": 0}
 
 
 def test_two_sinks_share_the_partitions(machine: Machine, settings: KafkaSettings, tables: Shop) -> None:

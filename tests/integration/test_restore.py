@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
 
@@ -18,14 +16,15 @@ from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import open_log
 from server.cli.main import app
 from server.ports import EventLog, NewRecord
-from server.settings import KafkaSettings, Settings
+from server.settings import Settings
 from server.streams import FOLLOWED
+from server.telemetry import LOST_OFFSETS
 from server.workers.follower import Follower
 from shopkeeper.v1.common_pb2 import Context, Device, Money
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
 from shopkeeper.v1.record_pb2 import RecordKind
-from tests.kafka_shop import Machine, drain, kafka_settings, sink_of, topics
+from tests.kafka_shop import Machine, drain, forget_all, kafka_settings, sink_of, topics
 from tests.table_shop import Shop, clickhouse_store, erasure, event, profile
 
 OLD = [
@@ -72,15 +71,6 @@ def live(log: EventLog) -> dict[str, Any]:
     return {name: GetProfileResponse.FromString(engine.profile(name)) for name in VISITORS}
 
 
-async def forget_all(settings: KafkaSettings) -> None:
-    """Let Kafka drop what it has, as its retention does."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.servers)
-    await admin.start()
-    parts = [TopicPartition(f"{settings.prefix}.events", number) for number in range(settings.partitions)]
-    await admin.delete_records({part: RecordsToDelete(-1) for part in parts})
-    await admin.close()
-
-
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[str, Any]]:
     for section in ("kafka", "clickhouse"):
         for name in ("servers", "server", "prefix", "partitions", "database"):
@@ -111,6 +101,12 @@ async def test_new_machine_knows_what_an_old_one_does(
     settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
     status, found = run(settings, monkeypatch)
     assert (status, found["records"]) == (0, {"erasure": 1, "profile": 1, "event": 36})
+    with closing(KafkaFeed(kafka, topics=("events",))) as feed, closing(SqliteInbox(settings.log_path)) as inbox:
+        feed.begin(inbox.places)
+        assert not feed.missed()
+        assert inbox.places() == {
+            f"{kafka.prefix}.{topic}/{part}": at - 1 for (topic, part), at in feed.begins().items()
+        }
     with closing(KafkaFeed(kafka, topics=FOLLOWED)) as feed, closing(SqliteInbox(settings.log_path)) as inbox:
         follower = Follower(feed, inbox)
         taken = 0
@@ -125,6 +121,13 @@ async def test_new_machine_knows_what_an_old_one_does(
         assert outbox.read(0, 10) == [], "nothing of it is shipped again"
         payload = next(one.payload for one in records if one.record_id == "whole")
         assert Event.FromString(payload) == Event.FromString(whole().payload)
+    newer = settings.model_copy(update={"data_dir": tmp_path / "newer"})
+    run(newer, monkeypatch)
+    lost = LOST_OFFSETS._value.get()
+    await forget_all(kafka)
+    with closing(KafkaFeed(kafka, topics=FOLLOWED)) as feed, closing(SqliteInbox(newer.log_path)) as inbox:
+        Follower(feed, inbox).step()
+    assert LOST_OFFSETS._value.get() - lost == len(NEW), "what ended after the restoration is missed, and counted"
     status, found = run(settings, monkeypatch)
     assert (status, "is not empty" in found["error"]["what"]) == (1, True)
     tables.store.close()

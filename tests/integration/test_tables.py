@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import signal
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
 
+from server import tables
 from server.adapters.kafka_stream import KafkaStream
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import open_log
@@ -108,6 +110,29 @@ def test_export_without_a_sink_on_kafka_says_so(
         assert Shipper(outbox, stream, clock_of(settings.clock)).step() == 1
     with pytest.raises(StoreError, match="no export in time: the tables are behind Kafka"):
         request_export(settings, 3)
+
+
+def test_export_waits_for_what_there_was_and_not_for_what_comes(
+    settings: Settings, kafka_address: str, clickhouse_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = with_server(settings, clickhouse_address)
+    settings = settings.model_copy(update={"kafka": topics(kafka_settings(kafka_address))})
+    fill(settings, "e0")
+    numbers = count(1)
+    with closing(SqliteOutbox(settings.log_path)) as outbox, closing(KafkaStream(settings.kafka)) as stream:
+        shipper = Shipper(outbox, stream, clock_of(settings.clock))
+
+        class BusyOutbox(SqliteOutbox):
+            """All is shipped, and more comes, whenever somebody looks."""
+
+            def shipped(self) -> int:
+                shipper.step()
+                fill(settings, f"e{next(numbers)}")
+                return super().shipped()
+
+        monkeypatch.setattr(tables, "SqliteOutbox", BusyOutbox)
+        with pytest.raises(StoreError, match="no export in time: the tables are behind Kafka"):
+            request_export(settings, 3)
 
 
 def stored(settings: Settings) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 import threading
 
-from server.ports import Arrival, LogRecord, LogUnavailableError
+import pytest
+
+from server.ports import Arrival, LogRecord, LogUnavailableError, LogWentBackError
 from server.workers import follower as module
 from server.workers.follower import Follower
 from tests.table_shop import wait_until
@@ -12,6 +14,7 @@ class Feed:
     def __init__(self, count):
         self.arrivals = [Arrival(LogRecord(n, 1, 0, "v", f"e{n}", b""), "other", n) for n in range(1, count + 1)]
         self.measured = self.begun = self.read = 0
+        self.end, self.is_cut = count, False
 
     def begin(self, positions):
         self.begun += 1
@@ -22,17 +25,29 @@ class Feed:
         self.read += len(found)
         return found, {"events/0": self.read} if found else {}
 
+    def ends(self):
+        return {"events/0": self.end}
+
+    def missed(self):
+        return self.is_cut
+
     def lag(self):
         self.measured += 1
         return len(self.arrivals) - self.read
 
 
 class Inbox:
-    def __init__(self):
-        self.taken, self.kept, self.failures = [], {}, [LogUnavailableError("disk")]
+    def __init__(self, *failures):
+        self.taken, self.kept, self.failures, self.parted = [], {}, [*failures], []
 
     def places(self):
-        return self.kept
+        return dict(self.kept)
+
+    def part_from(self, origin, offset):
+        self.parted.append((origin, offset))
+
+    def rename(self):
+        self.parted.append("all")
 
     def take(self, arrivals, places):
         if self.failures:
@@ -45,7 +60,7 @@ class Inbox:
 def test_what_could_not_be_taken_is_read_again_and_the_lag_is_measured(monkeypatch):
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     monkeypatch.setattr(module, "MEASURE_S", 0.01)
-    feed, inbox = Feed(5), Inbox()
+    feed, inbox = Feed(5), Inbox(LogUnavailableError("disk"))
     stopping = threading.Event()
     thread = threading.Thread(target=Follower(feed, inbox).run, args=(stopping,))
     thread.start()
@@ -54,3 +69,42 @@ def test_what_could_not_be_taken_is_read_again_and_the_lag_is_measured(monkeypat
     thread.join()
     assert inbox.taken == [f"e{number}" for number in range(1, 6)]
     assert feed.begun == 2
+
+
+def test_what_another_try_would_not_mend_ends_the_follower():
+    feed, inbox = Feed(1), Inbox(LogWentBackError("me", 7))
+    with pytest.raises(LogWentBackError):
+        Follower(feed, inbox).run(threading.Event())
+    inbox.failures = [TypeError("foreign")]
+    with pytest.raises(TypeError):
+        Follower(feed, inbox).run(threading.Event())
+
+
+def test_follower_catches_up_with_what_there_was_and_parts_from_what_the_log_never_had(monkeypatch):
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    feed = Feed(5)
+    inbox = Inbox(LogWentBackError("me", 4), LogWentBackError("me", 7), LogUnavailableError("disk"))
+    Follower(feed, inbox).catch_up(threading.Event())
+    assert inbox.taken == [f"e{number}" for number in range(1, 6)]
+    assert inbox.parted == [("me", 7), ("me", 4)]
+    assert feed.begun == 4
+
+
+def test_follower_that_missed_records_does_not_trust_the_name_of_its_log():
+    feed = Feed(1)
+    feed.is_cut = True
+    Follower(feed, inbox := Inbox()).catch_up(threading.Event())
+    assert (inbox.parted, inbox.taken) == (["all"], ["e1"])
+
+
+def test_follower_does_not_wait_for_what_the_stream_dropped():
+    feed = Feed(3)
+    feed.end = 9
+    follower = Follower(feed, inbox := Inbox())
+    thread = threading.Thread(target=follower.catch_up, args=(threading.Event(),))
+    thread.start()
+    wait_until(lambda: len(inbox.taken) == 3)
+    assert thread.is_alive()
+    feed.end = 3
+    thread.join(5)
+    assert not thread.is_alive()

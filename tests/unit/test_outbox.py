@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -6,9 +7,12 @@ import pytest
 from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
-from server.ports import Arrival, LogRecord, NewRecord, OutboxSize
+from server.defaults import PLACEMENTS, add_placements
+from server.ports import Arrival, LogRecord, LogWentBackError, NewRecord, OutboxSize
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.record_pb2 import ItemChange
 
-EVENT, PROFILE, ERASURE = 1, 4, 6
+EVENT, ITEM, PROFILE, DOCUMENT, ERASURE = 1, 3, 4, 5, 6
 
 
 @pytest.fixture
@@ -80,10 +84,89 @@ def test_records_of_others_are_taken_once_and_not_shipped(
     assert inbox.places() == {"events/0": 4}
 
 
+def own_arrivals(log: SqliteLog, origin: str) -> list[Arrival]:
+    return [Arrival(record, origin, record.offset) for record in log.read(0, 99)]
+
+
 def test_own_records_that_come_back_are_left(log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox) -> None:
     write(log, 2)
-    assert inbox.take([arrival(EVENT, "e0", origin=outbox.origin), arrival(PROFILE, origin=outbox.origin)], {}) == 0
+    assert inbox.take(own_arrivals(log, outbox.origin), {}) == 0
     assert log.last_offset() == 2
+
+
+def test_own_records_that_were_erased_here_meanwhile_are_left(
+    log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox
+) -> None:
+    write(log, 2)
+    sent = own_arrivals(log, outbox.origin)
+    list(log.import_records([[NewRecord(ERASURE, "v", "", b"p")]], 0))
+    log.erase("v")
+    assert inbox.take(sent, {}) == 0
+    assert [record.kind for record in log.read(0, 9)] == [ERASURE]
+
+
+@pytest.mark.parametrize(("offset", "payload"), [(2, b"other"), (3, b"pp")])
+def test_own_record_that_the_log_never_had_is_told_and_nothing_is_kept(
+    log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox, offset: int, payload: bytes
+) -> None:
+    write(log, 2)
+    strange = Arrival(LogRecord(9, EVENT, 0, "v", "lost", payload), outbox.origin, offset)
+    with pytest.raises(LogWentBackError, match="that this log never had") as raised:
+        inbox.take([arrival(EVENT, "e9"), strange], {"events/0": 4})
+    assert (raised.value.origin, raised.value.offset) == (outbox.origin, offset)
+    assert (log.last_offset(), inbox.places()) == (2, {})
+
+
+def test_log_that_went_back_goes_on_under_a_new_name(path: Path, log: SqliteLog, outbox: SqliteOutbox) -> None:
+    write(log, 4)
+    old = outbox.origin
+    with closing(SqliteInbox(path)) as inbox:
+        inbox.part_from(old, 4)
+        assert outbox.origin != old
+        assert inbox.take(own_arrivals(log, old)[1:2], {}) == 0
+        lost = Arrival(LogRecord(9, EVENT, 0, "v", "lost", b"p"), old, 4)
+        assert inbox.take([lost], {}) == 1
+        assert inbox.take(own_arrivals(log, outbox.origin)[:1], {}) == 0
+    assert [one.record_id for one in outbox.read(outbox.shipped(), 9)] == ["e2", "e3"], "Kafka was seen to have e0, e1"
+    with closing(SqliteInbox(path)) as again:
+        assert again.take([lost._replace(record=lost.record._replace(record_id="lost too"))], {}) == 1
+
+
+def test_what_is_shipped_goes_back_with_the_log(log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox) -> None:
+    write(log, 4)
+    outbox.mark_shipped(4)
+    inbox.part_from(outbox.origin, 3)
+    assert [one.record_id for one in outbox.read(outbox.shipped(), 9)] == ["e2", "e3"]
+
+
+def test_change_is_made_again_only_after_another_one_of_the_same(
+    log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox
+) -> None:
+    """An item and a visitor may have one name."""
+    list(log.import_records([[NewRecord(PROFILE, "104", "", b"ours")]], 0))
+    change = ItemChange(item=Item(item_id="104")).SerializeToString()
+    assert inbox.take([Arrival(LogRecord(9, ITEM, 5, "", "", change), "elsewhere", 1)], {}) == 1
+    assert inbox.take(own_arrivals(log, outbox.origin)[:1], {}) == 0
+    assert inbox.take([arrival(PROFILE, key="104"), *own_arrivals(log, outbox.origin)[:1]], {}) == 2
+
+
+def test_waiting_and_newest_are_those_of_our_own(log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox) -> None:
+    write(log, 2)
+    inbox.take([arrival(EVENT, "e9"), arrival(EVENT, "e10")], {})
+    assert (outbox.last_offset(), outbox.newest(0), outbox.newest(2)) == (4, 2, 2)
+    assert (outbox.size(0), outbox.size(2)) == (OutboxSize(2, 4, 0), OutboxSize(0, 0, 0))
+
+
+def test_trimmed_log_takes_no_default_again(log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox) -> None:
+    add_placements(log, 0)
+    write(log, 5)
+    defaults = [one for one in log.read(0, 99) if one.kind == DOCUMENT]
+    assert outbox.trim(99, 9) == 4
+    assert outbox.trim(99, 9) == 0
+    assert log.trimmed_offset() == len(PLACEMENTS) + 4
+    add_placements(log, 9)
+    assert inbox.take([Arrival(one, "elsewhere", one.offset) for one in defaults], {}) == 0
+    assert [one.record_id for one in log.read(0, 99)] == [one.record_id for one in defaults] + ["e4"]
 
 
 def test_erasure_of_another_machine_deletes_here(log: SqliteLog, inbox: SqliteInbox) -> None:

@@ -6,9 +6,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from server import exchange, telemetry
+from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
-from server.ports import LogRecord, NewRecord, StreamUnavailableError
+from server.ports import Arrival, LogRecord, NewRecord, StreamUnavailableError
 from server.settings import Settings, load_settings
 from server.workers import shipper as module
 from server.workers.shipper import Shipper
@@ -82,6 +83,53 @@ def test_what_waits_is_measured(outbox: SqliteOutbox) -> None:
     assert telemetry.OUTBOX_RECORDS._value.get() == 3
     assert telemetry.OUTBOX_BYTES._value.get() == 6
     assert telemetry.OUTBOX_AGE_SECONDS._value.get() == 8
+
+
+def add_foreign(settings: Settings, numbers: range) -> None:
+    inbox = SqliteInbox(settings.log_path)
+    inbox.take([Arrival(LogRecord(0, 1, 0, "v", f"f{number}", b"p"), "other", number) for number in numbers], {})
+    inbox.close()
+
+
+def test_records_of_others_are_passed_once(
+    outbox: SqliteOutbox, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROUND_RECORDS", 10)
+    outbox.mark_shipped(5)
+    stream, looked = FakeStream(), []
+    read = outbox.read
+    outbox.read = lambda after, limit: looked.append(after) or read(after, limit)  # type: ignore[method-assign,func-returns-value]
+    shipper = Shipper(outbox, stream, FrozenClock(), lambda: (99, 99_000))
+    for numbers in (range(9), range(9, 12)):
+        add_foreign(settings, numbers)
+        assert [shipper.step() for _ in range(2)] == [0, 0]
+    assert looked == [5, 14, 14, 17]
+    assert outbox.shipped() == 17, "on disk after a round's worth"
+    shipper._measure()
+    assert telemetry.OUTBOX_RECORDS._value.get() == 0
+    shipper._trim()
+    log = SqliteLog(settings.log_path)
+    assert [record.offset for record in log.read(0, 99)] == [17]
+    list(log.import_records([[NewRecord(1, "v", "mine", b"p")]], 9_000))
+    log.close()
+    assert [shipper.step(), shipper.step()] == [1, 0]
+    assert [record.record_id for record in stream.records] == ["mine"]
+
+
+def test_nothing_is_shipped_before_it_may(outbox: SqliteOutbox) -> None:
+    stopping, may_ship, stream = threading.Event(), threading.Event(), FakeStream()
+    shipper = Shipper(outbox, stream, FrozenClock(), may_ship=may_ship.is_set)
+    thread = threading.Thread(target=shipper.run, args=(stopping,))
+    thread.start()
+    stopping.wait(0.2)
+    assert stream.records == []
+    outbox.mark_shipped(2)  # as a log does that goes on under a new name
+    may_ship.set()
+    while outbox.shipped() < 5:
+        stopping.wait(0.01)
+    stopping.set()
+    thread.join(5)
+    assert [record.offset for record in stream.records] == [3, 4, 5]
 
 
 def test_log_is_trimmed_where_it_is_old_shipped_and_in_a_snapshot(outbox: SqliteOutbox, settings: Settings) -> None:

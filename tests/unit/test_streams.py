@@ -5,7 +5,6 @@ from server.streams import (
     MAX_PARTITIONS,
     TOPICS,
     arrival_of,
-    compaction_key,
     headers_of,
     key_of,
     offset_of,
@@ -52,7 +51,6 @@ def test_keys_keep_what_belongs_together_in_order() -> None:
     assert key_of(record(5, control)) == "control/home"
     assert key_of(record(7, b"x")) == "activation"
     assert key_of(record(3, b"\xff")) == key_of(record(5, b"\xff")) == ""
-    assert compaction_key(record(5, placement, record_id="placement/home")) != compaction_key(record(5, placement))
 
 
 def test_record_survives_the_journey() -> None:
@@ -67,8 +65,15 @@ def test_foreign_message_is_refused(name: str) -> None:
     headers = [pair for pair in headers_of(record(1), "here") if pair[0] != name]
     with pytest.raises(ValueError, match=name):
         arrival_of(headers, b"", 1)
-    with pytest.raises(ValueError):
-        arrival_of([*headers, (name, b"\xff")], b"", 1)
+    for value in (b"\xff", None):
+        with pytest.raises(ValueError):
+            arrival_of([*headers, (name, value)], b"", 1)
+
+
+@pytest.mark.parametrize(("name", "number"), [("kind", 2**31), ("time_ms", 2**63), ("offset", 2**63), ("offset", -1)])
+def test_number_that_no_log_takes_is_refused(name: str, number: int) -> None:
+    with pytest.raises(ValueError, match=f"header {name} is not from 0"):
+        arrival_of([*headers_of(record(1), "here"), (name, str(number).encode())], b"", 1)
 
 
 def test_offsets_are_unique_and_rise() -> None:
