@@ -66,7 +66,7 @@ class Erasure(NamedTuple):
     offset: int
     """Of the record; events and profiles before it are forgotten."""
     time_ms: int
-    """Of the record; decisions of its time or older are forgotten."""
+    """Of the record; what a log took at this time or before is forgotten, wherever it comes."""
 
 
 class Arrival(NamedTuple):

@@ -5,7 +5,7 @@ Positions are kept after the rows, so a crash repeats a batch and never loses on
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -48,7 +48,7 @@ class Sink:
         self._batch: Batch | None = None
         self._writer = TableWriter(store)
         self._swept = time.monotonic()
-        feed.begin(store.positions)
+        feed.begin(self._positions)
 
     def step(self) -> int:
         """Write the next batch; return its number of records. One that failed is tried again, as it was."""
@@ -95,6 +95,12 @@ class Sink:
                 _logger.warning("batch_not_stored", reason=str(error), fix="none: it is kept and tried again")
                 stopping.wait(RETRY_S)
         self._write_last()
+
+    def _positions(self) -> Mapping[str, int]:
+        """Return where the tables are; asked when parts of the log become ours, whose erasures others have met."""
+        positions = self._store.positions()
+        self._writer.learn_erasures()
+        return positions
 
     def _waiting(self) -> int:
         """Return how many records there are to write, as far as is known."""

@@ -36,6 +36,7 @@ OLD = [
     event("gone", "a", visitor_id="w", time_ms=70),
     erasure("w"),
     event("back", "a", visitor_id="w", time_ms=80),
+    profile("w", {"size": "L"}),
 ]
 NEW = [
     *(event(f"new{number}", "b", visitor_id=f"v{number % 5}", time_ms=100 + number) for number in range(20)),
@@ -63,6 +64,12 @@ def whole() -> NewRecord:
         attribution_token="token",  # noqa: S106
     )  # fmt: skip
     return NewRecord(RecordKind.RECORD_KIND_EVENT, "v3", "whole", message.SerializeToString())
+
+
+def add(machine: Machine, *records: NewRecord) -> None:
+    """Let the records come one after the other."""
+    for number, record in enumerate(records, machine.log.last_offset()):
+        machine.add(record, time_ms=1_000 + number)
 
 
 def live(log: EventLog) -> dict[str, Any]:
@@ -97,12 +104,12 @@ async def test_new_machine_knows_what_an_old_one_does(
     kafka = topics(kafka_settings(kafka_address))
     tables = Shop(clickhouse_store(clickhouse_address))
     with Machine(tmp_path / "old", kafka) as machine:
-        machine.add(*OLD, whole())
+        add(machine, *OLD, whole())
         count = machine.ship()
         with sink_of(kafka, tables.store) as sink:
             drain(sink, count)
             await forget_all(kafka)
-            machine.add(*NEW)
+            add(machine, *NEW)
             machine.ship()
             drain(sink, len(NEW))
         machine.log.erase("w")
@@ -110,7 +117,7 @@ async def test_new_machine_knows_what_an_old_one_does(
         wanted = live(machine.log)
     settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
     status, found = run(settings, monkeypatch)
-    assert (status, found["records"]) == (0, {"erasure": 1, "profile": 1, "event": 36})
+    assert (status, found["records"]) == (0, {"erasure": 1, "profile": 2, "event": 36})
     with closing(KafkaFeed(kafka, topics=FOLLOWED)) as feed, closing(SqliteInbox(settings.log_path)) as inbox:
         follower = Follower(feed, inbox)
         taken = 0

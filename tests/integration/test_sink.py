@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -245,8 +245,8 @@ def test_erasure_removes_what_came_before_it(shop: Shop, visitor_id: str, at_onc
         event("e3", "a", visitor_id=visitor_id),
         profile(visitor_id, {"city": "Ulm"}),
     ]
-    for record in records:
-        shop.add(record)
+    for time_ms, record in enumerate(records):
+        shop.add(record, time_ms=time_ms)
         if not at_once:
             shop.sink.drain()
     shop.sink.drain()
@@ -255,18 +255,51 @@ def test_erasure_removes_what_came_before_it(shop: Shop, visitor_id: str, at_onc
     assert shop.rows("SELECT count() FROM bad_events") == [(0,)]
 
 
-def test_sweep_erases_what_another_sink_wrote_late(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop.add(event("e1", "a"))
-    (late,) = shop.log.read(0, 1)
-    shop.add(erasure("v"), event("e2", "a"))
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_another_log_took_before_an_erasure_is_left_out_though_it_comes_after(shop: Shop, at_once: bool) -> None:
+    shop.add(erasure("v"), time_ms=10)
+    shop.add(erasure("v"), time_ms=8)  # of a machine whose clock is behind
+    if not at_once:
+        shop.sink.drain()
+    bad = NewRecord(RecordKind.RECORD_KIND_EVENT, "v", "x", b"\xff")
+    shop.add(event("late", "a"), profile("v", {"size": "M"}), bad, event("other", "a", visitor_id="w"), time_ms=9)
+    shop.add(event("back", "a"), profile("v", {"city": "Ulm"}), time_ms=11)
     shop.sink.drain()
-    shop.store.insert(
-        "events",
-        rows.event_table(event_columns([(late.offset, late.time_ms, late.payload)]), {late.offset: late.time_ms}),
-    )
+    assert shop.rows("SELECT event_id FROM events ORDER BY 1") == [("back",), ("other",)]
+    assert shop.rows("SELECT trait_names FROM profiles FINAL") == [(["city"],)]
+    assert shop.rows("SELECT count() FROM bad_events") == [(0,)]
+    assert shop.rows("SELECT log_offset, time_ms FROM erasures FINAL") == [(2, 10)]
+
+
+def test_sink_that_gets_parts_of_another_knows_whom_that_one_forgot(shop: Shop) -> None:
+    feed = LogFeed(shop.log)
+    taken_over: list[Callable[[], Mapping[str, int]]] = []
+    feed.begin = taken_over.append  # type: ignore[method-assign, assignment]
+    sink = Sink(feed, shop.store, SinkSettings())
+    shop.add(erasure("v"), time_ms=10)
+    shop.sink.drain()
+    shop.add(event("late", "a"), profile("v", {"size": "M"}), time_ms=9)
+    (positions,) = taken_over
+    feed._offset = positions()["log"]
+    assert sink.drain() == 2
+    assert shop.rows("SELECT event_id FROM events") == []
+    assert shop.rows("SELECT visitor_id FROM profiles") == []
+
+
+def test_sweep_erases_what_another_sink_wrote_late(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(event_id: str, offset: int, time_ms: int) -> None:
+        payload = event(event_id, "a").payload
+        shop.store.insert("events", rows.event_table(event_columns([(offset, time_ms, payload)]), {offset: time_ms}))
+
+    shop.add(event("e1", "a"), erasure("v"), time_ms=10)
+    shop.sink.drain()
+    write("before it", 1, 11)
+    write("taken before it", 3, 10)
+    write("after it", 4, 11)
+    write("after it, of a version that kept no time", 5, 0)
     monkeypatch.setattr(module, "SWEEP_S", 0)
     shop.sink._sweep()
-    assert shop.rows("SELECT event_id FROM events FINAL") == [("e2",)]
+    assert shop.rows("SELECT log_offset FROM events FINAL ORDER BY 1") == [(4,), (5,)]
 
 
 def test_old_rows_end_as_the_settings_say(shop: Shop) -> None:

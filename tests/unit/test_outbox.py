@@ -1,11 +1,12 @@
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
-from server.adapters.sqlite_log import SqliteLog
+from server.adapters.sqlite_log import SqliteLog, connect
 from server.ports import Arrival, LogRecord, NewRecord, OutboxSize
 
 EVENT, PROFILE, ERASURE = 1, 4, 6
@@ -41,8 +42,8 @@ def write(log: SqliteLog, count: int, *, time_ms: int = 0, start: int = 0) -> No
     list(log.import_records([[NewRecord(EVENT, "v", f"e{start + index}", b"pp") for index in range(count)]], time_ms))
 
 
-def arrival(kind: int, record_id: str = "", key: str = "v", origin: str = "elsewhere", offset: int = 1) -> Arrival:
-    return Arrival(LogRecord(999, kind, 5, key, record_id, b"p"), origin, offset)
+def arrival(kind: int, record_id: str = "", origin: str = "elsewhere", *, key: str = "v", time_ms: int = 5) -> Arrival:
+    return Arrival(LogRecord(999, kind, time_ms, key, record_id, b"p"), origin, 1)
 
 
 def test_place_and_name_outlive_the_process(log: SqliteLog, outbox: SqliteOutbox, path: Path) -> None:
@@ -91,3 +92,40 @@ def test_erasure_of_another_machine_deletes_here(log: SqliteLog, inbox: SqliteIn
     assert inbox.take([arrival(EVENT, "e9"), arrival(ERASURE)], {}) == 2
     assert [record.kind for record in log.read(0, 9)] == [ERASURE]
     assert inbox._connection.execute("SELECT count(*) FROM foreign_erasures").fetchone() == (0,)
+
+
+LATE = [
+    arrival(EVENT, "late"),
+    arrival(PROFILE, "late profile"),
+    arrival(EVENT, "at its time", time_ms=10),
+    arrival(EVENT, "back", time_ms=11),
+    arrival(EVENT, "other", key="w"),
+]
+
+
+def ids(log: SqliteLog) -> list[str]:
+    return [record.record_id for record in log.read(0, 99) if record.kind != ERASURE]
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_another_machine_took_before_an_erasure_is_left_out(
+    log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox, is_own: bool
+) -> None:
+    if is_own:
+        list(log.import_records([[NewRecord(ERASURE, "v", "", b"")]], 10))
+    else:
+        inbox.take([arrival(ERASURE, time_ms=10)], {})
+    inbox.take([arrival(ERASURE, time_ms=8), *LATE], {})
+    assert ids(log) == ["back", "other"]
+    assert outbox.trim(99, 99) > 0
+    assert inbox.take([arrival(EVENT, "later still"), arrival(EVENT, "back again", time_ms=12)], {}) == 1
+    assert ids(log)[-1] == "back again"
+
+
+def test_log_that_was_begun_before_knows_its_erasures(log: SqliteLog, path: Path) -> None:
+    list(log.import_records([[NewRecord(ERASURE, "v", "", b"")]], 10))
+    with closing(connect(path)) as connection:
+        connection.execute("DROP TABLE erasure_times")
+        connection.execute("PRAGMA user_version = 1")
+    with closing(SqliteInbox(path)) as inbox:
+        assert inbox.take(LATE, {}) == 2
