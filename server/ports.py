@@ -148,6 +148,10 @@ class EventLog(Protocol):
         """Yield every record of one visitor, in order."""
         ...
 
+    def aliases(self, key: str) -> set[str]:
+        """Return the anonymous ids that became the visitor, as events showed that were removed since."""
+        ...
+
     def erase(self, key: str) -> int:
         """Delete the events, decisions and profiles before the visitor's newest erasure record; return how many.
 

@@ -1,11 +1,19 @@
-"""Forgetting a visitor in the log's file. When that was is kept beside the records, which trimming removes."""
+"""Forgetting a visitor in the log's file.
+
+What it takes is kept beside the records, which trimming removes: when each visitor was forgotten, and which anonymous
+ids were found to be whose.
+"""
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
+
+from google.protobuf.message import DecodeError
 
 from server.adapters.log_rows import Row
 from server.ports import LogRecord
+from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_DECISION,
     RECORD_KIND_ERASURE,
@@ -17,6 +25,9 @@ SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS erasure_times (key TEXT PRIMARY KEY, time_ms INTEGER NOT NULL) STRICT;
 INSERT OR IGNORE INTO erasure_times
     SELECT key, max(time_ms) FROM records WHERE kind = {RECORD_KIND_ERASURE} GROUP BY key;
+CREATE TABLE IF NOT EXISTS aliases (
+    key TEXT, anonymous_id TEXT, time_ms INTEGER NOT NULL, PRIMARY KEY (key, anonymous_id)
+) STRICT, WITHOUT ROWID;
 """  # noqa: S608
 """Of a file that has records; what its erasures say already is taken over."""
 
@@ -39,13 +50,23 @@ _ERASE: Final = (
     f"DELETE FROM records WHERE {_ERASED}",  # noqa: S608
 )
 """The newest record is emptied and not deleted, for SQLite would give its offset to the next."""
+_ERASE_ALIASES: Final = """
+DELETE FROM aliases WHERE key = :key AND time_ms <= (SELECT time_ms FROM erasure_times WHERE key = :key)
+"""
 _KEEP_TIME: Final = """
 INSERT INTO erasure_times VALUES (?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
 """
+_KEEP_ALIAS: Final = """
+INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
+"""
+_EVENTS: Final = f"""
+SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
+"""  # noqa: S608
 
 
 def erase(connection: sqlite3.Connection, key: str) -> int:
     """Delete what the visitor's newest erasure record is about; return how many records."""
+    connection.execute(_ERASE_ALIASES, {"key": key})
     return sum(connection.execute(sql, {"key": key}).rowcount for sql in _ERASE)
 
 
@@ -62,3 +83,19 @@ def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
         return False
     found = connection.execute("SELECT time_ms FROM erasure_times WHERE key = ?", (record.key,)).fetchone()
     return found is not None and record.time_ms <= found[0]
+
+
+def aliases(connection: sqlite3.Connection, key: str) -> set[str]:
+    """Return the anonymous ids that events, trimmed since, showed to be the visitor's."""
+    return {found for (found,) in connection.execute("SELECT anonymous_id FROM aliases WHERE key = ?", (key,))}
+
+
+def keep_aliases(connection: sqlite3.Connection, until: int) -> None:
+    """Remember whose anonymous ids are in the events up to the offset `until`, which are about to be trimmed."""
+    found: dict[tuple[str, str], int] = {}
+    for key, payload, time_ms in connection.execute(_EVENTS, (until,)):
+        with suppress(DecodeError, TypeError):
+            anonymous_id = Event.FromString(payload).context.visitor_id
+            if anonymous_id not in {"", key}:
+                found[key, anonymous_id] = max(time_ms, found.get((key, anonymous_id), time_ms))
+    connection.executemany(_KEEP_ALIAS, ((*pair, time_ms) for pair, time_ms in found.items()))

@@ -73,6 +73,10 @@ class MemoryLog:
             records = list(self._records)
         return (record for record in records if key and record.key == key)
 
+    def aliases(self, key: str) -> set[str]:  # noqa: ARG002 - of the port
+        """Return nothing: no events were removed."""
+        return set()
+
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about; return how many."""
         with self._lock:

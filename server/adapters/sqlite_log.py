@@ -178,6 +178,11 @@ class SqliteLog:
             yield from records
             after = records[-1].offset
 
+    def aliases(self, key: str) -> set[str]:
+        """Return the anonymous ids that became the visitor, as events showed that an outbox removed."""
+        with self._translated(), self._reading:
+            return log_erasure.aliases(self._reader, key)
+
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about, and overwrite its bytes; return how many.
 

@@ -8,6 +8,7 @@ from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog, connect
 from server.ports import Arrival, LogRecord, NewRecord, OutboxSize
+from tests.table_shop import event
 
 EVENT, PROFILE, ERASURE = 1, 4, 6
 
@@ -129,3 +130,23 @@ def test_log_that_was_begun_before_knows_its_erasures(log: SqliteLog, path: Path
         connection.execute("PRAGMA user_version = 1")
     with closing(SqliteInbox(path)) as inbox:
         assert inbox.take(LATE, {}) == 2
+
+
+def login(event_id: str, visitor_id: str) -> NewRecord:
+    return event(event_id, "a", visitor_id=visitor_id, user_id="ann")
+
+
+def test_anonymous_ids_outlive_the_events_that_are_trimmed(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    others = [event("e3", "a", visitor_id="ann"), event("e4", user_id="bob"), NewRecord(EVENT, "ann", "e5", b"\xff")]
+    list(log.import_records([[login("e1", "phone"), login("e2", "laptop"), *others]], 1))
+    list(log.import_records([[login("e6", "phone")]], 5))
+    assert outbox.trim(6, 5) == 5
+    assert (log.aliases("ann"), log.aliases("bob"), log.aliases("phone")) == ({"phone", "laptop"}, {"v"}, set())
+    write(log, 1, time_ms=9)
+    assert outbox.trim(6, 9) == 1
+    list(log.import_records([[NewRecord(ERASURE, "ann", "", b"")]], 4))
+    log.erase("ann")
+    assert (log.aliases("ann"), log.aliases("bob")) == ({"phone"}, {"v"}), "what came after stays"
+    list(log.import_records([[NewRecord(ERASURE, "ann", "", b"")]], 6))
+    log.erase("ann")
+    assert log.aliases("ann") == set()
