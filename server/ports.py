@@ -152,6 +152,13 @@ class EventLog(Protocol):
         """Return the anonymous ids that became the visitor, as events showed that were removed since."""
         ...
 
+    def profiles(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` profiles above the offset `after`, in order, those too that were removed as records.
+
+        A profile is kept until its visitor is forgotten, whatever else is removed.
+        """
+        ...
+
     def erase(self, key: str) -> int:
         """Delete the events, decisions and profiles before the visitor's newest erasure record; return how many.
 

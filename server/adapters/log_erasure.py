@@ -1,7 +1,7 @@
-"""Forgetting a visitor in the log's file.
+"""What the log's file has to know of visitors for longer than it keeps records, and forgetting them.
 
-What it takes is kept beside the records, which trimming removes: when each visitor was forgotten, and which anonymous
-ids were found to be whose.
+Kept beside the records, which trimming removes, are: when each visitor was forgotten, which anonymous ids were found
+to be whose, and what was stated about visitors.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from server.adapters.log_rows import Row
+from server.adapters.log_rows import COLUMNS, Row
 from server.ports import LogRecord
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.record_pb2 import (
@@ -21,6 +21,13 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_PROFILE,
 )
 
+PROFILES: Final = f"""
+SELECT {COLUMNS} FROM (
+    SELECT {COLUMNS} FROM trimmed_profiles WHERE "offset" > :after
+    UNION ALL SELECT {COLUMNS} FROM records WHERE kind = {RECORD_KIND_PROFILE} AND "offset" > :after
+) ORDER BY "offset" LIMIT :limit
+"""  # noqa: S608
+"""Changes of profiles, trimmed or not, in order."""
 SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS erasure_times (key TEXT PRIMARY KEY, time_ms INTEGER NOT NULL) STRICT;
 INSERT OR IGNORE INTO erasure_times
@@ -28,6 +35,16 @@ INSERT OR IGNORE INTO erasure_times
 CREATE TABLE IF NOT EXISTS aliases (
     key TEXT, anonymous_id TEXT, time_ms INTEGER NOT NULL, PRIMARY KEY (key, anonymous_id)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS trimmed_profiles (
+    "offset" INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    record_id TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    checksum INTEGER
+) STRICT;
+CREATE INDEX IF NOT EXISTS trimmed_profiles_by_key ON trimmed_profiles (key);
 """  # noqa: S608
 """Of a file that has records; what its erasures say already is taken over."""
 
@@ -53,12 +70,20 @@ _ERASE: Final = (
 _ERASE_ALIASES: Final = """
 DELETE FROM aliases WHERE key = :key AND time_ms <= (SELECT time_ms FROM erasure_times WHERE key = :key)
 """
+_ERASE_PROFILES: Final = f"""
+DELETE FROM trimmed_profiles WHERE key = :key AND "offset" < (
+    SELECT max("offset") FROM records WHERE key = :key AND kind = {RECORD_KIND_ERASURE}
+)
+"""  # noqa: S608
 _KEEP_TIME: Final = """
 INSERT INTO erasure_times VALUES (?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
 """
 _KEEP_ALIAS: Final = """
 INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
 """
+_KEEP_PROFILES: Final = f"""
+INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_PROFILE}
+"""  # noqa: S608
 _EVENTS: Final = f"""
 SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
 """  # noqa: S608
@@ -66,7 +91,8 @@ SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD
 
 def erase(connection: sqlite3.Connection, key: str) -> int:
     """Delete what the visitor's newest erasure record is about; return how many records."""
-    connection.execute(_ERASE_ALIASES, {"key": key})
+    for sql in (_ERASE_ALIASES, _ERASE_PROFILES):
+        connection.execute(sql, {"key": key})
     return sum(connection.execute(sql, {"key": key}).rowcount for sql in _ERASE)
 
 
@@ -90,8 +116,9 @@ def aliases(connection: sqlite3.Connection, key: str) -> set[str]:
     return {found for (found,) in connection.execute("SELECT anonymous_id FROM aliases WHERE key = ?", (key,))}
 
 
-def keep_aliases(connection: sqlite3.Connection, until: int) -> None:
-    """Remember whose anonymous ids are in the events up to the offset `until`, which are about to be trimmed."""
+def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:
+    """Keep profiles, and whose anonymous ids are in events, of what is trimmed next: all up to the offset `until`."""
+    connection.execute(_KEEP_PROFILES, (until,))
     found: dict[tuple[str, str], int] = {}
     for key, payload, time_ms in connection.execute(_EVENTS, (until,)):
         with suppress(DecodeError, TypeError):

@@ -80,7 +80,7 @@ class SqliteOutbox:
             while (end := self._connection.execute(_OLD, (_TRIM_ROWS, before_ms, until)).fetchone()[0]) is not None:
                 with turn(self._path), self._connection as transaction:
                     transaction.execute("BEGIN IMMEDIATE")
-                    log_erasure.keep_aliases(transaction, end)
+                    log_erasure.keep_trimmed(transaction, end)
                     transaction.execute('DELETE FROM foreign_records WHERE "offset" <= ?', (end,))
                     count += transaction.execute('DELETE FROM records WHERE "offset" <= ?', (end,)).rowcount
                     transaction.execute("DELETE FROM records_trimmed")

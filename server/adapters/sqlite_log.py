@@ -183,6 +183,10 @@ class SqliteLog:
         with self._translated(), self._reading:
             return log_erasure.aliases(self._reader, key)
 
+    def profiles(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` profiles above the offset `after`, in order, those that an outbox removed too."""
+        return self._select(log_erasure.PROFILES, {"after": after, "limit": limit}, after)
+
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about, and overwrite its bytes; return how many.
 
@@ -309,7 +313,7 @@ class SqliteLog:
             self._connection.close()
             self._connection = None
 
-    def _select(self, sql: str, params: Sequence[object], after: int) -> list[LogRecord]:
+    def _select(self, sql: str, params: Sequence[object] | dict[str, int], after: int) -> list[LogRecord]:
         records: list[LogRecord] = []
         byte_count = 0
         with self._translated(), self._reading, closing(self._reader.execute(sql, params)) as cursor:

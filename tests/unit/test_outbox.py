@@ -150,3 +150,16 @@ def test_anonymous_ids_outlive_the_events_that_are_trimmed(log: SqliteLog, outbo
     list(log.import_records([[NewRecord(ERASURE, "ann", "", b"")]], 6))
     log.erase("ann")
     assert log.aliases("ann") == set()
+
+
+def test_profiles_outlive_trimming_until_their_visitor_is_forgotten(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    stated = [NewRecord(PROFILE, key, "", payload) for key, payload in (("v", b"1"), ("w", b"2"), ("v", b"3"))]
+    list(log.import_records([[*stated, event("e1", "a")]], 1))
+    before = log.profiles(0, 9)
+    assert outbox.trim(2, 5) == 2
+    assert log.profiles(0, 9) == before
+    assert [record.offset for record in log.profiles(0, 2)] == [1, 2]
+    assert [record.payload for record in log.profiles(1, 9)] == [b"2", b"3"]
+    list(log.import_records([[NewRecord(ERASURE, "v", "", b""), NewRecord(PROFILE, "v", "", b"4")]], 6))
+    log.erase("v")
+    assert [record.payload for record in log.profiles(0, 9)] == [b"2", b"4"]
