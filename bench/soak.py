@@ -46,6 +46,14 @@ WAITING: Final = {
     "shopkeeper_sink_lag_records": "sink_lag",
 }
 """What is added up of all machines, and its name in the samples."""
+LAGS: Final = (*WAITING.values(), "late_s")
+"""What may not grow from the middle third of the time to the last."""
+LAG_GROWTH: Final = 1.5
+LAG_S: Final = 5.0
+"""Seconds of lag, or of events at full load, that a last third may have whatever the middle one had."""
+MEMORY_GROWTH: Final = 1.1
+MEMORY_MIB: Final = 16.0
+"""Of each of our processes, beside the growth, from the middle third to the last."""
 FAULTS: Final = ("shopkeeper_rpc_errors_total", "shopkeeper_decisions_dropped", "shopkeeper_bad_records_total")
 
 _PATIENCE_S: Final = 600.0
@@ -110,7 +118,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     (out / "soak.json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
     draw(figures, out / "soak.svg")
-    _check(figures)
+    check(figures)
     typer.echo(json.dumps({name: value for name, value in figures.items() if name != "samples"}, indent=2))
 
 
@@ -182,11 +190,26 @@ async def _soak(cluster: Cluster, seconds: float, every_s: float, capacity_s: fl
     }
 
 
-def _check(figures: dict[str, Any]) -> None:
-    """Fail unless every acknowledged event is everywhere once, and none that nobody sent."""
+def check(figures: dict[str, Any]) -> None:
+    """Fail unless every acknowledged event is everywhere once, no call failed, and neither lag nor memory grows.
+
+    Raises
+    ------
+    WrongAnswerError : something of it is not so
+    """
     counts, least = figures["counts"], figures["acknowledged"]
     is_whole = len(set(counts.values())) == 1 and least <= counts["tables"] <= least + figures["unanswered"]
     require(is_whole, f"of {least:,} acknowledged events there are {counts}")
+    require(not figures["errors"], f"calls failed: {figures['errors']}")
+    require(not figures["faults_of_servers"], f"the servers count {figures['faults_of_servers']:g} faults")
+    soon = {name: LAG_S * (1 if name.endswith("_s") else figures["full_load"]["events_per_s"]) for name in LAGS}
+    for name, (before, after) in figures["middle_and_last_third"].items():
+        if name in LAGS:
+            require(after <= max(LAG_GROWTH * before, soon[name]), f"{name} grows from {before:g} to {after:g}")
+    for name, (before, after) in figures["memory_mib_middle_and_last_third"].items():
+        is_ours = " " in name
+        most = MEMORY_GROWTH * before + MEMORY_MIB
+        require(not is_ours or after <= most, f"the memory of {name} grows from {before:g} to {after:g} MiB")
 
 
 async def _capacity(cluster: Cluster, load: Load, seconds: float) -> float:

@@ -81,7 +81,7 @@ class Erasure(NamedTuple):
     offset: int
     """Of the record; events and profiles before it are forgotten."""
     time_ms: int
-    """Of the record; decisions of its time or older are forgotten."""
+    """Of the record; what a log took at this time or before is forgotten, wherever it comes."""
 
 
 class Arrival(NamedTuple):
@@ -161,6 +161,17 @@ class EventLog(Protocol):
 
     def records_of(self, key: str) -> Iterator[LogRecord]:
         """Yield every record of one visitor, in order."""
+        ...
+
+    def aliases(self, key: str) -> set[str]:
+        """Return the anonymous ids that became the visitor, as events showed that were removed since."""
+        ...
+
+    def profiles(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` profiles above the offset `after`, in order, those too that were removed as records.
+
+        A profile is kept until its visitor is forgotten, whatever else is removed.
+        """
         ...
 
     def erase(self, key: str) -> int:

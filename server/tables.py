@@ -24,6 +24,7 @@ from server.settings import Settings
 from server.telemetry import configure_logging, serve_metrics
 from server.workers.exports import answer_to, answer_wants, make_export
 from server.workers.log_feed import LogFeed
+from server.workers.profile_fill import fill_profiles
 from server.workers.sink import Sink
 
 _POLL_S: Final = 0.1
@@ -70,6 +71,7 @@ def run_sink(settings: Settings, ready: Callable[[str], object]) -> None:
     serve_metrics(settings, settings.listen.workers)
     with _awaited_store(settings, stopping) as store, _feed(settings) as feed:
         if store is not None:
+            fill(settings, store, stopping)
             sink = Sink(feed, store, settings.sink)
             ready("sink")
             sink.run(stopping, lambda: _answer(sink, store, settings.export_dir))
@@ -98,6 +100,13 @@ def drain(settings: Settings, store: SqlStore) -> None:
     if not settings.tables_follow_kafka:
         with closing(open_log(settings)) as log:
             Sink(LogFeed(log), store, settings.sink).drain()
+
+
+def fill(settings: Settings, store: SqlStore, stopping: threading.Event) -> None:
+    """Bring what Kafka may keep no longer into tables that follow it."""
+    if settings.tables_follow_kafka:
+        with closing(open_log(settings)) as log, closing(SqliteOutbox(settings.log_path)) as outbox:
+            fill_profiles(log, store, f"{settings.kafka.prefix}.profiles/{outbox.origin}", stopping)
 
 
 @contextmanager

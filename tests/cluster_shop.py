@@ -35,10 +35,10 @@ def start(settings: Settings, folder: Path, **options: str) -> ShopProcess:
     return ShopProcess(folder / "data", **{f"SHOPKEEPER__{name}": value for name, value in environment.items()})
 
 
-def logged(folder: Path) -> Counter[str]:
-    """Return how often each event id is in the log of the machine in `folder`."""
+def logged(folder: Path) -> set[str]:
+    """Return the event ids in the log of the machine in `folder`; it has each but once."""
     with closing(SqliteLog(folder / "data" / "log.sqlite")) as log:
-        return Counter(record.record_id for record in log.read(0, 10**9) if record.kind == RECORD_KIND_EVENT)
+        return {record.record_id for record in log.read(0, 10**9) if record.kind == RECORD_KIND_EVENT}
 
 
 def stored_count(settings: Settings) -> int:

@@ -10,7 +10,7 @@ from typing import Self
 
 import grpc
 
-from shopkeeper.v1 import catalog_service_pb2, event_service_pb2, recommendation_service_pb2
+from shopkeeper.v1 import catalog_service_pb2, event_service_pb2, profile_service_pb2, recommendation_service_pb2
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.event_pb2 import EVENT_TYPE_PURCHASE, Event, EventItem
 from shopkeeper.v1.event_service_pb2 import EventResult
@@ -58,6 +58,22 @@ def answers(shop: ShopProcess) -> list[bytes]:
 def is_full(shop: ShopProcess) -> bool:
     """Return whether a server has enough of the catalogue for a page, which may be the work of another one."""
     return item_count(answers(shop)[0]) == PAGE
+
+
+def served_count(shop: ShopProcess) -> int:
+    """Return how many events the live states of all visitors have, as the engine counted them one by one."""
+    return sum(_event_count(shop, f"visitor-{visitor}") for visitor in range(VISITORS))
+
+
+def _event_count(shop: ShopProcess, visitor_id: str) -> int:
+    request = profile_service_pb2.GetProfileRequest(visitor_id=visitor_id).SerializeToString()
+    try:
+        answer = shop.call("ProfileService/GetProfile", request)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return 0
+        raise
+    return profile_service_pb2.GetProfileResponse.FromString(answer).live_state.event_count
 
 
 def item_count(answer: bytes) -> int:

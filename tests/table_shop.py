@@ -35,8 +35,8 @@ class Shop:
     def another_sink(self) -> Sink:
         return Sink(LogFeed(self.log), self.store, SinkSettings())
 
-    def add(self, *records: NewRecord) -> None:
-        self.log.append_later(records, 1_000)
+    def add(self, *records: NewRecord, time_ms: int = 1_000) -> None:
+        self.log.append_later(records, time_ms)
 
     def offset(self) -> int:
         return self.store.positions().get("log", 0)

@@ -2,7 +2,7 @@
 
 Records and places are kept in one transaction. Every machine sees the changes of an item, a document or a profile end
 in the order of Kafka, whatever it saw first: a change of its own that Kafka has after one of another machine is made
-again when it comes back.
+again when it comes back. What a machine took of a visitor before another forgot it is left out, however late it comes.
 
 A file that is an older copy is found out by records of its own in Kafka that it never had: see `part_from`.
 """
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from server.adapters import log_erasure
 from server.adapters.log_rows import INSERT, Row, row_of
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog, connect, turn
@@ -119,15 +120,19 @@ class SqliteInbox:
 
     def _append(self, transaction: sqlite3.Connection, arrival: Arrival) -> int:
         record, is_change = arrival.record, arrival.record.kind in _CHANGES
+        if log_erasure.is_forgotten(transaction, record):
+            return 0
         key = f"{record.kind}/{key_of(record)}" if is_change else ""
         if self._is_own(arrival) and not (is_change and _is_outdone(transaction, key, arrival.origin_offset)):
             return 0
-        cursor = transaction.execute(INSERT, _row(record))
+        row = _row(record)
+        cursor = transaction.execute(INSERT, row)
         if not cursor.rowcount:
             return 0
         if is_change:
             transaction.execute("INSERT OR REPLACE INTO foreign_changes VALUES (?, ?)", (key, cursor.lastrowid))
         if record.kind == RECORD_KIND_ERASURE:
+            log_erasure.keep_times(transaction, [row])
             transaction.execute("INSERT OR IGNORE INTO foreign_erasures VALUES (?)", (record.key,))
         return 1
 

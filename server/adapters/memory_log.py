@@ -14,6 +14,7 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_EVENT,
     RECORD_KIND_PROFILE,
     RECORD_KIND_UNSPECIFIED,
+    RecordKind,
 )
 
 _ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE})
@@ -72,6 +73,14 @@ class MemoryLog:
         with self._lock:
             records = list(self._records)
         return (record for record in records if key and record.key == key)
+
+    def aliases(self, key: str) -> set[str]:  # noqa: ARG002 - of the port
+        """Return nothing: no events were removed."""
+        return set()
+
+    def profiles(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` profiles above the offset `after`, in order."""
+        return self.read(after, limit, skip_kinds=set(RecordKind.values()) - {RECORD_KIND_PROFILE})
 
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about; return how many."""

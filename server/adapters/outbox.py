@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from server.adapters import log_erasure
 from server.adapters.log_rows import COLUMNS, records_of
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.ports import LogRecord, LogUnavailableError, OutboxSize
@@ -92,6 +93,7 @@ class SqliteOutbox:
             while (end := self._connection.execute(_OLD, (_TRIM_ROWS, before_ms, until)).fetchone()[0]) is not None:
                 with turn(self._path), self._connection as transaction:
                     transaction.execute("BEGIN IMMEDIATE")
+                    log_erasure.keep_trimmed(transaction, end)
                     transaction.execute('DELETE FROM foreign_records WHERE "offset" <= ?', (end,))
                     count += transaction.execute(_TRIM, (end,)).rowcount
                     transaction.execute("DELETE FROM records_trimmed")

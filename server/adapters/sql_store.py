@@ -19,9 +19,6 @@ ROW_FAULTS: Final = frozenset({6, 26, 27, 38, 41, 53, 69, 70, 72, 117, 407, 469}
 """Codes of ClickHouse for a row that does not fit: what cannot be parsed or converted, is out of bounds, or violates a
 constraint."""
 
-OFFSET_TABLES: Final = ("events", "profiles")
-"""Tables whose rows an erasure covers by their offset; of the others it covers what is as old as itself."""
-
 RETAINED_TABLES: Final = ("events", "decisions", "bad_events")
 """Tables whose rows may end by age; the others hold what is true now."""
 
@@ -41,7 +38,15 @@ _MIGRATIONS_TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS migrations (name String, checksum String, apply_ms Int64) "
     "ENGINE = MergeTree ORDER BY name SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
 )
-_BEFORE: Final = "transform(visitor_id, {visitors:Array(String)}, {limits:Array(Int64)}, toInt64(-1))"
+_IS_BEFORE: Final = "log_offset < transform(visitor_id, {visitors:Array(String)}, {offsets:Array(Int64)}, toInt64(-1))"
+_IS_AS_OLD: Final = "<= transform(visitor_id, {visitors:Array(String)}, {times:Array(Int64)}, toInt64(-1))"
+_ERASED: Final[Mapping[str, str]] = {
+    "events": f"{_IS_BEFORE} OR arrive_ms > 0 AND arrive_ms {_IS_AS_OLD}",
+    "profiles": _IS_BEFORE,
+    "decisions": f"time_ms {_IS_AS_OLD}",
+    "bad_events": f"kind != {RECORD_KIND_DECISION} AND {_IS_BEFORE} OR time_ms {_IS_AS_OLD}",
+}
+"""Rows of each table that the erasures are about, among those of their visitors."""
 
 
 class SqlStore(ABC):
@@ -114,13 +119,10 @@ class SqlStore(ABC):
         visitors = list(erasures)
         offsets, times = map(list, zip(*erasures.values(), strict=True))
         self.insert("erasures", pa.table({"visitor_id": visitors, "log_offset": offsets, "time_ms": times}))
-        by_offset = {"visitors": visitors, "limits": offsets}
-        by_time = {"visitors": visitors, "limits": [time_ms + 1 for time_ms in times]}
-        for table in OFFSET_TABLES:
-            self._delete(table, f"log_offset < {_BEFORE}", by_offset)
-        self._delete("decisions", f"time_ms < {_BEFORE}", by_time)
-        self._delete("bad_events", f"kind != {RECORD_KIND_DECISION} AND log_offset < {_BEFORE}", by_offset)
-        self._delete("bad_events", f"kind = {RECORD_KIND_DECISION} AND time_ms < {_BEFORE}", by_time)
+        params = {"visitors": visitors, "offsets": offsets, "times": times}
+        for table, condition in _ERASED.items():
+            where = f"visitor_id IN {{visitors:Array(String)}} AND ({condition})"
+            self.query(f"ALTER TABLE {table} DELETE WHERE {where} SETTINGS mutations_sync = 2", params)
 
     def export(self, folder: Path) -> None:
         """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder.
@@ -185,10 +187,6 @@ class SqlStore(ABC):
                 self.query(f"ALTER TABLE {table} MODIFY TTL toDateTime({wanted})")
             elif not self._retention_days and "\nTTL " in definition:
                 self.query(f"ALTER TABLE {table} REMOVE TTL")
-
-    def _delete(self, table: str, condition: str, params: Mapping[str, object]) -> None:
-        where = f"visitor_id IN {{visitors:Array(String)}} AND {condition}"
-        self.query(f"ALTER TABLE {table} DELETE WHERE {where} SETTINGS mutations_sync = 2", params)
 
     def _trainable_lines(self) -> str:
         """Return where the event lines are that trainers may read."""

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from server.adapters import log_erasure
 from server.adapters.log_rows import (
     COLUMNS,
     INSERT,
@@ -30,7 +31,6 @@ from server.adapters.log_rows import (
 )
 from server.ports import AppendStatus, LogRecord, LogUnavailableError, NewRecord
 from server.settings import Settings
-from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION, RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE
 
 BUSY_S: Final = 5.0
 """Seconds to wait for another process that commits."""
@@ -39,8 +39,8 @@ LATER_WAIT_S: Final = 0.05
 READ_BYTES: Final = 64 * 1_048_576
 """Payload after which a read returns what it has, so that a few large records do not fill the memory."""
 
-_VERSION: Final = 1
-"""Of the tables; a log that was begun before has 0 and gets what it lacks."""
+_VERSION: Final = 2
+"""Of the tables; a log that was begun before has less and gets what it lacks."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS records (
     "offset" INTEGER PRIMARY KEY,
@@ -61,23 +61,6 @@ PRAGMA cache_size = -65536;
 PRAGMA wal_autocheckpoint = 8000;
 PRAGMA journal_size_limit = 67108864;
 """
-_ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE)
-_ERASED: Final = f"""
-key = :key AND key != '' AND EXISTS (
-    SELECT 1 FROM (
-        SELECT "offset" AS erasure_offset, time_ms AS erasure_ms FROM records
-        WHERE key = :key AND kind = :erasure ORDER BY "offset" DESC LIMIT 1
-    )
-    WHERE kind IN ({", ".join(map(str, _ERASED_KINDS))}) AND "offset" < erasure_offset
-        OR kind = :decision AND time_ms <= erasure_ms
-)
-"""  # noqa: S608
-_BLANK_LAST: Final = f"""
-UPDATE records SET kind = 0, time_ms = 0, key = '', record_id = '', payload = x'', checksum = NULL
-WHERE "offset" = (SELECT max("offset") FROM records) AND {_ERASED}
-"""  # noqa: S608
-"""The newest record is emptied and not deleted, for SQLite would give its offset to the next."""
-_ERASE: Final = f"DELETE FROM records WHERE {_ERASED}"  # noqa: S608
 _OVERWRITE_TRIES: Final = 5
 _OVERWRITE_WAIT_MS: Final = 500
 _FIXES: Final = {
@@ -195,16 +178,24 @@ class SqliteLog:
             yield from records
             after = records[-1].offset
 
+    def aliases(self, key: str) -> set[str]:
+        """Return the anonymous ids that became the visitor, as events showed that an outbox removed."""
+        with self._translated(), self._reading:
+            return log_erasure.aliases(self._reader, key)
+
+    def profiles(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` profiles above the offset `after`, in order, those that an outbox removed too."""
+        return self._select(log_erasure.PROFILES, {"after": after, "limit": limit}, after)
+
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about, and overwrite its bytes; return how many.
 
         A reader that goes on for long keeps old bytes in use; a log line says so then.
         """
-        params = {"key": key, "erasure": RECORD_KIND_ERASURE, "decision": RECORD_KIND_DECISION}
         with self._translated(), closing(connect(self._path)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             with turn(self._path):
-                count = sum(connection.execute(sql, params).rowcount for sql in (_BLANK_LAST, _ERASE))
+                count = log_erasure.erase(connection, key)
             self._overwrite(connection)
         return count
 
@@ -296,6 +287,7 @@ class SqliteLog:
         try:
             before = _last_offset(connection)
             stored_count = connection.executemany(INSERT, rows).rowcount if rows else 0
+            log_erasure.keep_times(connection, rows)
             statuses = (
                 [AppendStatus.STORED] * len(rows)
                 if stored_count == len(rows)
@@ -321,7 +313,7 @@ class SqliteLog:
             self._connection.close()
             self._connection = None
 
-    def _select(self, sql: str, params: Sequence[object], after: int) -> list[LogRecord]:
+    def _select(self, sql: str, params: Sequence[object] | dict[str, int], after: int) -> list[LogRecord]:
         records: list[LogRecord] = []
         byte_count = 0
         with self._translated(), self._reading, closing(self._reader.execute(sql, params)) as cursor:
@@ -381,7 +373,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         if _version(connection) < _VERSION:  # else another process was faster
-            for statement in _SCHEMA.split(";"):
+            for statement in (_SCHEMA + log_erasure.SCHEMA).split(";"):
                 connection.execute(statement)
             if not connection.execute(_HAS_CHECKSUMS).fetchone()[0]:
                 connection.execute("ALTER TABLE records ADD COLUMN checksum INTEGER")

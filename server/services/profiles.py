@@ -85,8 +85,9 @@ class ProfileService:
         return pb.GetProfileResponse.FromString(self._engine.profile(visitor_id))
 
     async def _linked(self, visitor_id: str) -> list[str]:
-        """Return the visitor and the anonymous ids in its events."""
+        """Return the visitor and the anonymous ids in its events, those that were trimmed included."""
         found = {event.context.visitor_id async for event in self._events(visitor_id)}
+        found |= await asyncio.to_thread(self._log.aliases, visitor_id)
         return [visitor_id, *sorted(found - {visitor_id, ""})]
 
     async def _events(self, key: str) -> AsyncIterator[Event]:

@@ -35,24 +35,32 @@ _BATCH_ROWS: Final = 10_000
 def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator[Arrival]:
     """Yield the records of the files of `DUMPS`: erasures, then profiles, then events in order of time.
 
-    `begins` is the first offset that Kafka has, by topic and partition.
+    `begins` is the first offset that Kafka has, by topic and partition. What the tables hold of a visitor who was
+    forgotten came later, so its time is after that of the erasure.
     """
+    forgotten: dict[str, int] = {}
+
+    def time_of(key: str, time_ms: int) -> int:
+        return max(time_ms, forgotten.get(key, -1) + 1)
 
     def is_gone(row: Mapping[str, Any]) -> bool:
         topic, partition, offset = place_of(row["log_offset"])
         return offset < begins[topic, partition]
 
     for row in filter(is_gone, _rows(folder / "erasures.parquet")):
+        forgotten[row["visitor_id"]] = row["time_ms"]
         payload = Erasure(visitor_id=row["visitor_id"]).SerializeToString()
         yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", payload)
     for row in _rows(folder / "profiles.parquet"):
-        yield _arrival(RECORD_KIND_PROFILE, 0, row["visitor_id"], "", base64.b64decode(row["payload"]))
+        key = row["visitor_id"]
+        yield _arrival(RECORD_KIND_PROFILE, time_of(key, 0), key, "", base64.b64decode(row["payload"]))
     events = filter(is_gone, _rows(folder / "events.parquet"))
     for _, lines in groupby(events, lambda row: (row["visitor_id"], row["event_id"])):
         first, *others = lines
         payload = _event(first, [first, *others]).SerializeToString()
-        time_ms = first["arrive_ms"] or first["time_ms"]
-        yield _arrival(RECORD_KIND_EVENT, time_ms, first["visitor_id"], first["event_id"], payload)
+        key = first["visitor_id"]
+        time_ms = time_of(key, first["arrive_ms"] or first["time_ms"])
+        yield _arrival(RECORD_KIND_EVENT, time_ms, key, first["event_id"], payload)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

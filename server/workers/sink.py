@@ -5,7 +5,7 @@ Positions are kept after the rows, so a crash repeats a batch and never loses on
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -48,7 +48,7 @@ class Sink:
         self._batch: Batch | None = None
         self._writer = TableWriter(store)
         self._swept = time.monotonic()
-        feed.begin(store.positions)
+        feed.begin(self._positions)
 
     def step(self) -> int:
         """Write the next batch; return its number of records. One that failed is tried again, as it was."""
@@ -65,37 +65,50 @@ class Sink:
         return len(batch.records)
 
     def drain(self) -> int:
-        """Write all records there are; return how many."""
-        count = 0
-        while (self._batch or self._feed.lag()) and (written := self.step()):
+        """Write the records there are now, and few that come meanwhile; return how many."""
+        count, goal = 0, self._waiting()
+        while count < goal and (written := self.step()):
             count += written
         return count
 
     def run(self, stopping: threading.Event, meanwhile: Callable[[], object]) -> None:
-        """Write batches as they fill or age, and call `meanwhile` often, until `stopping`; then write the rest.
+        """Write batches as they fill or age, and call `meanwhile` before each, until `stopping`; then write one more.
 
         A batch that the store refuses is tried again until it is taken.
         """
         behind_since: float | None = None
-        while not stopping.wait(POLL_S):
+        pause_s = POLL_S
+        while not stopping.wait(pause_s):
             try:
                 meanwhile()
                 self._sweep()
-                waiting = self._feed.lag() + (len(self._batch.records) if self._batch else 0)
+                waiting = self._waiting()
                 telemetry.SINK_LAG_RECORDS.set(waiting)
                 behind_since = (behind_since or time.monotonic()) if waiting else None
-                if waiting >= self._settings.batch_rows or (behind_since and self._aged(behind_since)):
-                    self.drain()
+                is_full = waiting >= self._settings.batch_rows
+                pause_s = 0.0 if is_full else POLL_S
+                if is_full or (behind_since and self._aged(behind_since)):
+                    self.step()
                     behind_since = None
             except _LATER as error:
                 telemetry.SINK_RETRIES.inc()
                 _logger.warning("batch_not_stored", reason=str(error), fix="none: it is kept and tried again")
                 stopping.wait(RETRY_S)
-        self._write_rest()
+        self._write_last()
 
-    def _write_rest(self) -> None:
+    def _positions(self) -> Mapping[str, int]:
+        """Return where the tables are; asked when parts of the log become ours, whose erasures others have met."""
+        positions = self._store.positions()
+        self._writer.learn_erasures()
+        return positions
+
+    def _waiting(self) -> int:
+        """Return how many records there are to write, as far as is known."""
+        return self._feed.lag() + (len(self._batch.records) if self._batch else 0)
+
+    def _write_last(self) -> None:
         try:
-            self.drain()
+            self.step()
         except _LATER as error:
             _logger.warning("batch_left", reason=str(error), fix="none: the log has it for the next start")
 

@@ -22,6 +22,8 @@ from server.settings import ListenSettings
 
 START_FAILED: Final = 78
 """Exit status of a child that cannot start: another try would not help."""
+KILLED: Final = 137
+"""Exit status where a child did not end when it was told to, and was killed."""
 
 _STOP_S: Final = 40.0
 _TICK_S: Final = 0.2
@@ -89,7 +91,8 @@ class _Keeper:
 def supervise(children: Sequence[Child]) -> int:
     """Keep the children alive until SIGTERM or SIGINT; return the exit status.
 
-    A vital child that ends with `START_FAILED` before it was ever ready ends all. A second signal kills.
+    A vital child that ends with `START_FAILED` before it was ever ready ends all. Children that take too long to end,
+    or are there at a second signal, are killed, and the status is `KILLED`.
     """
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,8 +101,8 @@ def supervise(children: Sequence[Child]) -> int:
     for keeper in keepers:
         keeper.start()
     status = _keep(keepers, signals)
-    _stop(keepers, signals)
-    return status
+    killed = _stop(keepers, signals)
+    return status or (KILLED if killed else 0)
 
 
 @contextmanager
@@ -156,17 +159,23 @@ def _keep(keepers: Sequence[_Keeper], signals: Sequence[int]) -> int:
     return 0
 
 
-def _stop(keepers: Sequence[_Keeper], signals: Sequence[int]) -> None:
-    processes = [keeper.process for keeper in keepers if keeper.process is not None]
-    for process in processes:
+def _stop(keepers: Sequence[_Keeper], signals: Sequence[int]) -> list[str]:
+    """Tell all to end; return the names of those that had to be killed."""
+    alive = {keeper.child.name: keeper.process for keeper in keepers if keeper.process is not None}
+    for process in alive.values():
         process.terminate()
+    killed: list[str] = []
     signal_count, deadline = len(signals), time.monotonic() + _STOP_S
-    while any(process.is_alive() for process in processes):
-        wait([process.sentinel for process in processes if process.is_alive()], timeout=_TICK_S)
-        if time.monotonic() > deadline or len(signals) > signal_count:
-            for process in processes:
+    while alive := {name: process for name, process in alive.items() if process.is_alive()}:
+        if not killed and (time.monotonic() > deadline or len(signals) > signal_count):
+            killed = list(alive)
+            for process in alive.values():
                 process.kill()
+        wait([process.sentinel for process in alive.values()], timeout=_TICK_S)
+    if killed:
+        _log.error("children killed", names=killed, fix="none: what was acknowledged is in the log")
     _log.info("stopped")
+    return killed
 
 
 def _enter(child: Child, sender: Connection) -> None:

@@ -33,7 +33,7 @@ from shopkeeper.v1.record_pb2 import (
 
 _KINDS: Final = frozenset(RecordKind.values())
 _LOOKUP_ROWS: Final = 1_000
-_ERASED_BY_OFFSET: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_PROFILE})
+_ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_PROFILE, RECORD_KIND_DECISION})
 _UNFIT: Final = (DecodeError, ValueError, OverflowError, pa.ArrowException)
 """What makes a record unfit for a row."""
 
@@ -78,7 +78,7 @@ class TableWriter:
         """Write the rows of the records, in the order of their offsets, and delete what erasures are about."""
         self.bad = []
         self.outdated = set()
-        erasures = _erasures(records)
+        erasures = _erasures(records, self.erasures)
         self.erasures = {**self.erasures, **erasures}
         if self.erasures:
             records = [record for record in records if not self.is_erased(record)]
@@ -100,12 +100,12 @@ class TableWriter:
         self._store.erase(erasures)
 
     def is_erased(self, record: LogRecord) -> bool:
-        """Return whether the record came before its visitor was forgotten."""
-        erasure = self.erasures.get(record.key) if record.key else None
+        """Return whether the record came, or its log took it, before its visitor was forgotten."""
+        erasure = self.erasures.get(record.key) if record.kind in _ERASED_KINDS else None
         if erasure is None:
             return False
-        is_before = record.kind in _ERASED_BY_OFFSET and record.offset < erasure.offset
-        return is_before or (record.kind == RECORD_KIND_DECISION and record.time_ms <= erasure.time_ms)
+        is_before = record.kind != RECORD_KIND_DECISION and record.offset < erasure.offset
+        return is_before or record.time_ms <= erasure.time_ms
 
     def _insert(self, name: str, table: pa.Table, by_offset: Mapping[int, LogRecord]) -> None:
         """Insert rows, halving a table that is refused until the rows at fault are alone."""
@@ -243,8 +243,11 @@ class TableWriter:
         self.bad.append(rows.bad_row(record, str(error)))
 
 
-def _erasures(records: Iterable[LogRecord]) -> dict[str, Erasure]:
-    """Return the newest erasure of each visitor."""
-    return {
-        record.key: Erasure(record.offset, record.time_ms) for record in records if record.kind == RECORD_KIND_ERASURE
-    }
+def _erasures(records: Iterable[LogRecord], known: Mapping[str, Erasure]) -> dict[str, Erasure]:
+    """Return the erasure of each visitor whom records say to forget; none covers less than one that was known."""
+    found: dict[str, Erasure] = {}
+    for record in records:
+        if record.kind == RECORD_KIND_ERASURE:
+            before = found.get(record.key) or known.get(record.key) or Erasure(0, 0)
+            found[record.key] = Erasure(max(record.offset, before.offset), max(record.time_ms, before.time_ms))
+    return found

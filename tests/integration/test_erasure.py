@@ -5,6 +5,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import grpc
@@ -13,21 +14,25 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from core_rs import Engine, NotFoundError
+from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka import make_topics, topic_name
+from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.sql_store import rows_of
 from server.settings import ClickHouseSettings, KafkaSettings, Settings
 from server.tables import open_store, request_export
 from server.workers.exports import KEEP_S
+from server.workers.follower import Follower
 from shopkeeper.v1 import profile_service_pb2 as profiles
 from shopkeeper.v1.catalog_service_pb2 import UpsertItemsRequest
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.item_pb2 import Item
 from tests.integration.test_cluster import record, seen, start
-from tests.kafka_shop import kafka_settings
+from tests.kafka_shop import Machine, drain, kafka_settings, sink_of, topics
 from tests.servers import KafkaServer
 from tests.shop_process import ShopProcess
-from tests.table_shop import wait_until
+from tests.table_shop import Shop, clickhouse_store, erasure, event, profile, wait_until
 from trainers.dataset import read_export
 
 ITEMS = UpsertItemsRequest(items=[Item(item_id="brie"), Item(item_id="gouda")])
@@ -190,3 +195,55 @@ def test_nothing_of_a_visitor_is_left_anywhere(settings: Settings, tmp_path: Pat
     told = asyncio.run(topic_settings(settings.kafka, soon))
     assert (told["retention.ms"], told["segment.ms"]) == (str(hours * 3_600_000), str(24 * 3_600_000))
     wait_until(lambda: asyncio.run(in_kafka(settings.kafka)) == 0)
+
+
+def known(machine: Machine) -> list[str]:
+    """Return the event ids that a log has, and whether its replicas serve the visitor u."""
+    engine = Engine()
+    records = machine.log.read(0, 1_000)
+    engine.apply([(one.offset, one.kind, one.time_ms, one.payload) for one in records])
+    ids = [one.record_id for one in records if one.record_id]
+    try:
+        engine.profile("u")
+    except NotFoundError:
+        return ids
+    return [*ids, "u is served"]
+
+
+def follow(machine: Machine, kafka: KafkaSettings, count: int) -> None:
+    """Let a machine take over from Kafka until it read `count` events, profiles and erasures, its own among them."""
+    path = machine.log._path
+    with closing(KafkaFeed(kafka, topics=("events",))) as feed, closing(SqliteInbox(path)) as inbox:
+        follower = Follower(feed, inbox)
+
+        def has_followed() -> bool:
+            follower.step()
+            return inbox.places().get(f"{kafka.prefix}.events/0", -1) == count - 1
+
+        wait_until(has_followed)
+
+
+def test_what_was_cut_off_when_its_visitor_was_forgotten_comes_back_nowhere(
+    kafka_address: str, clickhouse_address: str, tmp_path: Path
+) -> None:
+    kafka = topics(kafka_settings(kafka_address, partitions=1))
+    tables = Shop(clickhouse_store(clickhouse_address))
+    with ExitStack() as stack:
+        here, there, third = (stack.enter_context(Machine(tmp_path / name, kafka)) for name in "abc")
+        there.add(event("old", "a", visitor_id="u"), profile("u", {"size": TRACE}), event("w1", "a", visitor_id="w"),
+                  time_ms=1_000)  # fmt: skip
+        here.add(erasure("u"), time_ms=2_000)
+        here.ship()
+        there.ship()
+        for machine in (here, there, third):
+            follow(machine, kafka, 4)
+        assert [known(one) for one in (here, there, third)] == [["w1"]] * 3
+        there.add(event("back", "a", visitor_id="u"), time_ms=2_001)
+        there.ship()
+        follow(here, kafka, 5)
+        assert known(here) == ["w1", "back", "u is served"]
+        with sink_of(kafka, tables.store) as sink:
+            drain(sink, 5)
+    assert sorted(tables.rows("SELECT event_id FROM events")) == [("back",), ("w1",)]
+    assert tables.rows("SELECT count() FROM profiles") == [(0,)]
+    tables.store.close()

@@ -1,10 +1,12 @@
 """A new machine learns from the tables what Kafka keeps no longer, and the rest from Kafka, each once."""
 
 import json
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
@@ -18,6 +20,7 @@ from server.cli.main import app
 from server.ports import EventLog, NewRecord
 from server.settings import Settings
 from server.streams import FOLLOWED
+from server.tables import fill
 from server.telemetry import LOST_OFFSETS
 from server.workers.follower import Follower
 from shopkeeper.v1.common_pb2 import Context, Device, Money
@@ -35,6 +38,7 @@ OLD = [
     event("gone", "a", visitor_id="w", time_ms=70),
     erasure("w"),
     event("back", "a", visitor_id="w", time_ms=80),
+    profile("w", {"size": "L"}),
 ]
 NEW = [
     *(event(f"new{number}", "b", visitor_id=f"v{number % 5}", time_ms=100 + number) for number in range(20)),
@@ -64,6 +68,12 @@ def whole() -> NewRecord:
     return NewRecord(RecordKind.RECORD_KIND_EVENT, "v3", "whole", message.SerializeToString())
 
 
+def add(machine: Machine, *records: NewRecord) -> None:
+    """Let the records come one after the other."""
+    for number, record in enumerate(records, machine.log.last_offset()):
+        machine.add(record, time_ms=1_000 + number)
+
+
 def live(log: EventLog) -> dict[str, Any]:
     """Return what an engine that follows the log knows of every visitor."""
     engine = Engine()
@@ -87,12 +97,12 @@ async def test_new_machine_knows_what_an_old_one_does(
     kafka = topics(kafka_settings(kafka_address))
     tables = Shop(clickhouse_store(clickhouse_address))
     with Machine(tmp_path / "old", kafka) as machine:
-        machine.add(*OLD, whole())
+        add(machine, *OLD, whole())
         count = machine.ship()
         with sink_of(kafka, tables.store) as sink:
             drain(sink, count)
             await forget_all(kafka)
-            machine.add(*NEW)
+            add(machine, *NEW)
             machine.ship()
             drain(sink, len(NEW))
         machine.log.erase("w")
@@ -100,7 +110,7 @@ async def test_new_machine_knows_what_an_old_one_does(
         wanted = live(machine.log)
     settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
     status, found = run(settings, monkeypatch)
-    assert (status, found["records"]) == (0, {"erasure": 1, "profile": 1, "event": 36})
+    assert (status, found["records"]) == (0, {"erasure": 1, "profile": 2, "event": 36})
     with closing(KafkaFeed(kafka, topics=("events",))) as feed, closing(SqliteInbox(settings.log_path)) as inbox:
         feed.begin(inbox.places)
         assert not feed.missed()
@@ -136,3 +146,38 @@ async def test_new_machine_knows_what_an_old_one_does(
 def test_log_of_a_lone_machine_is_not_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status, found = run(Settings(data_dir=tmp_path), monkeypatch)
     assert (status, "from a backup" in found["error"]["next"]) == (3, True)
+
+
+async def test_empty_tables_know_who_denied_though_kafka_has_dropped_it(
+    kafka_address: str, clickhouse_address: str, tmp_path: Path
+) -> None:
+    kafka = topics(kafka_settings(kafka_address))
+    tables = Shop(clickhouse_store(clickhouse_address))
+    settings = Settings(data_dir=tmp_path, kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
+    stopping = threading.Event()
+    broken = NewRecord(RecordKind.RECORD_KIND_PROFILE, "v4", "", b"\xff")
+    with Machine(tmp_path, kafka) as machine:
+        add(machine, profile("v1", {"size": "M", "city": "Ulm"}, training=False), profile("v2", training=False))
+        add(machine, profile("v3", training=False), erasure("v3"), broken, event("e0", "a"))
+        machine.ship()
+        machine.log.erase("v3")
+        await forget_all(kafka)
+        assert machine.outbox.trim(3, 2_000) == 2, "v3 is erased"
+        later = [profile("v1", {"size": "L", "city": ""}), profile("v2", training=True)]
+        add(machine, *later, *(event(f"e{number}", "a", visitor_id=f"v{number}") for number in range(1, 5)))
+        machine.ship()
+        for _ in range(2):
+            fill(settings, tables.store, stopping)
+        with sink_of(kafka, tables.store) as sink:
+            drain(sink, len(later) + 4)
+        fill(settings, tables.store, stopping)
+    names = "visitor_id, trait_names, trait_values, training"
+    assert tables.rows(f"SELECT {names} FROM profiles FINAL ORDER BY 1") == [  # noqa: S608
+        ("v1", ["size"], ["L"], False),
+        ("v2", [], [], True),
+    ]
+    tables.store.export(tmp_path / "export")
+    seen = pq.read_table(tmp_path / "export" / "events.parquet").column("visitor_id").to_pylist()
+    assert sorted(seen) == ["v2", "v3", "v4"]
+    assert tables.rows("SELECT count() FROM bad_events") == [(0,)]
+    tables.store.close()

@@ -1,6 +1,7 @@
 """The services together, over gRPC: what goes in is what comes out."""
 
 import asyncio
+from contextlib import closing
 
 import grpc
 import pytest
@@ -8,6 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server.adapters.outbox import SqliteOutbox
 from server.app import App
 from server.defaults import PLACEMENTS
 from server.ports import NewRecord
@@ -256,6 +258,21 @@ async def test_a_visitor_is_exported_then_erased_with_the_anonymous_past(stocked
         assert code_of(caught) is grpc.StatusCode.NOT_FOUND
         left = [record async for record in stub.ExportUser(profiles.ExportUserRequest(visitor_id=visitor_id))]
         assert left == []
+
+
+async def test_erasure_reaches_the_anonymous_id_of_a_login_that_was_trimmed(stocked):
+    await stocked.client.record([event(VIEW, Context(visitor_id="cookie", user_id="ann"), ["cheese"])])
+    await stocked.client.record([event(VIEW, "cookie", ["milk"])])
+    log = stocked.app._log
+    with closing(SqliteOutbox(log._path)) as outbox:
+        assert outbox.trim(log.last_offset() - 1, 2**60) > 0
+    assert not list(log.records_of("ann"))
+    stub = ProfileServiceStub(stocked.channel)
+    await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetProfile(profiles.GetProfileRequest(visitor_id="cookie"))
+    assert code_of(caught) is grpc.StatusCode.NOT_FOUND
+    assert {record.kind for record in log.records_of("cookie")} == {RecordKind.RECORD_KIND_ERASURE}
 
 
 async def test_health_knows_every_service(shop):

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from core_rs import event_columns
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.memory_log import MemoryLog
 from server.ports import LogRecord, NewRecord, StoreError
@@ -29,7 +28,7 @@ from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.placement_pb2 import Placement
 from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendRequest
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
-from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile, wait_until
+from tests.table_shop import Shop, clickhouse_store, event, item, profile, wait_until
 from trainers.shop import item_payloads
 
 
@@ -151,23 +150,6 @@ def test_rows_that_do_not_fit_their_table_are_set_aside(shop: Shop, monkeypatch:
     assert shop.rows("SELECT log_offset FROM bad_events FINAL") == [(2,)]
 
 
-@pytest.mark.parametrize("restarted", [True, False])
-def test_decisions_made_before_an_erasure_and_stored_after_it_are_dropped(shop: Shop, restarted: bool) -> None:
-    def decide(visitor_id: str, time_ms: int) -> None:
-        decision = Decision(now_ms=time_ms, slates=[DecidedSlate(placement_id="home")]).SerializeToString()
-        shop.log.append_later([NewRecord(RecordKind.RECORD_KIND_DECISION, visitor_id, "", decision)], time_ms)
-
-    shop.add(erasure("v"))
-    shop.sink.drain()
-    sink = shop.another_sink() if restarted else shop.sink
-    decide("v", 999)
-    decide("w", 999)
-    decide("v", 1_001)
-    sink.drain()
-    assert shop.rows("SELECT visitor_id, time_ms FROM decisions ORDER BY 1") == [("v", 1_001), ("w", 999)]
-    assert [record.offset for record in shop.log.read(0, 9)] == [1, 3, 4]
-
-
 def test_items_follow_masks_times_and_deletions(shop: Shop) -> None:
     def at(seconds: int) -> Timestamp:
         return Timestamp(seconds=seconds)
@@ -231,42 +213,6 @@ def test_documents_are_kept_as_they_are_now_and_exported(shop: Shop, tmp_path: P
     assert shop.rows("SELECT kind, document_id, deleted FROM documents FINAL") == [("placement", "home", True)]
     shop.store.export(tmp_path / "second")
     assert pq.read_table(tmp_path / "second/placements.parquet").num_rows == 0
-
-
-@pytest.mark.parametrize("visitor_id", ["v", "o'Neil\\\t]"])
-@pytest.mark.parametrize("at_once", [True, False])
-def test_erasure_removes_what_came_before_it(shop: Shop, visitor_id: str, at_once: bool) -> None:
-    records = [
-        event("e1", "a", visitor_id=visitor_id),
-        event("e2", "a", visitor_id="w"),
-        profile(visitor_id, {"size": "M"}),
-        NewRecord(RecordKind.RECORD_KIND_EVENT, visitor_id, "x", b"\xff"),
-        erasure(visitor_id),
-        event("e3", "a", visitor_id=visitor_id),
-        profile(visitor_id, {"city": "Ulm"}),
-    ]
-    for record in records:
-        shop.add(record)
-        if not at_once:
-            shop.sink.drain()
-    shop.sink.drain()
-    assert shop.rows("SELECT event_id FROM events ORDER BY 1") == [("e2",), ("e3",)]
-    assert shop.rows("SELECT trait_names FROM profiles FINAL") == [(["city"],)]
-    assert shop.rows("SELECT count() FROM bad_events") == [(0,)]
-
-
-def test_sweep_erases_what_another_sink_wrote_late(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop.add(event("e1", "a"))
-    (late,) = shop.log.read(0, 1)
-    shop.add(erasure("v"), event("e2", "a"))
-    shop.sink.drain()
-    shop.store.insert(
-        "events",
-        rows.event_table(event_columns([(late.offset, late.time_ms, late.payload)]), {late.offset: late.time_ms}),
-    )
-    monkeypatch.setattr(module, "SWEEP_S", 0)
-    shop.sink._sweep()
-    assert shop.rows("SELECT event_id FROM events FINAL") == [("e2",)]
 
 
 def test_old_rows_end_as_the_settings_say(shop: Shop) -> None:

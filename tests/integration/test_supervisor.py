@@ -14,7 +14,7 @@ import pytest
 
 from server.settings import ListenSettings, MetricsSettings, Settings
 from server.telemetry import serve_metrics
-from server.workers.supervisor import reserve_port
+from server.workers.supervisor import KILLED, reserve_port
 from shopkeeper.calls import event
 from shopkeeper.client import CallError, Client
 from shopkeeper.v1.event_pb2 import EventType
@@ -121,6 +121,51 @@ def test_a_taken_port_of_the_metrics_is_said_at_start():
         settings = Settings(metrics=MetricsSettings(port=port - 1))
         with pytest.raises(OSError, match=f"{port} .*set metrics.port"):
             serve_metrics(settings, 1)
+
+
+def polite(ready):
+    ready("here")
+    time.sleep(60)
+
+
+def stubborn(ready):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready("here")
+    time.sleep(60)
+
+
+SUPERVISED = """
+import sys
+from server.workers import supervisor
+supervisor._STOP_S = float(sys.argv[1])
+children = [supervisor.Child(name, f"tests.integration.test_supervisor:{name}", ()) for name in sys.argv[2:]]
+raise SystemExit(supervisor.supervise(children))
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop_s", "children", "signal_count", "status"),
+    [
+        (30, ["polite"], 1, 0),
+        (0.5, ["polite", "stubborn"], 1, KILLED),
+        (30, ["polite", "stubborn"], 2, KILLED),
+    ],
+    ids=["in good order", "too late", "a second signal"],
+)
+def test_a_child_that_had_to_be_killed_is_told_by_the_status(stop_s, children, signal_count, status):
+    command = [sys.executable, "-c", SUPERVISED, str(stop_s), *children]
+    process = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True)
+    try:
+        while "ready" not in (line := process.stdout.readline()):
+            assert line, "it ended"
+        for _ in range(signal_count):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        output, _ = process.communicate(timeout=START_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, "children killed" in output) == (status, status == KILLED)
 
 
 def listening(port=0):

@@ -32,5 +32,6 @@ def test_file_and_memory_agree(calls: list[list[NewRecord] | str]) -> None:
                 results = [list(log.import_records([call], 7)) for log in logs]
             assert results[0] == results[1]
             assert logs[0].read(0, 99) == logs[1].read(0, 99)
+            assert logs[0].profiles(1, 3) == logs[1].profiles(1, 3)
             assert logs[0].read(1, 3, bare_kinds=(1, 2)) == logs[1].read(1, 3, bare_kinds=(1, 2))
         logs[0].close()

@@ -6,11 +6,12 @@ import pytest
 
 from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
-from server.adapters.sqlite_log import SqliteLog
+from server.adapters.sqlite_log import SqliteLog, connect
 from server.defaults import PLACEMENTS, add_placements
 from server.ports import Arrival, LogRecord, LogWentBackError, NewRecord, OutboxSize
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.record_pb2 import ItemChange
+from tests.table_shop import event
 
 EVENT, ITEM, PROFILE, DOCUMENT, ERASURE = 1, 3, 4, 5, 6
 
@@ -45,8 +46,8 @@ def write(log: SqliteLog, count: int, *, time_ms: int = 0, start: int = 0) -> No
     list(log.import_records([[NewRecord(EVENT, "v", f"e{start + index}", b"pp") for index in range(count)]], time_ms))
 
 
-def arrival(kind: int, record_id: str = "", key: str = "v", origin: str = "elsewhere", offset: int = 1) -> Arrival:
-    return Arrival(LogRecord(999, kind, 5, key, record_id, b"p"), origin, offset)
+def arrival(kind: int, record_id: str = "", origin: str = "elsewhere", *, key: str = "v", time_ms: int = 5) -> Arrival:
+    return Arrival(LogRecord(999, kind, time_ms, key, record_id, b"p"), origin, 1)
 
 
 def test_place_and_name_outlive_the_process(log: SqliteLog, outbox: SqliteOutbox, path: Path) -> None:
@@ -174,3 +175,73 @@ def test_erasure_of_another_machine_deletes_here(log: SqliteLog, inbox: SqliteIn
     assert inbox.take([arrival(EVENT, "e9"), arrival(ERASURE)], {}) == 2
     assert [record.kind for record in log.read(0, 9)] == [ERASURE]
     assert inbox._connection.execute("SELECT count(*) FROM foreign_erasures").fetchone() == (0,)
+
+
+LATE = [
+    arrival(EVENT, "late"),
+    arrival(PROFILE, "late profile"),
+    arrival(EVENT, "at its time", time_ms=10),
+    arrival(EVENT, "back", time_ms=11),
+    arrival(EVENT, "other", key="w"),
+]
+
+
+def ids(log: SqliteLog) -> list[str]:
+    return [record.record_id for record in log.read(0, 99) if record.kind != ERASURE]
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_another_machine_took_before_an_erasure_is_left_out(
+    log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox, is_own: bool
+) -> None:
+    if is_own:
+        list(log.import_records([[NewRecord(ERASURE, "v", "", b"")]], 10))
+    else:
+        inbox.take([arrival(ERASURE, time_ms=10)], {})
+    inbox.take([arrival(ERASURE, time_ms=8), *LATE], {})
+    assert ids(log) == ["back", "other"]
+    assert outbox.trim(99, 99) > 0
+    assert inbox.take([arrival(EVENT, "later still"), arrival(EVENT, "back again", time_ms=12)], {}) == 1
+    assert ids(log)[-1] == "back again"
+
+
+def test_log_that_was_begun_before_knows_its_erasures(log: SqliteLog, path: Path) -> None:
+    list(log.import_records([[NewRecord(ERASURE, "v", "", b"")]], 10))
+    with closing(connect(path)) as connection:
+        connection.execute("DROP TABLE erasure_times")
+        connection.execute("PRAGMA user_version = 1")
+    with closing(SqliteInbox(path)) as inbox:
+        assert inbox.take(LATE, {}) == 2
+
+
+def login(event_id: str, visitor_id: str) -> NewRecord:
+    return event(event_id, "a", visitor_id=visitor_id, user_id="ann")
+
+
+def test_anonymous_ids_outlive_the_events_that_are_trimmed(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    others = [event("e3", "a", visitor_id="ann"), event("e4", user_id="bob"), NewRecord(EVENT, "ann", "e5", b"\xff")]
+    list(log.import_records([[login("e1", "phone"), login("e2", "laptop"), *others]], 1))
+    list(log.import_records([[login("e6", "phone")]], 5))
+    assert outbox.trim(6, 5) == 5
+    assert (log.aliases("ann"), log.aliases("bob"), log.aliases("phone")) == ({"phone", "laptop"}, {"v"}, set())
+    write(log, 1, time_ms=9)
+    assert outbox.trim(6, 9) == 1
+    list(log.import_records([[NewRecord(ERASURE, "ann", "", b"")]], 4))
+    log.erase("ann")
+    assert (log.aliases("ann"), log.aliases("bob")) == ({"phone"}, {"v"}), "what came after stays"
+    list(log.import_records([[NewRecord(ERASURE, "ann", "", b"")]], 6))
+    log.erase("ann")
+    assert log.aliases("ann") == set()
+
+
+def test_profiles_outlive_trimming_until_their_visitor_is_forgotten(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    stated = [NewRecord(PROFILE, key, "", payload) for key, payload in (("v", b"1"), ("w", b"2"), ("v", b"3"))]
+    list(log.import_records([[*stated, event("e1", "a")]], 1))
+    before = log.profiles(0, 9)
+    assert outbox.trim(2, 5) == 2
+    assert log.profiles(0, 9) == before
+    assert [record.offset for record in log.profiles(0, 2)] == [1, 2]
+    assert [record.payload for record in log.profiles(1, 9)] == [b"2", b"3"]
+    list(log.import_records([[NewRecord(ERASURE, "v", "", b""), NewRecord(PROFILE, "v", "", b"4")]], 6))
+    log.erase("v")
+    assert [record.payload for record in log.profiles(0, 9)] == [b"2", b"4"]

@@ -1,0 +1,128 @@
+"""What the log's file has to know of visitors for longer than it keeps records, and forgetting them.
+
+Kept beside the records, which trimming removes, are: when each visitor was forgotten, which anonymous ids were found
+to be whose, and what was stated about visitors.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from server.adapters.log_rows import COLUMNS, Row
+from server.ports import LogRecord
+from shopkeeper.v1.event_pb2 import Event
+from shopkeeper.v1.record_pb2 import (
+    RECORD_KIND_DECISION,
+    RECORD_KIND_ERASURE,
+    RECORD_KIND_EVENT,
+    RECORD_KIND_PROFILE,
+)
+
+PROFILES: Final = f"""
+SELECT {COLUMNS} FROM (
+    SELECT {COLUMNS} FROM trimmed_profiles WHERE "offset" > :after
+    UNION ALL SELECT {COLUMNS} FROM records WHERE kind = {RECORD_KIND_PROFILE} AND "offset" > :after
+) ORDER BY "offset" LIMIT :limit
+"""  # noqa: S608
+"""Changes of profiles, trimmed or not, in order."""
+SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS erasure_times (key TEXT PRIMARY KEY, time_ms INTEGER NOT NULL) STRICT;
+INSERT OR IGNORE INTO erasure_times
+    SELECT key, max(time_ms) FROM records WHERE kind = {RECORD_KIND_ERASURE} GROUP BY key;
+CREATE TABLE IF NOT EXISTS aliases (
+    key TEXT, anonymous_id TEXT, time_ms INTEGER NOT NULL, PRIMARY KEY (key, anonymous_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS trimmed_profiles (
+    "offset" INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    record_id TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    checksum INTEGER
+) STRICT;
+CREATE INDEX IF NOT EXISTS trimmed_profiles_by_key ON trimmed_profiles (key);
+"""  # noqa: S608
+"""Of a file that has records; what its erasures say already is taken over."""
+
+_ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE)
+_ERASED: Final = f"""
+key = :key AND key != '' AND EXISTS (
+    SELECT 1 FROM (
+        SELECT "offset" AS erasure_offset, time_ms AS erasure_ms FROM records
+        WHERE key = :key AND kind = {RECORD_KIND_ERASURE} ORDER BY "offset" DESC LIMIT 1
+    )
+    WHERE kind IN ({", ".join(map(str, _ERASED_KINDS))}) AND "offset" < erasure_offset
+        OR kind = {RECORD_KIND_DECISION} AND time_ms <= erasure_ms
+)
+"""  # noqa: S608
+_ERASE: Final = (
+    f"""
+    UPDATE records SET kind = 0, time_ms = 0, key = '', record_id = '', payload = x'', checksum = NULL
+    WHERE "offset" = (SELECT max("offset") FROM records) AND {_ERASED}
+    """,  # noqa: S608
+    f"DELETE FROM records WHERE {_ERASED}",  # noqa: S608
+)
+"""The newest record is emptied and not deleted, for SQLite would give its offset to the next."""
+_ERASE_ALIASES: Final = """
+DELETE FROM aliases WHERE key = :key AND time_ms <= (SELECT time_ms FROM erasure_times WHERE key = :key)
+"""
+_ERASE_PROFILES: Final = f"""
+DELETE FROM trimmed_profiles WHERE key = :key AND "offset" < (
+    SELECT max("offset") FROM records WHERE key = :key AND kind = {RECORD_KIND_ERASURE}
+)
+"""  # noqa: S608
+_KEEP_TIME: Final = """
+INSERT INTO erasure_times VALUES (?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
+"""
+_KEEP_ALIAS: Final = """
+INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
+"""
+_KEEP_PROFILES: Final = f"""
+INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_PROFILE}
+"""  # noqa: S608
+_EVENTS: Final = f"""
+SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
+"""  # noqa: S608
+
+
+def erase(connection: sqlite3.Connection, key: str) -> int:
+    """Delete what the visitor's newest erasure record is about; return how many records."""
+    for sql in (_ERASE_ALIASES, _ERASE_PROFILES):
+        connection.execute(sql, {"key": key})
+    return sum(connection.execute(sql, {"key": key}).rowcount for sql in _ERASE)
+
+
+def keep_times(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Remember when visitors were forgotten, as the erasures among the rows say."""
+    times = [(row[1], row[4]) for row in rows if row[0] == RECORD_KIND_ERASURE]
+    if times:
+        connection.executemany(_KEEP_TIME, times)
+
+
+def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
+    """Return whether the record's visitor was forgotten after a log took the record, wherever that was."""
+    if record.kind not in _ERASED_KINDS:
+        return False
+    found = connection.execute("SELECT time_ms FROM erasure_times WHERE key = ?", (record.key,)).fetchone()
+    return found is not None and record.time_ms <= found[0]
+
+
+def aliases(connection: sqlite3.Connection, key: str) -> set[str]:
+    """Return the anonymous ids that events, trimmed since, showed to be the visitor's."""
+    return {found for (found,) in connection.execute("SELECT anonymous_id FROM aliases WHERE key = ?", (key,))}
+
+
+def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:
+    """Keep profiles, and whose anonymous ids are in events, of what is trimmed next: all up to the offset `until`."""
+    connection.execute(_KEEP_PROFILES, (until,))
+    found: dict[tuple[str, str], int] = {}
+    for key, payload, time_ms in connection.execute(_EVENTS, (until,)):
+        with suppress(DecodeError, TypeError):
+            anonymous_id = Event.FromString(payload).context.visitor_id
+            if anonymous_id not in {"", key}:
+                found[key, anonymous_id] = max(time_ms, found.get((key, anonymous_id), time_ms))
+    connection.executemany(_KEEP_ALIAS, ((*pair, time_ms) for pair, time_ms in found.items()))

@@ -1,0 +1,113 @@
+"""Sink and tables together, where visitors are forgotten: what is kept, what is left out, whoever took or wrote it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from core_rs import event_columns
+from server.adapters.chdb_store import ChdbStore
+from server.ports import NewRecord
+from server.settings import SinkSettings
+from server.workers import rows
+from server.workers import sink as module
+from server.workers.log_feed import LogFeed
+from server.workers.sink import Sink
+from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, RecordKind
+from tests.table_shop import Shop, clickhouse_store, erasure, event, profile
+
+
+@pytest.fixture(params=["chdb", "clickhouse"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    if request.param == "chdb":
+        shop = Shop(ChdbStore(tmp_path / "store"))
+    else:
+        shop = Shop(clickhouse_store(request.getfixturevalue("clickhouse_address")))
+    yield shop
+    shop.store.close()
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_decisions_made_before_an_erasure_and_stored_after_it_are_dropped(shop: Shop, restarted: bool) -> None:
+    def decide(visitor_id: str, time_ms: int) -> None:
+        decision = Decision(now_ms=time_ms, slates=[DecidedSlate(placement_id="home")]).SerializeToString()
+        shop.log.append_later([NewRecord(RecordKind.RECORD_KIND_DECISION, visitor_id, "", decision)], time_ms)
+
+    shop.add(erasure("v"))
+    shop.sink.drain()
+    sink = shop.another_sink() if restarted else shop.sink
+    decide("v", 999)
+    decide("w", 999)
+    decide("v", 1_001)
+    sink.drain()
+    assert shop.rows("SELECT visitor_id, time_ms FROM decisions ORDER BY 1") == [("v", 1_001), ("w", 999)]
+    assert [record.offset for record in shop.log.read(0, 9)] == [1, 3, 4]
+
+
+@pytest.mark.parametrize("visitor_id", ["v", "o'Neil\\\t]"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_erasure_removes_what_came_before_it(shop: Shop, visitor_id: str, at_once: bool) -> None:
+    records = [
+        event("e1", "a", visitor_id=visitor_id),
+        event("e2", "a", visitor_id="w"),
+        profile(visitor_id, {"size": "M"}),
+        NewRecord(RecordKind.RECORD_KIND_EVENT, visitor_id, "x", b"\xff"),
+        erasure(visitor_id),
+        event("e3", "a", visitor_id=visitor_id),
+        profile(visitor_id, {"city": "Ulm"}),
+    ]
+    for time_ms, record in enumerate(records):
+        shop.add(record, time_ms=time_ms)
+        if not at_once:
+            shop.sink.drain()
+    shop.sink.drain()
+    assert shop.rows("SELECT event_id FROM events ORDER BY 1") == [("e2",), ("e3",)]
+    assert shop.rows("SELECT trait_names FROM profiles FINAL") == [(["city"],)]
+    assert shop.rows("SELECT count() FROM bad_events") == [(0,)]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_another_log_took_before_an_erasure_is_left_out_though_it_comes_after(shop: Shop, at_once: bool) -> None:
+    shop.add(erasure("v"), time_ms=10)
+    shop.add(erasure("v"), time_ms=8)  # of a machine whose clock is behind
+    if not at_once:
+        shop.sink.drain()
+    bad = NewRecord(RecordKind.RECORD_KIND_EVENT, "v", "x", b"\xff")
+    shop.add(event("late", "a"), profile("v", {"size": "M"}), bad, event("other", "a", visitor_id="w"), time_ms=9)
+    shop.add(event("back", "a"), profile("v", {"city": "Ulm"}), time_ms=11)
+    shop.sink.drain()
+    assert shop.rows("SELECT event_id FROM events ORDER BY 1") == [("back",), ("other",)]
+    assert shop.rows("SELECT trait_names FROM profiles FINAL") == [(["city"],)]
+    assert shop.rows("SELECT count() FROM bad_events") == [(0,)]
+    assert shop.rows("SELECT log_offset, time_ms FROM erasures FINAL") == [(2, 10)]
+
+
+def test_sink_that_gets_parts_of_another_knows_whom_that_one_forgot(shop: Shop) -> None:
+    feed = LogFeed(shop.log)
+    taken_over: list[Callable[[], Mapping[str, int]]] = []
+    feed.begin = taken_over.append  # type: ignore[method-assign, assignment]
+    sink = Sink(feed, shop.store, SinkSettings())
+    shop.add(erasure("v"), time_ms=10)
+    shop.sink.drain()
+    shop.add(event("late", "a"), profile("v", {"size": "M"}), time_ms=9)
+    (positions,) = taken_over
+    feed._offset = positions()["log"]
+    assert sink.drain() == 2
+    assert shop.rows("SELECT event_id FROM events") == []
+    assert shop.rows("SELECT visitor_id FROM profiles") == []
+
+
+def test_sweep_erases_what_another_sink_wrote_late(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(event_id: str, offset: int, time_ms: int) -> None:
+        payload = event(event_id, "a").payload
+        shop.store.insert("events", rows.event_table(event_columns([(offset, time_ms, payload)]), {offset: time_ms}))
+
+    shop.add(event("e1", "a"), erasure("v"), time_ms=10)
+    shop.sink.drain()
+    write("before it", 1, 11)
+    write("taken before it", 3, 10)
+    write("after it", 4, 11)
+    write("after it, of a version that kept no time", 5, 0)
+    monkeypatch.setattr(module, "SWEEP_S", 0)
+    shop.sink._sweep()
+    assert shop.rows("SELECT log_offset FROM events FINAL ORDER BY 1") == [(4,), (5,)]

@@ -1,0 +1,103 @@
+"""A log that always has more keeps the sink from nothing else: it answers, stops, and ends what it was asked for."""
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+
+from server.ports import Batch, Erasure, EventStore, LogRecord
+from server.settings import SinkSettings
+from server.workers.sink import Sink
+from tests.table_shop import wait_until
+
+ROWS = 10
+SETTINGS = SinkSettings(batch_rows=ROWS)
+
+
+class EndlessFeed:
+    """Feed into which as much comes as is read."""
+
+    def __init__(self, behind: int) -> None:
+        self.behind = behind
+        self.offset = 0
+        self.closed = False
+
+    def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
+        positions()
+
+    def read(self, limit: int) -> Batch:
+        assert not self.closed, "read after the test"
+        offsets = range(self.offset + 1, self.offset + limit + 1)
+        self.offset += limit
+        return Batch([LogRecord(offset, 0, 1, "", "", b"") for offset in offsets], {"log": self.offset})
+
+    def lag(self) -> int:
+        return self.behind
+
+    def forget(self, keys: Collection[str]) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class NoStore:
+    """Store that takes all and keeps nothing."""
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        pass
+
+    def erasures(self) -> dict[str, Erasure]:
+        return {}
+
+    def erase(self, erasures: Mapping[str, Erasure]) -> None:
+        pass
+
+    def positions(self) -> dict[str, int]:
+        return {}
+
+    def save_positions(self, positions: Mapping[str, int]) -> None:
+        pass
+
+
+@pytest.fixture
+def feed() -> Iterator[EndlessFeed]:
+    feed = EndlessFeed(behind=3 * ROWS + 1)
+    yield feed
+    feed.close()
+
+
+def sink_of(feed: EndlessFeed) -> Sink:
+    store: EventStore = NoStore()  # type: ignore[assignment]  # as much of it as is called
+    return Sink(feed, store, SETTINGS)
+
+
+def test_sink_answers_others_and_stops_though_there_is_always_more(feed: EndlessFeed) -> None:
+    stopping = threading.Event()
+    answered_at: list[int] = []
+    thread = threading.Thread(target=sink_of(feed).run, args=(stopping, lambda: answered_at.append(feed.offset)))
+    thread.start()
+    try:
+        wait_until(lambda: len(answered_at) > 20, 10)
+        steps = [after - before for before, after in pairwise(answered_at)]
+        assert set(steps) == {ROWS}, "one batch between two answers"
+    finally:
+        stopping.set()
+        stopped_at = feed.offset
+        thread.join(5)
+        is_alive, read = thread.is_alive(), feed.offset - stopped_at
+        feed.close()  # ends a thread that goes on
+    assert not is_alive
+    assert read <= 3 * ROWS
+
+
+def test_drain_ends_where_the_log_ended_when_it_was_asked(feed: EndlessFeed) -> None:
+    thread = threading.Thread(target=sink_of(feed).drain)
+    thread.start()
+    thread.join(5)
+    is_alive = thread.is_alive()
+    feed.close()
+    assert not is_alive
+    assert feed.behind <= feed.offset < feed.behind + ROWS
