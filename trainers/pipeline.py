@@ -322,6 +322,7 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
         metrics |= fitted.tried.ranker.metrics(pipeline.actions)
     version = version_of(int(known.time_ms.max(initial=0)), export.export_ms, seed)
     actions = () if fitted.tried is None else pipeline.actions
-    card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics)
+    made = {"ranker": pipeline.ranker.value, "item_vectors": export.item_vectors}
+    card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics, **made)
     write_bundle(out, card, known, models, fitted.tried)
     return version
