@@ -50,9 +50,9 @@ def retrain(
     """Train from the log, compare with the bundle that serves on what it never saw, publish and activate if not worse.
 
     Without --with, --ranker and --item-vectors the new bundle is made as the serving one was. Where it takes over, the
-    one before, one on trial and the five newest stay published, and older ones are removed. Ends with status 5 where the new bundle is
-    worse or nothing can be said yet, and leaves it in `bundles/incoming`; with --every that is told, the bundle is
-    removed, and the next time comes.
+    one before, one on trial and the five newest stay published, and older ones are removed. Ends with status 5 where
+    the new bundle is worse or nothing can be said yet, and leaves it in `bundles/incoming`; with --every that is told,
+    the bundle is removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
     asked = {"--with": parts, "--ranker": ranker, "--item-vectors": item_vectors}
