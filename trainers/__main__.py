@@ -122,7 +122,7 @@ def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     question: QuestionOption = Question.NEXT_BASKET,
     json: JsonOption = False,
 ) -> None:
-    """Measure what time, promotion, price, device and place are worth: rankers that must do without them."""
+    """Measure what time, promotion, price, place and device are worth: rankers that must do without them."""
     with errors_told(json=json), progress_told() as tell:
         pipeline = _pipeline(export, split, seed, tell, ranker=ranker, question=question)
         found = pipeline.compare(variants())
