@@ -45,6 +45,8 @@ class Manifest(BaseModel):
     train_end_ms: int
     event_count: int
     time_zone: str = "UTC"
+    ranker: str = ""
+    item_vectors: str = ""
     files: dict[FileName, Sha256]
     metrics: dict[str, Metric] = {}
 

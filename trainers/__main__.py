@@ -18,7 +18,7 @@ from trainers.bundle import learnt_until
 from trainers.console import JsonOption, Tell, answer, errors_told, progress_told
 from trainers.dataset import Export, read_export
 from trainers.gate import facts, judge, unseen_half
-from trainers.item_vectors import with_vectors
+from trainers.item_vectors import TITLES, with_vectors
 from trainers.offline.commands import COMMANDS
 from trainers.parts import CONTENT, parts_of
 from trainers.pipeline import DEFAULT_RANKER, Fitted, Pipeline, RankerKind, Schedule, split_of, write
@@ -127,7 +127,7 @@ def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     question: QuestionOption = Question.NEXT_BASKET,
     json: JsonOption = False,
 ) -> None:
-    """Measure what time, promotion, price, device and place are worth: rankers that must do without them."""
+    """Measure what time, promotion, price, place and device are worth: rankers that must do without them."""
     with errors_told(json=json), progress_told() as tell:
         pipeline = _pipeline(export, split, seed, tell, ranker=ranker, question=question)
         found = pipeline.compare(variants())
@@ -165,7 +165,8 @@ def _pipeline(  # noqa: PLR0913 - what options name
     tell("read the export", 0.0)
     export = read_export(folder)
     if item_vectors:
-        export = replace(export, dataset=with_vectors(export.dataset, item_vectors))
+        source = item_vectors if item_vectors == TITLES else str(Path(item_vectors).resolve())
+        export = replace(export, dataset=with_vectors(export.dataset, source), item_vectors=source)
     moment = _moment(export, split)
     if against is not None:
         moment = max(moment, unseen_half(export, learnt_until(against)))

@@ -25,7 +25,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "promotion": ("promoted_by_mailer", "promoted_by_display"),
     "price": ("price", "discount", "catalog_price_known", "price_to_usual"),
-    "device and place": ("store_sales", "store_lift", "on_phone", "in_email"),
+    "place": ("store_sales", "store_lift"),
+    "device": ("on_phone", "in_email"),
 }
 """Columns of the feature table by what they tell about the moment; sources and item counts stay."""
 

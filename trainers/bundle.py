@@ -38,6 +38,10 @@ class Card:
     time_zone : str
         Of the shop that the ranker learnt from.
     metrics : Mapping[str, Metric]
+    ranker : str
+        What a ranker is made of, `network` or `trees`, also where rules rank better; empty where none was tried.
+    item_vectors : str
+        What vectors of items were read from, a file or `titles`; empty for none.
     """
 
     version: str
@@ -46,6 +50,8 @@ class Card:
     seed: int = 0
     time_zone: str = "UTC"
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    ranker: str = ""
+    item_vectors: str = ""
 
 
 class Known(Protocol):
@@ -205,6 +211,8 @@ def _manifest(card: Card, facts: Facts, folder: Path) -> dict[str, object]:
         "seed": card.seed,
         "time_zone": card.time_zone,
         "consent_basis": CONSENT_BASIS,
+        "ranker": card.ranker,
+        "item_vectors": card.item_vectors,
         "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
         "metrics": {name: metric._asdict() for name, metric in card.metrics.items()},
     }

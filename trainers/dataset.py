@@ -229,6 +229,8 @@ class Export:
         When the export was written, Unix milliseconds.
     time_zone : str
         Of the shop.
+    item_vectors : str
+        What `catalogue.vectors` were read from, a file or `titles`; empty where there are none.
     """
 
     dataset: Dataset
@@ -238,6 +240,7 @@ class Export:
     held_out_ms: int | None
     export_ms: int
     time_zone: str
+    item_vectors: str = ""
 
 
 def read_export(folder: Path) -> Export:

@@ -1,6 +1,8 @@
 """What the ranker learns from: candidates the engine gathered at past moments, and what visitors did next."""
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +20,29 @@ _BOUGHT_SHARE = 0.25
 _OTHER_SHARE = 0.05
 _PAUSE_MS = 30 * 60_000
 _USUAL_LINES = 3
+_NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """What visitors did on their next visit after a moment.
+class Outcome:
+    """What a visitor did on one visit after a moment, and what there was to see up to then.
 
     Attributes
     ----------
-    visitors : NDArray[np.int64] of shape (n,)
-        Visitors that did anything, ascending.
-    pairs : list[NDArray[np.int64]]
-        Visitor times the number of items, plus item, ascending; one array an action.
+    visitor : int
+    asked : NDArray[np.bool_] of shape (h,)
+        Actions that the visit answers for; another visit may answer for the others.
+    followed : list[NDArray[np.int64]]
+        Items of each action, ascending.
     shown : NDArray[np.int64]
-        Pairs that impressions with a position tell of, ascending.
+        Items that impressions with a position tell of, ascending.
     positions : NDArray[np.int32]
         Best position of each of them, from 1.
     """
 
-    visitors: NDArray[np.int64]
-    pairs: list[NDArray[np.int64]]
+    visitor: int
+    asked: NDArray[np.bool_]
+    followed: list[NDArray[np.int64]]
     shown: NDArray[np.int64]
     positions: NDArray[np.int32]
 
@@ -47,34 +52,55 @@ def learnable_actions(dataset: Dataset, least: int = 500) -> tuple[str, ...]:
     return tuple(name for name in LEARNABLE if int((dataset.action == ACTIONS[name]).sum()) >= least)
 
 
-def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: int) -> Outcomes:
-    """Return what followed in [start_ms, end_ms): for each action, the items of the first visit with it.
+def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: int) -> list[Outcome]:
+    """Return what followed in [start_ms, end_ms): the first visit of each visitor with each action, in order of time.
 
     A visit ends with a pause of half an hour. Where visits usually have three items or more, shorter ones do not count.
+    The first of these visits answers for the actions that the visitor never took, too.
     """
     after = dataset.since(start_ms).before(end_ms)
-    pairs = []
-    for action in actions:
-        rows = after.of(action)
-        visit = visits(rows)
-        usual = int(np.median(np.bincount(visit))) if len(rows) else 1
-        visitor, item = first_baskets(rows, visit, _USUAL_LINES if usual >= _USUAL_LINES else 1)
-        pairs.append(visitor.astype(np.int64) * dataset.n_items + item)
-    found = np.concatenate([np.zeros(0, np.int64), *pairs])
-    return Outcomes(np.unique(found // dataset.n_items), pairs, *_best_positions(after))
+    visit = visits(after)
+    of_actions = [_first_visits(after, visit, ACTIONS[name]) for name in actions]
+    found = []
+    for visitor in sorted(set().union(*of_actions)):
+        taken = [of_action.get(visitor) for of_action in of_actions]
+        first = min(answer[0] for answer in taken if answer)
+        answers = [answer or (first, _NOTHING) for answer in taken]
+        for number in sorted({number for number, _ in answers}):
+            asked = np.array([of_visit == number for of_visit, _ in answers])
+            followed = [items if of_visit == number else _NOTHING for of_visit, items in answers]
+            begin, end = np.searchsorted(visit, [number, number + 1]).tolist()
+            kinds = [ACTIONS[name] for name, items in zip(actions, followed, strict=True) if len(items)]
+            until_ms = after.time_ms[begin:end][np.isin(after.action[begin:end], kinds)].max()
+            found.append(Outcome(visitor, asked, followed, *_best_positions(after, visitor, until_ms)))
+    return found
 
 
-def _best_positions(rows: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the pairs that were shown, ascending, and the best position of each.
+def _first_visits(rows: Dataset, visit: NDArray[np.int64], action: int) -> dict[int, tuple[int, NDArray[np.int64]]]:
+    """Return the number and the items of the first visit, large enough, on which each visitor took an action."""
+    of_action = rows.action == action
+    numbers = visit[of_action]
+    _, sizes = np.unique(numbers, return_counts=True)
+    usual = int(np.median(sizes)) if len(sizes) else 1
+    least = _USUAL_LINES if usual >= _USUAL_LINES else 1
+    visitor, number, item = first_baskets(rows.where(of_action), numbers, least)
+    visitors, starts = np.unique(visitor, return_index=True)
+    items = np.split(item.astype(np.int64), starts[1:])
+    return {who: (int(number[start]), of) for who, start, of in zip(visitors.tolist(), starts, items, strict=False)}
 
-    Impressions alone tell: a position that comes with a click would give the click away.
+
+def _best_positions(rows: Dataset, visitor: int, until_ms: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the items that a visitor was shown until then, ascending, and the best position of each.
+
+    What is shown later may be shown because of what followed. Impressions alone tell: a position that comes with a
+    click would give the click away.
     """
-    seen = rows.of("impression")
-    seen = seen.where(seen.position > 0)
-    pairs = seen.visitor.astype(np.int64) * seen.n_items + seen.item
-    order = np.lexsort((seen.position, pairs))
-    shown, first = np.unique(pairs[order], return_index=True)
-    return shown, seen.position[order][first]
+    begin, end = np.searchsorted(rows.visitor, [visitor, visitor + 1])
+    item, position = rows.item[begin:end].astype(np.int64), rows.position[begin:end]
+    told = (rows.action[begin:end] == ACTIONS["impression"]) & (position > 0) & (rows.time_ms[begin:end] <= until_ms)
+    order = np.lexsort((position[told], item[told]))
+    shown, first = np.unique(item[told][order], return_index=True)
+    return shown, position[told][order][first]
 
 
 def visits(rows: Dataset) -> NDArray[np.int64]:
@@ -112,32 +138,33 @@ class Collector:
         self._bought = core_rs.feature_names().index("bought_baskets")
 
     def collect(self, shop: Shop, end_ms: int) -> Rows:
-        """Return the sampled candidates of all visitors who came between now and `end_ms`."""
+        """Return the sampled candidates of all visits between now and `end_ms` that answer a question."""
+        width, count = len(core_rs.feature_names()), len(self.actions)
+        nothing = np.zeros((0, count), np.bool_), np.zeros((0, count), np.float32), np.zeros(0, np.int32)
+        parts = [Rows(np.zeros((0, width), np.float32), *nothing)]
         followed = outcomes(self.dataset, self.actions, shop.now_ms, end_ms)
-        empty = np.zeros((0, len(core_rs.feature_names())), np.float32)
-        nothing = np.zeros((0, len(self.actions)), np.bool_)
-        parts = [Rows(empty, nothing, np.zeros(0, np.float32), np.zeros(0, np.int32))]
-        for visitor in followed.visitors.tolist():
-            parts += [self._rows(shop, followed, visitor, placement_id) for placement_id in self.placement_ids]
+        for visitor, of_visitor in groupby(followed, key=attrgetter("visitor")):
+            came = list(of_visitor)
+            for placement_id in self.placement_ids:
+                plan = shop.plan(self.dataset.visitors[visitor], placement_id)
+                parts += [self._rows(plan, outcome) for outcome in came]
         return Rows.concatenate(parts)
 
-    def _rows(self, shop: Shop, followed: Outcomes, visitor: int, placement_id: str) -> Rows:
-        plan = shop.plan(self.dataset.visitors[visitor], placement_id)
+    def _rows(self, plan: core_rs.Plan, outcome: Outcome) -> Rows:
         items = np.array([self._numbers[item_id] for item_id in plan.item_ids], dtype=np.int64)
-        pairs = visitor * self.dataset.n_items + items
-        labels = np.stack([_among(pairs, wanted) for wanted in followed.pairs], axis=1)
+        labels = np.stack([_among(items, wanted) for wanted in outcome.followed], axis=1)
         hit = labels.any(axis=1)
         share = np.where(plan.features[:, self._bought] > 0, _BOUGHT_SHARE, _OTHER_SHARE)
         kept = hit | (self._rng.random(len(items)) < share)
-        weights = np.where(hit, 1.0, 1.0 / share)[kept].astype(np.float32)
-        return Rows(plan.features[kept], labels[kept], weights, _positions(pairs[kept], followed))
+        weights = np.where(hit, 1.0, 1.0 / share)[kept, None] * outcome.asked
+        return Rows(plan.features[kept], labels[kept], weights.astype(np.float32), _positions(items[kept], outcome))
 
 
-def _positions(pairs: NDArray[np.int64], followed: Outcomes) -> NDArray[np.int32]:
-    """Return the position at which each pair was shown, 0 where it was not."""
-    positions = np.zeros(len(pairs), np.int32)
-    known = _among(pairs, followed.shown)
-    positions[known] = followed.positions[np.searchsorted(followed.shown, pairs[known])]
+def _positions(items: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int32]:
+    """Return the position at which each item was shown, 0 where it was not."""
+    positions = np.zeros(len(items), np.int32)
+    known = _among(items, outcome.shown)
+    positions[known] = outcome.positions[np.searchsorted(outcome.shown, items[known])]
     return positions
 
 

@@ -48,9 +48,12 @@ class Network:
         return found
 
     def gradients(self, inputs: Floats, labels: Floats, importance: Floats) -> list[Floats]:
-        """Return the gradient of the mean weighted cross-entropy by each of `parameters`."""
+        """Return the gradient of the mean weighted cross-entropy by each of `parameters`.
+
+        Labels and importance have the shape of the outputs.
+        """
         found = self.activations(inputs)
-        back = (sigmoid(found[-1]) - labels) * (importance / len(inputs))[:, None]
+        back = (sigmoid(found[-1]) - labels) * (importance / len(inputs))
         by_weights, by_bias = [], []
         for number in range(len(self.weights) - 1, -1, -1):
             by_weights.append(found[number].T @ back)

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from threadpoolctl import threadpool_limits
 
-from trainers.base import Progress, no_progress
-from trainers.network import Adam, Layer, Network, sigmoid
-from trainers.ranker import OPSET, SERVED_EXPOSURE, Ranker, Rows, check_outcomes
+from trainers.base import Progress
+from trainers.calibration import Calibration
+from trainers.network import Adam, Layer, Network
+from trainers.ranker import OPSET, SERVED_EXPOSURE, Ranker, Rows
 
 _LEAST_STEPS, _LEAST_BATCH = 100, 32
 _CONSTANT = 1e-6
@@ -20,8 +21,8 @@ _CONSTANT = 1e-6
 class NetworkRanker(Ranker):
     """Network of fully connected layers with ReLU between and a sigmoid at the end.
 
-    Standardisation and the exposure when served are folded into the first layer, so the exported graph reads raw
-    features.
+    Standardisation and, in the exported graph, the exposure when served are folded into the first layer, calibration
+    into the last, so the graph reads raw features.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ class NetworkRanker(Ranker):
     Attributes
     ----------
     layers_ : list[Layer]
-        Weights of shape (width before, width) and bias of each layer.
+        Weights of shape (width before, width) and bias of each layer, before calibration. The first reads raw features
+        and, last, the exposure.
     """
 
     layers_: list[Layer]
@@ -62,58 +64,9 @@ class NetworkRanker(Ranker):
         self.without = without
         self.seed = seed
 
-    def fit(self, rows: Rows, progress: Progress = no_progress) -> Self:
-        """Learn to tell the rows that an action followed from the others.
-
-        Raises
-        ------
-        ValueError
-            When an action never or always followed.
-        """
-        check_outcomes(rows)
-        exposure = rows.exposure[:, None][:, : int(rows.positions.any())]
-        table = np.hstack([rows.features, exposure])
-        mean = table.mean(axis=0, dtype=np.float64)
-        scale = table.std(axis=0, dtype=np.float64)
-        scale[scale < _CONSTANT] = np.inf
-        scale[list(self.without)] = np.inf
-        inputs = ((table - mean) / scale).astype(np.float32)
-        network = self._fit_network(inputs, rows, progress)
-        first = network.weights[0] / scale[:, None]
-        width = rows.features.shape[1]
-        bias = network.biases[0] - mean @ first + SERVED_EXPOSURE * first[width:].sum(axis=0)
-        weights = [first[:width].astype(np.float32), *network.weights[1:]]
-        self.layers_ = list(zip(weights, [bias.astype(np.float32), *network.biases[1:]], strict=True))
-        return self
-
-    def _fit_network(self, inputs: NDArray[np.float32], rows: Rows, progress: Progress) -> Network:
-        rng = np.random.default_rng(self.seed)
-        labels, weights = rows.labels.astype(np.float32), rows.weights / rows.weights.mean()
-        prior = np.average(labels, axis=0, weights=weights).astype(np.float32)
-        network = Network((inputs.shape[1], *self.hidden, labels.shape[1]), prior, rng)
-        size = min(self.batch_size, max(len(rows) // _LEAST_STEPS, _LEAST_BATCH))
-        starts = range(0, max(len(rows) - size, 0) + 1, size)
-        adam = Adam(network.parameters, self.learning_rate, self.epochs * len(starts))
-        with threadpool_limits(1):  # over such small matrices threads wait for each other longer than they work
-            for epoch in range(self.epochs):
-                order = rng.permutation(len(rows))
-                for start in starts:
-                    batch = order[start : start + size]
-                    adam.step(network.gradients(inputs[batch], labels[batch], weights[batch]))
-                progress((epoch + 1) / self.epochs)
-        return network
-
-    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of each action for each row, shape (n, h)."""
-        values = features
-        *between, (weights, bias) = self._layers()
-        for inner, offset in between:
-            values = np.maximum(values @ inner + offset, 0)
-        return sigmoid(values @ weights + bias)
-
     def graph(self) -> onnx.ModelProto:
         """Return the network as ONNX: `features` (n, d) to `actions` (n, h)."""
-        layers = self._layers()
+        layers = self._served()
         nodes, tensors, name = [], [], "features"
         for number, (weights, bias) in enumerate(layers):
             tensors += [
@@ -135,10 +88,60 @@ class NetworkRanker(Ranker):
     def blank(cls, width: int, actions: int) -> Self:
         """Return a ranker that answers 0.5 to everything; with it in a bundle the engine computes features."""
         ranker = cls()
-        ranker.layers_ = [(np.zeros((width, actions), np.float32), np.zeros(actions, np.float32))]
+        ranker.layers_ = [(np.zeros((width + 1, actions), np.float32), np.zeros(actions, np.float32))]
+        ranker.calibrations_ = [Calibration()] * actions
         return ranker
 
-    def _layers(self) -> list[Layer]:
+    def _learn(self, rows: Rows, progress: Progress) -> None:
+        exposure = rows.exposure[:, None][:, : int(rows.positions.any())]
+        table = np.hstack([rows.features, exposure])
+        mean = table.mean(axis=0, dtype=np.float64)
+        scale = table.std(axis=0, dtype=np.float64)
+        scale[scale < _CONSTANT] = np.inf
+        scale[list(self.without)] = np.inf
+        inputs = ((table - mean) / scale).astype(np.float32)
+        network = self._fit_network(inputs, rows, progress)
+        first = network.weights[0] / scale[:, None]
+        bias = network.biases[0] - mean @ first
+        first = np.pad(first, [(0, 1 - exposure.shape[1]), (0, 0)])
+        weights = [first.astype(np.float32), *network.weights[1:]]
+        self.layers_ = list(zip(weights, [bias.astype(np.float32), *network.biases[1:]], strict=True))
+
+    def _fit_network(self, inputs: NDArray[np.float32], rows: Rows, progress: Progress) -> Network:
+        rng = np.random.default_rng(self.seed)
+        labels, weights = rows.labels.astype(np.float32), rows.weights / rows.weights.mean()
+        prior = np.average(labels, axis=0, weights=weights).astype(np.float32)
+        network = Network((inputs.shape[1], *self.hidden, labels.shape[1]), prior, rng)
+        size = min(self.batch_size, max(len(rows) // _LEAST_STEPS, _LEAST_BATCH))
+        starts = range(0, max(len(rows) - size, 0) + 1, size)
+        adam = Adam(network.parameters, self.learning_rate, self.epochs * len(starts))
+        with threadpool_limits(1):  # over such small matrices threads wait for each other longer than they work
+            for epoch in range(self.epochs):
+                order = rng.permutation(len(rows))
+                for start in starts:
+                    batch = order[start : start + size]
+                    adam.step(network.gradients(inputs[batch], labels[batch], weights[batch]))
+                progress((epoch + 1) / self.epochs)
+        return network
+
+    def _logits(self, features: NDArray[np.float32], exposure: NDArray[np.float32]) -> NDArray[np.float32]:
+        values = np.column_stack([features, exposure])
+        *between, (weights, bias) = self._fitted()
+        for inner, offset in between:
+            values = np.maximum(values @ inner + offset, 0)
+        return values @ weights + bias
+
+    def _served(self) -> list[Layer]:
+        """Return the layers that read features alone: the exposure is that of serving, the last layer is calibrated."""
+        layers = list(self._fitted())
+        weights, bias = layers[0]
+        layers[0] = weights[:-1], bias + SERVED_EXPOSURE * weights[-1]
+        weights, bias = layers[-1]
+        slope, offset = np.array([(found.slope, found.offset) for found in self.calibrations_], np.float32).T
+        layers[-1] = weights * slope, bias * slope + offset
+        return layers
+
+    def _fitted(self) -> list[Layer]:
         if not hasattr(self, "layers_"):
             raise self.not_fitted()
         return self.layers_

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import core_rs
 from trainers.base import DAY_MS, Trainer
 from trainers.bundle import Card, Tried, version_of, write_bundle
+from trainers.columns import clock_of_few_moments, columns_of_one_value
 from trainers.dataset import ACTIONS, Dataset, Export
 from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
@@ -212,7 +213,7 @@ class Pipeline:
     def compare(self, without: Mapping[str, tuple[int, ...]]) -> dict[tuple[str, str], list[Measured]]:
         """Return the quality of rankers that must not read some columns, by set and by the name of what they lack.
 
-        Each has one measure for each seed.
+        Each has one measure for each seed; none where the rows tell nothing of any of the columns.
 
         Raises
         ------
@@ -220,20 +221,21 @@ class Pipeline:
             When the data are too few for a ranker.
         """
         with TemporaryDirectory() as folder:
-            past, _ = self._learn(Path(folder))
+            past, _ = self._learn(Path(folder), judge=False)
             self._enter(self.schedule.split_ms, Path(folder))
+        untold = columns_of_one_value([part.features for part in past])
         fits = {
-            (name, seed): self._fit(past, seed=seed, without=lost)
+            name: [self._fit(past, seed=seed, without=lost) for seed in self.seeds if not lost or set(lost) - untold]
             for name, lost in without.items()
-            for seed in self.seeds
         }
-        if not past or None in fits.values():
+        rankers = [ranker for of_seeds in fits.values() for ranker in of_seeds]
+        if None in rankers:
             raise ValueError("the data are too few for a ranker; take a longer history")
         task = self.question.make(self.schedule.split_ms).task(self.export.dataset)
         measured: dict[tuple[str, str], list[Measured]] = {}
         for name, asked in tasks_of(task).items():
-            for (lost, _), found in zip(fits, self.measured(asked, name, list(fits.values())), strict=True):
-                measured.setdefault((name, lost), []).append(found)
+            found = iter(self.measured(asked, name, rankers))
+            measured |= {(name, lost): [next(found) for _ in of_seeds] for lost, of_seeds in fits.items()}
         return measured
 
     def models_of(self, dataset: Dataset, *, latest: bool) -> list[Trainer]:
@@ -251,15 +253,15 @@ class Pipeline:
                 shown.append(self.shop.slate(plan, None if ranker is None else ranker.predict(plan.features)))
         return [measure(task, ranks_of_lists(task, shown)) for shown in lists]
 
-    def _learn(self, folder: Path) -> tuple[list[Rows], bool]:
-        """Return candidates of all cuts, and whether a ranker beats the rules on the validation period."""
+    def _learn(self, folder: Path, *, judge: bool = True) -> tuple[list[Rows], bool]:
+        """Return candidates of all cuts and, where `judge`, whether a ranker beats rules on the validation period."""
         collector = Collector(self.known, self.actions, tuple(SETS.values()), seed=self.seeds[0])
         past: list[Rows] = []
         beats_rules = False
         for number, cut in enumerate(self.schedule.cuts):
             self.progress("learn from the past", number / len(self.schedule.cuts))
             self._enter(cut, folder)
-            if cut == self.schedule.validation_ms:
+            if judge and cut == self.schedule.validation_ms:
                 over = sum(when + self.schedule.horizon_ms <= cut for when in self.schedule.cuts)
                 beats_rules = self._beats_rules(self._fit(past[:over][-_TRIAL_CUTS:], seed=self.seeds[0]))
             past.append(collector.collect(self.shop, min(cut + self.schedule.horizon_ms, self.schedule.split_ms)))
@@ -282,6 +284,7 @@ class Pipeline:
         rows = Rows.concatenate(parts)
         if not ((rows.labels.sum(axis=0) >= _LEAST_EXAMPLES) & (~rows.labels).any(axis=0)).all():
             return None
+        options["without"] = (*options.get("without", ()), *clock_of_few_moments(rows.features))
         return _RANKERS[self.ranker](**options).fit(rows, lambda share: self.progress("fit the ranker", share))
 
     def _beats_rules(self, ranker: Ranker | None) -> bool:
@@ -322,6 +325,7 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
         metrics |= fitted.tried.ranker.metrics(pipeline.actions)
     version = version_of(int(known.time_ms.max(initial=0)), export.export_ms, seed)
     actions = () if fitted.tried is None else pipeline.actions
-    card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics)
+    made = {"ranker": pipeline.ranker.value, "item_vectors": export.item_vectors}
+    card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics, **made)
     write_bundle(out, card, known, models, fitted.tried)
     return version

@@ -105,7 +105,7 @@ class NextBasket:
         if self.until_ms is not None:
             after = after.before(self.until_ms)
         after = after.where(kept[after.item] & asked[after.visitor])
-        visitor, item = first_baskets(after, after.basket, self.min_target)
+        visitor, _, item = first_baskets(after, after.basket, self.min_target)
         shopper, size = np.unique(visitor, return_counts=True)
         return Task(train, kept, shopper, _offsets(size), item)
 
@@ -147,8 +147,8 @@ def pair(dataset: Dataset, visitor: NDArray[np.uint32], item: NDArray[np.uint32]
 
 def first_baskets(
     rows: Dataset, basket: NDArray[np.integer], min_lines: int
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return visitor and item of the distinct lines of each visitor's first basket with `min_lines` items.
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return visitor, basket and item of the distinct lines of each visitor's first basket with `min_lines` items.
 
     `basket` numbers the baskets of `rows` in order of time for each visitor.
     """
@@ -157,7 +157,8 @@ def first_baskets(
     lines = lines[np.isin(lines[:, 1], baskets[size >= min_lines])]
     _, first = np.unique(lines[:, 0], return_index=True)
     lines = lines[np.isin(lines[:, 1], lines[first, 1])]
-    return lines[:, 0].astype(np.uint32), lines[:, 2].astype(np.uint32)
+    visitor, numbers, item = lines.astype(np.uint32).T
+    return visitor, numbers, item
 
 
 def _offsets(size: NDArray[np.int64]) -> NDArray[np.int64]:

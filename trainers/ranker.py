@@ -8,12 +8,19 @@ from typing import Self
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from trainers.base import NotFittedError, Progress, no_progress
+from trainers.calibration import Calibration, expected_error
 from trainers.evaluate import Metric
 
 OPSET = 17
 """Version of the ONNX operators that rankers use."""
+
+_HELD_OUT = 10
+"""One row in so many, the newest, is for calibration: half to fit it, half to measure it."""
+_LEAST_HELD_OUT = 200
+"""Fewer tell less of a shop than they would teach."""
 
 SERVED_EXPOSURE = np.float32(1)
 """Exposure at which every candidate is judged when it is served: as if it were shown first."""
@@ -28,8 +35,8 @@ class Rows:
     features : NDArray[np.float32] of shape (n, d)
     labels : NDArray[np.bool_] of shape (n, h)
         Whether each action followed.
-    weights : NDArray[np.float32] of shape (n,)
-        Candidates that each row stands for.
+    weights : NDArray[np.float32] of shape (n, h)
+        Candidates that each row stands for; 0 where it says nothing about an action.
     positions : NDArray[np.int32] of shape (n,)
         Position from 1 at which the visitor was shown the item meanwhile, 0 where nobody said that it was shown.
     """
@@ -52,6 +59,16 @@ class Rows:
             np.concatenate([part.positions for part in parts]),
         )
 
+    def part(self, rows: slice) -> "Rows":
+        """Return some of the rows."""
+        return Rows(self.features[rows], self.labels[rows], self.weights[rows], self.positions[rows])
+
+    @property
+    def has_both_outcomes(self) -> bool:
+        """Whether each action followed some of the rows that ask for it, and not all."""
+        followed, asked = self.labels.sum(axis=0), (self.weights > 0).sum(axis=0)
+        return bool(((followed > 0) & (followed < asked)).all())
+
     @property
     def exposure(self) -> NDArray[np.float32]:
         """How well the visitor could see each item: 1 / position, 0 where it was not shown; shape (n,)."""
@@ -65,10 +82,19 @@ class Ranker(ABC):
     What is shown first is chosen more often whatever it is. So a ranker learns from the exposure of a candidate beside
     its features, and judges all of them at one exposure when they are served.
 
+    The newest rows are held out. On half of them two numbers an action are fitted that bend the logits to
+    probabilities, on the other half the error is measured, before and after: both at the exposures that were logged,
+    since nobody saw what follows where all is shown first. The two numbers hold at the exposure that is served as far
+    as this one adds up with the rest in the logit. They are folded into the graph.
+
     Attributes
     ----------
     seed : int
         Equal rows and seeds give equal graphs.
+    calibrations_ : list[Calibration]
+        Of each action.
+    errors_ : list[tuple[Metric, Metric]]
+        Expected calibration error of each action before and after; empty where there were too few rows to hold out.
 
     References
     ----------
@@ -77,30 +103,42 @@ class Ranker(ABC):
     """
 
     seed: int
+    calibrations_: list[Calibration]
+    errors_: list[tuple[Metric, Metric]]
 
-    @abstractmethod
     def fit(self, rows: Rows, progress: Progress = no_progress) -> Self:
-        """Learn to tell the rows that an action followed from the others.
+        """Learn to tell the rows that an action followed from the others; the newest rows, at the end, calibrate.
 
         Raises
         ------
         ValueError
             When an action never or always followed.
         """
+        if not rows.has_both_outcomes:
+            share = rows.labels.mean(axis=0) if len(rows) else np.zeros(1)
+            raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")
+        end = _learnt(rows)
+        self._learn(rows.part(slice(end)), progress)
+        self._calibrate(rows.part(slice(end, None)))
+        return self
 
-    @abstractmethod
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of each action for each row, shape (n, h).
+        """Return the probability of each action for each row as if it were shown first, shape (n, h).
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         """
+        scores = self._logits(features, np.full(len(features), SERVED_EXPOSURE))
+        bent = [
+            calibration.logits(of_action) for calibration, of_action in zip(self.calibrations_, scores.T, strict=True)
+        ]
+        return np.asarray(expit(np.stack(bent, axis=1)), np.float32)
 
     @abstractmethod
     def graph(self) -> onnx.ModelProto:
-        """Return the model as ONNX: `features` (n, d) to `actions` (n, h).
+        """Return the calibrated model as ONNX: `features` (n, d) to `actions` (n, h).
 
         Raises
         ------
@@ -109,17 +147,46 @@ class Ranker(ABC):
         """
 
     def metrics(self, actions: Sequence[str]) -> Mapping[str, Metric]:
-        """Return what else is known of how good its probabilities of `actions` are; nothing unless a ranker says so."""
-        del actions
-        return {}
+        """Return the expected calibration error of each action before and after calibration."""
+        named = zip(actions, self.errors_, strict=False)
+        return {
+            f"{action}/calibration_error_{when}": error
+            for action, errors in named
+            for when, error in zip(("before", "after"), errors, strict=True)
+        }
+
+    @abstractmethod
+    def _learn(self, rows: Rows, progress: Progress) -> None:
+        """Fit the model to rows that have both outcomes of each action."""
+
+    @abstractmethod
+    def _logits(self, features: NDArray[np.float32], exposure: NDArray[np.float32]) -> NDArray[np.floating]:
+        """Return the scores of the model before calibration, shape (n, h), for exposures of shape (n,)."""
+
+    def _calibrate(self, rows: Rows) -> None:
+        """Fit the calibration of each action on every other row, and measure it on the rest."""
+        self.calibrations_, self.errors_ = [Calibration()] * rows.labels.shape[1], []
+        if not len(rows):
+            return
+        logits = np.asarray(self._logits(rows.features, rows.exposure), np.float64)
+        for action, (scores, labels, weights) in enumerate(zip(logits.T, rows.labels.T, rows.weights.T, strict=True)):
+            asked = np.flatnonzero(weights)
+            half, rest = asked[::2], asked[1::2]
+            calibration = Calibration.fit(scores[half], labels[half], weights[half])
+            before, after = (
+                expected_error(expit(values[rest]), labels[rest], weights[rest], self.seed)
+                for values in (scores, calibration.logits(scores))
+            )
+            self.calibrations_[action] = calibration
+            self.errors_.append((before, after))
 
     def not_fitted(self) -> NotFittedError:
         """Return the error of a ranker that has learnt nothing."""
         return NotFittedError(f"{type(self).__name__} has learnt nothing yet; call `fit` first")
 
 
-def check_outcomes(rows: Rows) -> None:
-    """Raise ValueError when an action never or always followed."""
-    share = rows.labels.mean(axis=0) if len(rows) else np.zeros(1)
-    if not ((share > 0) & (share < 1)).all():
-        raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")
+def _learnt(rows: Rows) -> int:
+    """Return how many rows, the oldest, are learnt from; the others are held out."""
+    end = len(rows) - len(rows) // _HELD_OUT
+    enough = ((rows.weights[end:] > 0).sum(axis=0) >= _LEAST_HELD_OUT).all()
+    return end if enough and rows.part(slice(end)).has_both_outcomes else len(rows)

@@ -11,7 +11,7 @@ from trainers.protocols import Task, tasks_of
 Row = dict[str, str | float]
 """One line of a table: set, model and the measures."""
 Found = dict[tuple[str, str], list[Measured]]
-"""What was measured, by set and model; a model with chance in it has one for each seed."""
+"""What was measured, by set and model: one for each seed of a model with chance in it."""
 
 
 def baselines(task: Task, split_ms: int, progress: Callable[[str, float], None], kind: Baselines) -> Found:
@@ -29,10 +29,16 @@ def baselines(task: Task, split_ms: int, progress: Callable[[str, float], None],
 
 
 def rows_of(found: Found) -> list[Row]:
-    """Return the lines of a table, set by set: the mean over seeds and, where there are several, each before it."""
+    """Return the lines of a table, set by set: the mean over seeds and, where there are several, each before it.
+
+    What was not measured, since the data have nothing of it, has a line that says so.
+    """
     rows: list[Row] = []
     for (name, model), of_seeds in sorted(found.items(), key=lambda entry: entry[0][0]):
         means = [measured.means() for measured in of_seeds]
+        if not means:
+            rows.append({"set": name, "model": f"{model}: not in the data"})
+            continue
         if len(means) > 1:
             rows += [{"set": name, "model": f"{model}, run {run}", **each} for run, each in enumerate(means, 1)]
         mean = {measure_name: sum(each[measure_name] for each in means) / len(means) for measure_name in MEASURES}
@@ -48,5 +54,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
     for measure_name in MEASURES:
         shown.add_column(measure_name.replace("_", " "), justify="right")
     for line in rows:
-        shown.add_row(str(line["set"]), str(line["model"]), *(f"{line[name]:.4f}" for name in MEASURES))
+        shown.add_row(
+            str(line["set"]), str(line["model"]), *(f"{line[name]:.4f}" if name in line else "" for name in MEASURES)
+        )
     return shown

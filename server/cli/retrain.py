@@ -16,7 +16,6 @@ from server.cli.models import (
     PartsOption,
     RankerOption,
     VectorsOption,
-    asked_for,
     fresh_export,
     quality_table,
 )
@@ -26,6 +25,8 @@ from server.settings import Settings
 from shopkeeper.v1 import model_service_pb2 as pb
 
 _HOUR_S = 3_600.0
+_KEPT = 5
+"""Newest published bundles that stay."""
 _PART_FILES = {"content": "content_items.safetensors", "sequence": "sequence.onnx"}
 
 
@@ -48,12 +49,14 @@ def retrain(
 ) -> None:
     """Train from the log, compare with the bundle that serves on what it never saw, publish and activate if not worse.
 
-    Without --with the new bundle has the parts that the serving one has. Ends with status 5 where the new bundle is
-    worse or nothing can be said yet, and leaves it in `bundles/incoming`; with --every that is told, the bundle is
-    removed, and the next time comes.
+    Without --with, --ranker and --item-vectors the new bundle is made as the serving one was. Where it takes over, the
+    one before, one on trial and the five newest stay published, and older ones are removed. Ends with status 5 where
+    the new bundle is worse or nothing can be said yet, and leaves it in `bundles/incoming`; with --every that is told,
+    the bundle is removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
-    options = ["--seed", str(seed), *asked_for(ranker, item_vectors), *(["--with", parts] if parts else [])]
+    asked = {"--with": parts, "--ranker": ranker, "--item-vectors": item_vectors}
+    options = {"--seed": str(seed), **{name: value for name, value in asked.items() if value}}
     while True:
         started = time.monotonic()
         try:
@@ -68,16 +71,17 @@ def retrain(
         time.sleep(max(0.0, every * _HOUR_S - (time.monotonic() - started)))
 
 
-def _once(settings: Settings, address: str, options: list[str], tolerance: float, *, keep: bool, as_json: bool) -> None:
+def _once(
+    settings: Settings, address: str, options: dict[str, str], tolerance: float, *, keep: bool, as_json: bool
+) -> None:
     with connected(address) as remote:
         active = _active(remote)
     incoming = settings.bundle_dir / "incoming"
-    options = [*options, "--export", str(fresh_export(settings)), "--out", str(incoming)]
+    options |= {"--export": str(fresh_export(settings)), "--out": str(incoming)}
     if active:
-        if "--with" not in options:
-            options += ["--with", ",".join(parts_in(settings.bundle_dir / active))]
-        options += ["--against", str(settings.bundle_dir / active), "--tolerance", str(tolerance)]
-    trained = run_trainers(["train", *options, "--json"])
+        options = made_as(settings.bundle_dir / active, options)
+        options |= {"--against": str(settings.bundle_dir / active), "--tolerance": str(tolerance)}
+    trained = run_trainers(["train", *(text for option in options.items() for text in option), "--json"])
     version, gate = trained["version"], trained.get("gate")
     if gate is not None and not gate["passed"]:
         if not keep:
@@ -98,13 +102,19 @@ def _once(settings: Settings, address: str, options: list[str], tolerance: float
                 code=Exit.GATE,
             )
         remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=LOAD_S)
+        _remove_old(remote, settings.bundle_dir, before=active)
     _show({**trained, "replaced": active}, as_json=as_json)
 
 
-def parts_in(folder: Path) -> list[str]:
-    """Return what of a bundle is there on request only, by the names that --with takes."""
-    files = read_manifest(folder).files
-    return [part for part, file in _PART_FILES.items() if file in files]
+def made_as(folder: Path, options: dict[str, str]) -> dict[str, str]:
+    """Return the options of the trainers with what they do not say of parts, ranker and vectors as a bundle has it."""
+    manifest = read_manifest(folder)
+    parts = ",".join(part for part, file in _PART_FILES.items() if file in manifest.files)
+    made = {"--with": parts, "--ranker": manifest.ranker, "--item-vectors": manifest.item_vectors}
+    found = {name: value for name, value in made.items() if value} | options
+    if "content" not in found.get("--with", "") and "--item-vectors" not in options:
+        found.pop("--item-vectors", None)
+    return found
 
 
 def _active(remote: Remote) -> str:
@@ -120,6 +130,14 @@ def _active(remote: Remote) -> str:
     request = pb.ListModelsRequest(page_size=1_000)
     models = remote.models.ListModels(request, timeout=CALL_S).models
     return next((model.version for model in models if model.state == pb.Model.STATE_ACTIVE), "")
+
+
+def _remove_old(remote: Remote, folder: Path, *, before: str) -> None:
+    """Remove published bundles that nobody needs soon; without this a schedule would fill the disk."""
+    models = remote.models.ListModels(pb.ListModelsRequest(page_size=1_000), timeout=CALL_S).models
+    for model in models[_KEPT:]:
+        if model.state == pb.Model.STATE_PUBLISHED and model.version != before:
+            shutil.rmtree(folder / model.version, ignore_errors=True)
 
 
 def _show(trained: dict[str, Any], *, as_json: bool) -> None:

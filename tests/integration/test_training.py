@@ -1,12 +1,14 @@
 """From an export to a bundle that the server takes, and the same quality offline and through the front door."""
 
 import asyncio
+import datetime as dt
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -26,6 +28,8 @@ from trainers.plot import draw_recall
 from trainers.protocols import NextBasket
 from trainers.report import rows_of
 from trainers.served import measure_served
+
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,7 @@ def test_the_server_takes_the_bundle(trained):
     assert manifest["actions"] == ["purchase"]
     assert SPLIT_MS - 2 * DAY < manifest["train_end_ms"] <= SPLIT_MS
     assert (manifest["visitor_count"], manifest["item_count"]) == (VISITORS, ITEMS)
+    assert {"purchase/calibration_error_before", "purchase/calibration_error_after"} <= set(manifest["metrics"])
     for metric in manifest["metrics"].values():
         assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
 
@@ -122,6 +127,33 @@ def test_seeds_are_told_apart_and_a_ranker_without_columns_does_not_read_them(ex
     assert rows[2]["recall_at_10"] == pytest.approx((rows[0]["recall_at_10"] + rows[1]["recall_at_10"]) / 2)
     draw_recall({**compared, ("all", "rules"): blind}, tmp_path / "recall.png")
     assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_all_visits_begin_at_midnight_summer_time_is_not_taken_for_an_hour(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pipeline, "_beats_rules", lambda *_: True)
+    turn_ms = SPLIT_MS - 42 * DAY
+    lines = purchases().with_columns(pl.col("time_ms") // DAY * DAY - 42 * DAY)
+    lines.filter(pl.col("time_ms") < turn_ms).write_parquet(tmp_path / "events.parquet")
+    write_tables(tmp_path)
+    (tmp_path / "meta.json").write_text('{"time_zone": "Europe/Berlin"}')
+    found = read_export(tmp_path)
+    schedule = Schedule.weekly(found.dataset, turn_ms)
+    summer, winter = (dt.datetime.fromtimestamp(schedule.cuts[cut] / 1000, BERLIN).utcoffset() for cut in (0, -1))
+    assert summer != winter
+    fitted = Pipeline(found, schedule, seeds=(3,), progress=lambda *_: None).run()
+    midnight = fitted.tried.features[1:].copy()
+    noon = midnight.copy()
+    hour = [core_rs.feature_names().index(name) for name in ("hour_sin", "hour_cos")]
+    midnight[:, hour], noon[:, hour] = (0, 1), (0, -1)
+    np.testing.assert_array_equal(fitted.tried.ranker.predict(noon), fitted.tried.ranker.predict(midnight))
+
+
+def test_what_the_data_have_nothing_of_is_not_compared(export):
+    found = read_export(export)
+    pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seeds=(3,), progress=lambda *_: None)
+    compared = pipeline.compare({name: lost for name, lost in variants().items() if name in {"full", "without device"}})
+    assert {name: len(of_seeds) for (_, name), of_seeds in compared.items()} == {"full": 1, "without device": 0}
+    assert {"set": "all", "model": "without device: not in the data"} in rows_of(compared)
 
 
 def test_the_parts_of_the_ablation_are_columns_and_none_is_in_two():

@@ -2,13 +2,15 @@
 
 import json
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
 from server.cli import deployment
 from server.cli.output import CliError, Exit
-from server.cli.retrain import _once
+from server.cli.retrain import _once, _remove_old, made_as
 from server.settings import Settings
+from shopkeeper.v1 import model_service_pb2 as pb
 from tests.command_line import failed
 
 
@@ -65,18 +67,51 @@ def test_train_passes_on_what_was_asked_for_and_nothing_else(run, monkeypatch, t
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_path, keep):
     settings = Settings(data_dir=tmp_path)
+    serving(settings.bundle_dir / "b1")
     folder = settings.bundle_dir / "incoming" / "b2"
     folder.mkdir(parents=True)
     monkeypatch.setattr("server.cli.retrain.connected", lambda _: nullcontext())
     monkeypatch.setattr("server.cli.retrain._active", lambda _: "b1")
     monkeypatch.setattr("server.cli.retrain.fresh_export", lambda _: tmp_path)
-    monkeypatch.setattr("server.cli.retrain.parts_in", lambda _: ["content", "sequence"])
     told = {"version": "b2", "gate": {"passed": False, "why": "worse"}}
     asked = []
     monkeypatch.setattr("server.cli.retrain.run_trainers", lambda command: asked.append(command) or told)
     with pytest.raises(CliError) as caught:
-        _once(settings, "", [], 0.02, keep=keep, as_json=True)
+        _once(settings, "", {"--ranker": "network"}, 0.02, keep=keep, as_json=True)
     assert caught.value.code == Exit.GATE
     assert str(folder) in caught.value.then
     assert folder.exists() == keep
-    assert asked[0][asked[0].index("--with") + 1] == "content,sequence"
+    options = dict(zip(asked[0][1::2], asked[0][2::2], strict=False))
+    assert options["--with"] == "content,sequence"
+    assert options["--ranker"] == "network"
+    assert options["--item-vectors"] == "titles"
+
+
+def serving(folder, **card):
+    """Write the manifest of a bundle with both parts, trees and vectors of titles."""
+    folder.mkdir(parents=True)
+    files = dict.fromkeys(["content_items.safetensors", "sequence.onnx"], "0" * 64)
+    facts = dict.fromkeys(["create_ms", "train_start_ms", "train_end_ms", "event_count"], 1)
+    made = {"ranker": "trees", "item_vectors": "titles", "files": files, **card}
+    manifest = {"version": folder.name, "schema_hash": "", "features": [], "actions": [], **facts, **made}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def test_a_new_bundle_is_made_as_the_serving_one_unless_told_otherwise(tmp_path):
+    usual = {"--with": "content,sequence", "--ranker": "trees", "--item-vectors": "titles"}
+    bundle = serving(tmp_path / "b1")
+    assert made_as(bundle, {}) == usual
+    assert made_as(bundle, {"--item-vectors": "mine.parquet"}) == {**usual, "--item-vectors": "mine.parquet"}
+    assert made_as(bundle, {"--with": "sequence"}) == {"--with": "sequence", "--ranker": "trees"}
+    assert made_as(serving(tmp_path / "b0", ranker="", item_vectors="", files={}), {"--seed": "1"}) == {"--seed": "1"}
+
+
+def test_bundles_that_nobody_needs_soon_are_removed(tmp_path):
+    models = [pb.Model(version=f"b{number}", state=pb.Model.STATE_PUBLISHED) for number in range(9, 0, -1)]
+    for model in models:
+        serving(tmp_path / model.version)
+    models[0].state, models[6].state = pb.Model.STATE_ACTIVE, pb.Model.STATE_TRIAL
+    service = SimpleNamespace(ListModels=lambda *_, **__: pb.ListModelsResponse(models=models))
+    _remove_old(SimpleNamespace(models=service), tmp_path, before="b2")
+    assert {path.name for path in tmp_path.iterdir()} == {"b9", "b8", "b7", "b6", "b5", "b3", "b2"}

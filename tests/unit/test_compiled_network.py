@@ -11,6 +11,7 @@ from server.graph_check import CheckError
 from server.ranker import Ranker, open_session
 from tests.walking_shop import walks
 from trainers.bundle import Card, Tried, write_bundle
+from trainers.calibration import Calibration
 from trainers.network_ranker import NetworkRanker
 
 WIDTH = len(core_rs.feature_names())
@@ -27,9 +28,9 @@ def features(count, seed=0, scale=1.0):
 
 
 def network(hidden, seed=0):
-    """Return a ranker of random weights."""
+    """Return a ranker of random weights, which reads the exposure, too, and is calibrated."""
     rng = np.random.default_rng(seed)
-    widths = (WIDTH, *hidden, len(ACTIONS))
+    widths = (WIDTH + 1, *hidden, len(ACTIONS))
     ranker = NetworkRanker(hidden=hidden)
     ranker.layers_ = [
         (
@@ -38,6 +39,7 @@ def network(hidden, seed=0):
         )
         for before, after in pairwise(widths)
     ]
+    ranker.calibrations_ = [Calibration(0.8, -0.2), Calibration(1.2, 0.1), Calibration()]
     return ranker
 
 

@@ -19,18 +19,20 @@ SHOWN = [
     ("a", "tea", "impression", -1, 1),
     ("a", "tea", "impression", 1, 7),
     ("a", "tea", "impression", 2, 3),
-    ("a", "tea", "impression", 90, 1),
-    ("a", "milk", "click", 1, 2),
-    ("a", "milk", "purchase", 1, 0),
-    ("a", "tea", "purchase", 1, 0),
+    ("a", "milk", "click", 2, 2),
+    ("a", "milk", "purchase", 2, 0),
+    ("a", "tea", "purchase", 2, 0),
+    ("a", "tea", "impression", 2.2, 1),
+    ("a", "milk", "impression", 30, 1),
+    ("a", "bread", "impression", 90, 1),
     ("b", "milk", "impression", 1, 0),
     ("b", "milk", "impression", 1, 4),
 ]
 
 
-def events() -> pl.DataFrame:
+def events(shown: list[tuple[str, str, str, float, int]] = SHOWN) -> pl.DataFrame:
     past = [(visitor, item, "purchase", -48, 0) for visitor in "ab" for item in ("tea", "milk", "bread")]
-    rows = [*past, *SHOWN]
+    rows = [*past, *shown]
     return pl.DataFrame(
         {
             "event_id": [f"e{number:02}" for number in range(len(rows))],
@@ -38,7 +40,7 @@ def events() -> pl.DataFrame:
             "visitor_id": [row[0] for row in rows],
             "item_id": [row[1] for row in rows],
             "event_type": [row[2] for row in rows],
-            "time_ms": [NOW + row[3] * HOUR for row in rows],
+            "time_ms": [NOW + int(row[3] * HOUR) for row in rows],
             "position": [row[4] for row in rows],
             "quantity": [1] * len(rows),
             "price": [1.0] * len(rows),
@@ -46,14 +48,37 @@ def events() -> pl.DataFrame:
     )
 
 
-def test_impressions_of_the_window_tell_the_best_position_and_clicks_tell_none():
+def named(dataset: Dataset, items: np.ndarray) -> list[str]:
+    return [dataset.items[item] for item in items.tolist()]
+
+
+def test_impressions_up_to_the_purchase_tell_the_best_position_and_clicks_tell_none():
     dataset = Dataset.from_frames(events())
-    found = outcomes(dataset, ("purchase",), NOW, NOW + 48 * HOUR)
-    names = [
-        (dataset.visitors[pair // dataset.n_items], dataset.items[pair % dataset.n_items])
-        for pair in found.shown.tolist()
+    (found,) = outcomes(dataset, ("purchase",), NOW, NOW + 48 * HOUR)
+    assert dataset.visitors[found.visitor] == "a"
+    assert dict(zip(named(dataset, found.shown), found.positions.tolist(), strict=True)) == {"tea": 3}
+
+
+def test_what_is_shown_because_it_was_bought_does_not_speak_for_the_purchase():
+    bought_first = [("a", "tea", "purchase", 24, 0), ("a", "tea", "impression", 72, 1)]
+    (found,) = outcomes(Dataset.from_frames(events(bought_first)), ("purchase",), NOW, NOW + 96 * HOUR)
+    assert not len(found.shown)
+
+
+def test_each_visit_answers_for_the_actions_that_were_taken_on_it_first():
+    shown = [
+        ("a", "tea", "view", 1, 0),
+        ("a", "milk", "impression", 24, 2),
+        ("a", "milk", "view", 24, 0),
+        ("a", "milk", "purchase", 24.2, 0),
+        ("a", "milk", "impression", 24.3, 1),
     ]
-    assert dict(zip(names, found.positions.tolist(), strict=True)) == {("a", "tea"): 3, ("b", "milk"): 4}
+    dataset = Dataset.from_frames(events(shown))
+    viewed, bought = outcomes(dataset, ("purchase", "view", "return"), NOW, NOW + 48 * HOUR)
+    assert [viewed.asked.tolist(), bought.asked.tolist()] == [[False, True, True], [True, False, False]]
+    assert [named(dataset, items) for items in viewed.followed] == [[], ["tea"], []]
+    assert [named(dataset, items) for items in bought.followed] == [["milk"], [], []]
+    assert (len(viewed.shown), bought.positions.tolist()) == (0, [2])
 
 
 def test_candidates_carry_where_they_were_shown(tmp_path):
@@ -74,6 +99,6 @@ def blank() -> Tried:
 
 def test_exposure_is_the_reciprocal_of_the_position_and_nothing_where_it_was_not_shown():
     positions = np.array([0, 1, 4], np.int32)
-    rows = Rows(np.zeros((3, 1), np.float32), np.zeros((3, 1), np.bool_), np.ones(3, np.float32), positions)
+    rows = Rows(np.zeros((3, 1), np.float32), np.zeros((3, 1), np.bool_), np.ones((3, 1), np.float32), positions)
     assert rows.exposure.tolist() == [0, 1, 0.25]
     assert rows.exposure.dtype == np.float32

@@ -25,7 +25,7 @@ def rows(count: int = 4_000, seed: int = 0) -> Rows:
     features = rng.normal(size=(count, 5)).astype(np.float32) * [1, 10, 0.1, 1, 0] + [0, 100, 0, 0, 7]
     logits = np.stack([features[:, 0] * 2 - 1, (features[:, 1] - 100) / 5], axis=1)
     labels = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
-    return Rows(features.astype(np.float32), labels, np.ones(count, np.float32), np.zeros(count, np.int32))
+    return Rows(features.astype(np.float32), labels, np.ones(labels.shape, np.float32), np.zeros(count, np.int32))
 
 
 def test_the_gradient_is_that_of_the_loss():
@@ -33,12 +33,12 @@ def test_the_gradient_is_that_of_the_loss():
     network = Network((4, 3, 2), np.array([0.3, 0.6], np.float32), rng)
     inputs = rng.normal(size=(6, 4)).astype(np.float32)
     labels = (rng.random((6, 2)) < 0.5).astype(np.float32)
-    importance = rng.random(6).astype(np.float32)
+    importance = rng.random((6, 2)).astype(np.float32)
 
     def loss() -> float:
         odds = sigmoid(network.activations(inputs)[-1]).astype(np.float64)
-        each = -(labels * np.log(odds) + (1 - labels) * np.log(1 - odds)).sum(axis=1)
-        return float((importance * each).mean())
+        each = -(labels * np.log(odds) + (1 - labels) * np.log(1 - odds))
+        return float((importance * each).sum(axis=1).mean())
 
     for parameter, gradient in zip(network.parameters, network.gradients(inputs, labels, importance), strict=True):
         for place in np.ndindex(parameter.shape):
@@ -52,7 +52,7 @@ def test_the_gradient_is_that_of_the_loss():
 
 
 def test_it_learns_probabilities_of_several_actions():
-    ranker = NetworkRanker(epochs=30, batch_size=256).fit(rows())
+    ranker = NetworkRanker(epochs=30, batch_size=256).fit(rows(10_000))
     fresh = rows(seed=9)
     truth = np.stack([fresh.features[:, 0] * 2 - 1, (fresh.features[:, 1] - 100) / 5], axis=1)
     assert np.abs(ranker.predict(fresh.features) - sigmoid(truth.astype(np.float32))).mean() < 0.04
@@ -60,7 +60,7 @@ def test_it_learns_probabilities_of_several_actions():
 
 def test_weights_count_as_repeats_of_a_row():
     data = rows()
-    heavy = np.where(data.labels[:, 0], 5.0, 1.0).astype(np.float32)
+    heavy = np.where(data.labels[:, :1], 5.0, 1.0).astype(np.float32) * data.weights
     plain, weighted = (
         NetworkRanker(epochs=20, batch_size=256).fit(replace(data, weights=weights)).predict(data.features)[:, 0]
         for weights in (data.weights, heavy)

@@ -37,7 +37,7 @@ def rows(count: int = 6_000, seed: int = 0) -> Rows:
     features = np.round(rng.normal(size=(count, WIDTH)) * 4).astype(np.float32) / 4
     features[:, 7] = 3.1
     labels = rng.random((count, 2)) < expit(logits(features))
-    return Rows(features, labels, np.ones(count, np.float32), np.zeros(count, np.int32))
+    return Rows(features, labels, np.ones(labels.shape, np.float32), np.zeros(count, np.int32))
 
 
 def shown_rows(count: int = 20_000, seed: int = 0) -> Rows:
@@ -47,7 +47,7 @@ def shown_rows(count: int = 20_000, seed: int = 0) -> Rows:
     features[:, :2] = rng.normal(size=(count, 2))
     positions = np.clip(np.round(8 + 3 * features[:, 0] + rng.normal(scale=3, size=count)), 1, 40).astype(np.int32)
     odds = expit(features[:, 0].astype(np.float64)) / positions
-    return Rows(features, (rng.random(count) < odds)[:, None], np.ones(count, np.float32), positions)
+    return Rows(features, (rng.random(count) < odds)[:, None], np.ones((count, 1), np.float32), positions)
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +110,18 @@ def test_graph_and_prediction_are_of_the_exposure_that_is_served(kind):
     assert np.abs(answered - ranker.predict(features)).max() <= 1e-5
 
 
-def test_probabilities_are_calibrated_on_rows_that_trees_did_not_see():
+@pytest.mark.parametrize(
+    "ranker",
+    [TreeRanker(trees=60, learning_rate=0.1, least_rows=30), NetworkRanker(epochs=6)],
+    ids=["trees", "network"],
+)
+def test_probabilities_are_calibrated_on_rows_that_the_ranker_did_not_see(ranker):
     data = rows(20_000)
     odds = expit(logits(data.features))
     newest = np.arange(len(data)) >= 0.9 * len(data)
     odds[newest] **= 3
     labels = np.random.default_rng(2).random(odds.shape) < odds
-    ranker = TreeRanker(trees=60, learning_rate=0.1, least_rows=30).fit(replace(data, labels=labels))
+    ranker.fit(replace(data, labels=labels))
     named = ranker.metrics(ACTIONS)
     assert set(named) == {f"{action}/calibration_error_{when}" for action in ACTIONS for when in ("before", "after")}
     for action in ACTIONS:
@@ -124,6 +129,21 @@ def test_probabilities_are_calibrated_on_rows_that_trees_did_not_see():
         assert after.value < before.value / 2
         assert 0 <= after.low <= after.value <= after.high < before.low
     assert all(calibration.offset < 0 for calibration in ranker.calibrations_)
+    session = ort.InferenceSession(ranker.graph().SerializeToString(), providers=["CPUExecutionProvider"])
+    (answered,) = session.run(["actions"], {"features": data.features})
+    assert np.abs(answered - ranker.predict(data.features)).max() <= 1e-5
+
+
+def test_rows_that_say_nothing_about_an_action_do_not_teach_it():
+    data = rows(20_000)
+    silent = np.arange(len(data)) % 2 == 0
+    weights, labels = np.ones_like(data.weights), data.labels.copy()
+    weights[silent, 0], labels[silent, 0] = 0, False
+    for ranker in (TreeRanker(trees=60, learning_rate=0.1, least_rows=30), NetworkRanker(epochs=6)):
+        ranker.fit(replace(data, labels=labels, weights=weights))
+        odds = ranker.predict(data.features)[:, 0].mean()
+        assert odds == pytest.approx(expit(logits(data.features))[:, 0].mean(), abs=0.03)
+        assert ranker.metrics(ACTIONS)["purchase/calibration_error_after"].value < 0.1
 
 
 def test_calibration_finds_the_two_numbers_and_leaves_alone_what_tells_nothing():
@@ -169,7 +189,7 @@ def test_columns_that_it_must_not_read_have_no_say():
 
 def test_weights_count_as_repeats_of_a_row():
     data = rows()
-    heavy = np.where(data.labels[:, 0], 5.0, 1.0).astype(np.float32)
+    heavy = np.where(data.labels[:, :1], 5.0, 1.0).astype(np.float32) * data.weights
     weighted = (
         TreeRanker(trees=20, learning_rate=0.1).fit(replace(data, weights=heavy)).predict(data.features)[:, 0].mean()
     )
