@@ -17,6 +17,7 @@ from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.sqlite_log import open_log
 from server.cli.main import app
+from server.lockfile import FileLock, LockHeldError
 from server.ports import NewRecord, StoreBusyError, StoreError
 from server.settings import Settings
 from server.tables import open_store
@@ -227,8 +228,8 @@ def test_file_that_is_missing_is_named(data_dir: Path, tmp_path: Path) -> None:
 
 def is_owned(data_dir: Path) -> bool:
     try:
-        open_store(Settings(data_dir=data_dir)).close()
-    except StoreBusyError:
+        FileLock(Settings(data_dir=data_dir).store_dir.with_suffix(".lock")).release()
+    except LockHeldError:
         return True
     return False
 
