@@ -141,7 +141,7 @@ class Collector:
         """Return the sampled candidates of all visits between now and `end_ms` that answer a question."""
         width, count = len(core_rs.feature_names()), len(self.actions)
         nothing = np.zeros((0, count), np.bool_), np.zeros((0, count), np.float32), np.zeros(0, np.int32)
-        parts = [Rows(np.zeros((0, width), np.float32), *nothing)]
+        parts = [Rows(np.zeros((0, width), np.float32), *nothing, np.zeros(0, np.uint32))]
         followed = outcomes(self.dataset, self.actions, shop.now_ms, end_ms)
         for visitor, of_visitor in groupby(followed, key=attrgetter("visitor")):
             came = list(of_visitor)
@@ -157,7 +157,8 @@ class Collector:
         share = np.where(plan.features[:, self._bought] > 0, _BOUGHT_SHARE, _OTHER_SHARE)
         kept = hit | (self._rng.random(len(items)) < share)
         weights = np.where(hit, 1.0, 1.0 / share)[kept, None] * outcome.asked
-        return Rows(plan.features[kept], labels[kept], weights.astype(np.float32), _positions(items[kept], outcome))
+        positions, visitors = _positions(items[kept], outcome), np.full(kept.sum(), outcome.visitor, np.uint32)
+        return Rows(plan.features[kept], labels[kept], weights.astype(np.float32), positions, visitors)
 
 
 def _positions(items: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int32]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -17,10 +17,10 @@ from trainers.evaluate import Metric
 OPSET = 17
 """Version of the ONNX operators that rankers use."""
 
-_HELD_OUT = 10
-"""One row in so many, the newest, is for calibration: half to fit it, half to measure it."""
-_LEAST_HELD_OUT = 200
-"""Fewer tell less of a shop than they would teach."""
+_HELD_OUT = 20
+"""One visitor in so many is for calibration: half of the rows to fit it, half to measure it."""
+_LEAST_HELD_OUT = 2_000
+"""Rows of each action; two numbers made of fewer are mostly chance."""
 
 SERVED_EXPOSURE = np.float32(1)
 """Exposure at which every candidate is judged when it is served: as if it were shown first."""
@@ -39,12 +39,15 @@ class Rows:
         Candidates that each row stands for; 0 where it says nothing about an action.
     positions : NDArray[np.int32] of shape (n,)
         Position from 1 at which the visitor was shown the item meanwhile, 0 where nobody said that it was shown.
+    visitors : NDArray[np.uint32] of shape (n,)
+        Whose candidates they are.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.bool_]
     weights: NDArray[np.float32]
     positions: NDArray[np.int32]
+    visitors: NDArray[np.uint32]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -57,16 +60,23 @@ class Rows:
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.weights for part in parts]),
             np.concatenate([part.positions for part in parts]),
+            np.concatenate([part.visitors for part in parts]),
         )
 
-    def part(self, rows: slice) -> "Rows":
+    def part(self, rows: NDArray[np.bool_]) -> "Rows":
         """Return some of the rows."""
-        return Rows(self.features[rows], self.labels[rows], self.weights[rows], self.positions[rows])
+        kept = self.features[rows], self.labels[rows], self.weights[rows], self.positions[rows]
+        return Rows(*kept, self.visitors[rows])
+
+    def without(self, rows: NDArray[np.bool_]) -> "Rows":
+        """Return rows of which some say nothing; the features are shared."""
+        return replace(self, weights=np.where(rows[:, None], np.float32(0), self.weights))
 
     @property
     def has_both_outcomes(self) -> bool:
         """Whether each action followed some of the rows that ask for it, and not all."""
-        followed, asked = self.labels.sum(axis=0), (self.weights > 0).sum(axis=0)
+        asks = self.weights > 0
+        followed, asked = (self.labels & asks).sum(axis=0), asks.sum(axis=0)
         return bool(((followed > 0) & (followed < asked)).all())
 
     @property
@@ -82,10 +92,10 @@ class Ranker(ABC):
     What is shown first is chosen more often whatever it is. So a ranker learns from the exposure of a candidate beside
     its features, and judges all of them at one exposure when they are served.
 
-    The newest rows are held out. On half of them two numbers an action are fitted that bend the logits to
-    probabilities, on the other half the error is measured, before and after: both at the exposures that were logged,
-    since nobody saw what follows where all is shown first. The two numbers hold at the exposure that is served as far
-    as this one adds up with the rest in the logit. They are folded into the graph.
+    The rows of some visitors are held out, so that what is measured on them is new. On half of them two numbers an
+    action are fitted that bend the logits to probabilities, on the other half the error is measured, before and after:
+    both at the exposures that were logged, since nobody saw what follows where all is shown first. The two numbers,
+    folded into the graph, hold at the exposure that is served as far as this one adds up with the rest in the logit.
 
     Attributes
     ----------
@@ -107,7 +117,7 @@ class Ranker(ABC):
     errors_: list[tuple[Metric, Metric]]
 
     def fit(self, rows: Rows, progress: Progress = no_progress) -> Self:
-        """Learn to tell the rows that an action followed from the others; the newest rows, at the end, calibrate.
+        """Learn to tell the rows that an action followed from the others; those of some visitors calibrate.
 
         Raises
         ------
@@ -117,9 +127,9 @@ class Ranker(ABC):
         if not rows.has_both_outcomes:
             share = rows.labels.mean(axis=0) if len(rows) else np.zeros(1)
             raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")
-        end = _learnt(rows)
-        self._learn(rows.part(slice(end)), progress)
-        self._calibrate(rows.part(slice(end, None)))
+        held = _held_out(rows)
+        self._learn(rows.without(held) if held.any() else rows, progress)
+        self._calibrate(rows.part(held))
         return self
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -185,8 +195,8 @@ class Ranker(ABC):
         return NotFittedError(f"{type(self).__name__} has learnt nothing yet; call `fit` first")
 
 
-def _learnt(rows: Rows) -> int:
-    """Return how many rows, the oldest, are learnt from; the others are held out."""
-    end = len(rows) - len(rows) // _HELD_OUT
-    enough = ((rows.weights[end:] > 0).sum(axis=0) >= _LEAST_HELD_OUT).all()
-    return end if enough and rows.part(slice(end)).has_both_outcomes else len(rows)
+def _held_out(rows: Rows) -> NDArray[np.bool_]:
+    """Return which rows are not learnt from; none where they would be few."""
+    held = rows.visitors % _HELD_OUT == 0
+    enough = ((rows.weights[held] > 0).sum(axis=0) >= _LEAST_HELD_OUT).all()
+    return held if enough and rows.without(held).has_both_outcomes else np.zeros(len(rows), np.bool_)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -30,6 +31,13 @@ from trainers.report import rows_of
 from trainers.served import measure_served
 
 BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_rows_calibrate() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainers.ranker._LEAST_HELD_OUT", 50)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,7 @@ def blank() -> Tried:
 
 def test_exposure_is_the_reciprocal_of_the_position_and_nothing_where_it_was_not_shown():
     positions = np.array([0, 1, 4], np.int32)
-    rows = Rows(np.zeros((3, 1), np.float32), np.zeros((3, 1), np.bool_), np.ones((3, 1), np.float32), positions)
+    labels, weights = np.zeros((3, 1), np.bool_), np.ones((3, 1), np.float32)
+    rows = Rows(np.zeros((3, 1), np.float32), labels, weights, positions, np.zeros(3, np.uint32))
     assert rows.exposure.tolist() == [0, 1, 0.25]
     assert rows.exposure.dtype == np.float32

@@ -25,7 +25,8 @@ def rows(count: int = 4_000, seed: int = 0) -> Rows:
     features = rng.normal(size=(count, 5)).astype(np.float32) * [1, 10, 0.1, 1, 0] + [0, 100, 0, 0, 7]
     logits = np.stack([features[:, 0] * 2 - 1, (features[:, 1] - 100) / 5], axis=1)
     labels = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
-    return Rows(features.astype(np.float32), labels, np.ones(labels.shape, np.float32), np.zeros(count, np.int32))
+    weights, each = np.ones(labels.shape, np.float32), np.arange(count, dtype=np.uint32)
+    return Rows(features.astype(np.float32), labels, weights, np.zeros(count, np.int32), each)
 
 
 def test_the_gradient_is_that_of_the_loss():

@@ -37,7 +37,8 @@ def rows(count: int = 6_000, seed: int = 0) -> Rows:
     features = np.round(rng.normal(size=(count, WIDTH)) * 4).astype(np.float32) / 4
     features[:, 7] = 3.1
     labels = rng.random((count, 2)) < expit(logits(features))
-    return Rows(features, labels, np.ones(labels.shape, np.float32), np.zeros(count, np.int32))
+    weights, each = np.ones(labels.shape, np.float32), np.arange(count, dtype=np.uint32)
+    return Rows(features, labels, weights, np.zeros(count, np.int32), each)
 
 
 def shown_rows(count: int = 20_000, seed: int = 0) -> Rows:
@@ -47,7 +48,8 @@ def shown_rows(count: int = 20_000, seed: int = 0) -> Rows:
     features[:, :2] = rng.normal(size=(count, 2))
     positions = np.clip(np.round(8 + 3 * features[:, 0] + rng.normal(scale=3, size=count)), 1, 40).astype(np.int32)
     odds = expit(features[:, 0].astype(np.float64)) / positions
-    return Rows(features, (rng.random(count) < odds)[:, None], np.ones((count, 1), np.float32), positions)
+    labels, weights = (rng.random(count) < odds)[:, None], np.ones((count, 1), np.float32)
+    return Rows(features, labels, weights, positions, np.arange(count, dtype=np.uint32))
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +120,10 @@ def test_graph_and_prediction_are_of_the_exposure_that_is_served(kind):
 def test_probabilities_are_calibrated_on_rows_that_the_ranker_did_not_see(ranker):
     data = rows(20_000)
     odds = expit(logits(data.features))
-    newest = np.arange(len(data)) >= 0.9 * len(data)
-    odds[newest] **= 3
+    others = np.arange(len(data)) % 10 == 0
+    odds[others] **= 3
     labels = np.random.default_rng(2).random(odds.shape) < odds
-    ranker.fit(replace(data, labels=labels))
+    ranker.fit(replace(data, labels=labels, visitors=np.where(others, 20, 1).astype(np.uint32)))
     named = ranker.metrics(ACTIONS)
     assert set(named) == {f"{action}/calibration_error_{when}" for action in ACTIONS for when in ("before", "after")}
     for action in ACTIONS:
@@ -136,11 +138,12 @@ def test_probabilities_are_calibrated_on_rows_that_the_ranker_did_not_see(ranker
 
 def test_rows_that_say_nothing_about_an_action_do_not_teach_it():
     data = rows(20_000)
-    silent = np.arange(len(data)) % 2 == 0
+    silent = np.arange(len(data)) % 3 == 0
     weights, labels = np.ones_like(data.weights), data.labels.copy()
     weights[silent, 0], labels[silent, 0] = 0, False
+    visitors = np.where(np.arange(len(data)) % 5 == 1, 20, 1).astype(np.uint32)
     for ranker in (TreeRanker(trees=60, learning_rate=0.1, least_rows=30), NetworkRanker(epochs=6)):
-        ranker.fit(replace(data, labels=labels, weights=weights))
+        ranker.fit(replace(data, labels=labels, weights=weights, visitors=visitors))
         odds = ranker.predict(data.features)[:, 0].mean()
         assert odds == pytest.approx(expit(logits(data.features))[:, 0].mean(), abs=0.03)
         assert ranker.metrics(ACTIONS)["purchase/calibration_error_after"].value < 0.1
