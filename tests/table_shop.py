@@ -2,12 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.memory_log import MemoryLog
 from server.adapters.sql_store import SqlStore
@@ -20,6 +22,7 @@ from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.profile_service_pb2 import Profile, Trait
 from shopkeeper.v1.record_pb2 import Erasure, ItemChange, RecordKind
 
+KINDS = ("chdb", "clickhouse")
 TRAINING = ConsentPurpose.CONSENT_PURPOSE_TRAINING
 
 
@@ -44,6 +47,16 @@ class Shop:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         table = self.store.query(sql)
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def either_shop(request: pytest.FixtureRequest, folder: Path) -> Iterator[Shop]:
+    """Yield a shop in the tables that the fixture's parameter names, of `KINDS`; chDB's are in `folder`."""
+    if request.param == "chdb":
+        shop = Shop(ChdbStore(folder))
+    else:
+        shop = Shop(clickhouse_store(request.getfixturevalue("clickhouse_address")))
+    yield shop
+    shop.store.close()
 
 
 def clickhouse_store(address: str, **options: Any) -> ClickHouseStore:

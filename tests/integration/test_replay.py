@@ -27,19 +27,14 @@ from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
 from shopkeeper.v1.record_pb2 import DocumentChange, ItemChange, RecordKind
 from tests.shop_process import ShopProcess
-from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile, wait_until
+from tests.table_shop import KINDS, Shop, either_shop, erasure, event, item, profile, wait_until
 
 BAD = b"\xff\xff"
 
 
-@pytest.fixture(params=["chdb", "clickhouse"])
+@pytest.fixture(params=KINDS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    if request.param == "chdb":
-        shop = Shop(ChdbStore(tmp_path / "store"))
-    else:
-        shop = Shop(clickhouse_store(request.getfixturevalue("clickhouse_address")))
-    yield shop
-    shop.store.close()
+    yield from either_shop(request, tmp_path / "store")
 
 
 def bad_event(event_id: str, visitor_id: str = "v") -> NewRecord:

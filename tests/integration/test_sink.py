@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from server.adapters.chdb_store import ChdbStore
 from server.adapters.memory_log import MemoryLog
 from server.ports import LogRecord, NewRecord, StoreError
 from server.settings import SinkSettings
@@ -28,18 +27,13 @@ from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.placement_pb2 import Placement
 from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendRequest
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
-from tests.table_shop import Shop, clickhouse_store, event, item, profile, wait_until
+from tests.table_shop import KINDS, Shop, either_shop, event, item, profile, wait_until
 from trainers.shop import item_payloads
 
 
-@pytest.fixture(params=["chdb", "clickhouse"])
+@pytest.fixture(params=KINDS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    if request.param == "chdb":
-        shop = Shop(ChdbStore(tmp_path / "it's a store"))
-    else:
-        shop = Shop(clickhouse_store(request.getfixturevalue("clickhouse_address")))
-    yield shop
-    shop.store.close()
+    yield from either_shop(request, tmp_path / "it's a store")
 
 
 def test_event_lines_become_rows(shop: Shop) -> None:

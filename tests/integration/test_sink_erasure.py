@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from core_rs import event_columns
-from server.adapters.chdb_store import ChdbStore
 from server.ports import NewRecord
 from server.settings import SinkSettings
 from server.workers import rows
@@ -14,17 +13,12 @@ from server.workers import sink as module
 from server.workers.log_feed import LogFeed
 from server.workers.sink import Sink
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, RecordKind
-from tests.table_shop import Shop, clickhouse_store, erasure, event, profile
+from tests.table_shop import KINDS, Shop, either_shop, erasure, event, profile
 
 
-@pytest.fixture(params=["chdb", "clickhouse"])
+@pytest.fixture(params=KINDS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    if request.param == "chdb":
-        shop = Shop(ChdbStore(tmp_path / "store"))
-    else:
-        shop = Shop(clickhouse_store(request.getfixturevalue("clickhouse_address")))
-    yield shop
-    shop.store.close()
+    yield from either_shop(request, tmp_path / "store")
 
 
 @pytest.mark.parametrize("restarted", [True, False])
