@@ -77,7 +77,7 @@ def _once(
     with connected(address) as remote:
         active = _active(remote)
     incoming = settings.bundle_dir / "incoming"
-    options |= {"--export": str(fresh_export(settings)), "--out": str(incoming)}
+    options = {**options, "--export": str(fresh_export(settings)), "--out": str(incoming)}
     if active:
         options = made_as(settings.bundle_dir / active, options)
         options |= {"--against": str(settings.bundle_dir / active), "--tolerance": str(tolerance)}
