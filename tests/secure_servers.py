@@ -1,6 +1,6 @@
 """Kafka and ClickHouse that want TLS and a login, and the authority that signed what they show."""
 
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -124,10 +124,13 @@ class TlsFront:
     def _relay(self, accepted: socket.socket) -> None:
         with suppress(OSError), accepted, socket.create_connection(self._backend) as behind:
             client = self._context.wrap_socket(accepted, server_side=True)
-            with client:
+            with client, selectors.DefaultSelector() as waiting:  # `select` takes no file beyond the 1,024th
+                others = {client: behind, behind: client}
+                for one in others:
+                    waiting.register(one, selectors.EVENT_READ)
                 while True:
-                    ready = [client] if client.pending() else select.select([client, behind], [], [])[0]
+                    ready = [client] if client.pending() else [key.fileobj for key, _ in waiting.select()]
                     for one in ready:
                         if not (data := one.recv(_CHUNK)):
                             return
-                        (behind if one is client else client).sendall(data)
+                        others[one].sendall(data)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from server.ports import StreamError, StreamUnavailableError
 from server.settings import KafkaSettings
@@ -109,11 +110,24 @@ def make_topics(settings: KafkaSettings) -> list[str]:
     return _as_admin(settings, _make)
 
 
+async def _start(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> None:
+    """Connect; where that fails do it once more by hand, for the client logs why and does not raise it."""
+    try:
+        await admin.start()
+    except KafkaConnectionError:
+        arguments = connection_of(settings)
+        for server in arguments.pop("bootstrap_servers"):
+            host, _, port = server.rpartition(":")
+            connection = await create_conn(host.strip("[]"), int(port), **arguments)
+            connection.close()
+        raise
+
+
 def _as_admin(settings: KafkaSettings, work: Callable[[AIOKafkaAdminClient, KafkaSettings], _Names]) -> list[str]:
     async def connected() -> list[str]:
         admin = AIOKafkaAdminClient(**connection_of(settings))
         try:
-            await admin.start()
+            await _start(admin, settings)
             return await work(admin, settings)
         finally:
             await admin.close()

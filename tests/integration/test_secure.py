@@ -158,12 +158,9 @@ def test_records_pass_through_kafka_with_tls_and_a_login(kafka: KafkaSettings, m
         ({"tls": False, "user": ""}, "closed"),
     ],
 )
-def test_kafka_that_refuses_us_is_told_in_bounded_time(
-    kafka: KafkaSettings, change: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(StreamUnavailableError, match=r"look at \[kafka\]|did not answer"):
+def test_kafka_that_refuses_us_is_told_in_bounded_time(kafka: KafkaSettings, change: dict[str, Any], why: str) -> None:
+    with pytest.raises(StreamUnavailableError, match=why):
         missing_topics(kafka.model_copy(update=change))
-    assert why in caplog.text
 
 
 def test_tables_fill_through_tls_and_a_login(clickhouse: ClickHouseSettings) -> None:
