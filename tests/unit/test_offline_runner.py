@@ -243,7 +243,7 @@ def test_the_command_line_takes_options_and_columns_from_the_trainers(tmp_path, 
     capfd.readouterr()
     assert CliRunner().invoke(shopkeeper, ["evaluate", "sessions", "--help"]).exit_code == 0
     said = capfd.readouterr().out
-    assert all(option in said for option in ("--models", "--attributes", "--mlflow", "TEST"))
+    assert all(option in said for option in ("--models", "--attributes", "--mlflow", "--tuning"))
 
 
 @pytest.mark.parametrize("program", [app, shopkeeper])
