@@ -87,7 +87,7 @@ def marks(values: Collection[object]) -> str:
 
 def _is_sound(record: LogRecord, checksum: int | None) -> bool:
     offset, kind, time_ms, key, record_id, payload = record
-    if not isinstance(payload, bytes):  # a damaged header can make SQLite give text
+    if not (isinstance(payload, bytes) and isinstance(kind, int)):  # a damaged header can make SQLite give text or NULL
         return False
     is_blank = record == LogRecord(offset, 0, 0, "", "", b"")  # versions before emptied a record and left its checksum
     return checksum is None or is_blank or checksum == _checksum(time_ms, kind, key, record_id, payload)

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS outbox (name TEXT PRIMARY KEY, value ANY) STRICT;
 CREATE TABLE IF NOT EXISTS foreign_records ("offset" INTEGER PRIMARY KEY) STRICT;
 """
 _OWN: Final = """
-FROM records WHERE "offset" > ? AND kind != 0 AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
+FROM records WHERE "offset" > ? AND kind IS NOT 0 AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
 """
 _READ: Final = f'SELECT {COLUMNS} {_OWN} ORDER BY "offset" LIMIT ?'
 _NEWEST: Final = f'SELECT "offset" {_OWN} ORDER BY "offset" DESC LIMIT 1'

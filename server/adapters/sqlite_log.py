@@ -152,8 +152,9 @@ class SqliteLog:
         self, after: int, limit: int, *, bare_kinds: Collection[int] = (), skip_kinds: Collection[int] = ()
     ) -> list[LogRecord]:
         """Return up to `limit` records above the offset `after`, in order."""
+        # A damaged kind can be NULL, which NOT IN would pass over.
         columns = columns_without_payload(bare_kinds) if bare_kinds else COLUMNS
-        wanted = f"AND kind NOT IN ({marks(skip_kinds)})" if skip_kinds else ""
+        wanted = f"AND (kind IN ({marks(skip_kinds)})) IS NOT TRUE" if skip_kinds else ""
         sql = f'SELECT {columns} FROM records WHERE "offset" > ? {wanted} ORDER BY "offset" LIMIT ?'  # noqa: S608
         return self._select(sql, (*bare_kinds, *bare_kinds, after, *skip_kinds, limit), after)
 
