@@ -49,11 +49,8 @@ def records_of(rows: Iterable[Sequence[Any]], after: int) -> list[LogRecord]:
 
 
 def columns_without_payload(kinds: Collection[int]) -> str:
-    """Return `COLUMNS` without the payload of some kinds, which stand for its place holders twice.
-
-    No record of these kinds has an id, so one that has is an event whose kind was damaged, and is read whole.
-    """
-    is_bare = f"record_id = '' AND kind IN ({marks(kinds)})"
+    """Return `COLUMNS` without the payload of some kinds, which stand for its place holders twice."""
+    is_bare = f"kind IN ({marks(kinds)})"
     return f"{_HEAD}, iif({is_bare}, x'', payload), iif({is_bare}, NULL, checksum)"
 
 
