@@ -123,6 +123,9 @@ class Plan:
     def item_ids(self) -> list[str]:
         """Item of every row of `features`."""
     @property
+    def items(self) -> NDArray[np.uint32]:
+        """Shape (n,): the engine's number of the item of every row of `features`; an item keeps its number."""
+    @property
     def action_weights(self) -> list[list[float]]:
         """Value of every action of the model, one list a placement; empty lists where rules rank."""
     @property
@@ -256,6 +259,8 @@ class Engine:
 
         `on_trial` answers with the bundle on trial, in place of the one that serves the visitor.
         """
+    def begin_all(self, requests: Sequence[bytes], now_ms: int) -> list[Plan]:
+        """Begin each request, on all cores and without the interpreter's lock, for those who ask about many."""
     def decide(self, request: bytes, now_ms: int, *, on_trial: bool = False) -> Answer | Plan:
         """Do all of a decision; return the plan where onnxruntime has to score it. As `begin` and `finish`."""
     def finish(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> Answer:

@@ -1,5 +1,6 @@
 """What the ranker learns from: candidates the engine gathered at past moments, and what visitors did next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -134,7 +135,6 @@ class Collector:
         self.actions = actions
         self.placement_ids = placement_ids
         self._rng = np.random.default_rng(seed)
-        self._numbers = {item_id: number for number, item_id in enumerate(dataset.items)}
         self._bought = core_rs.feature_names().index("bought_baskets")
 
     def collect(self, shop: Shop, end_ms: int) -> Rows:
@@ -143,15 +143,17 @@ class Collector:
         nothing = np.zeros((0, count), np.bool_), np.zeros((0, count), np.float32), np.zeros(0, np.int32)
         parts = [Rows(np.zeros((0, width), np.float32), *nothing, np.zeros(0, np.uint32))]
         followed = outcomes(self.dataset, self.actions, shop.now_ms, end_ms)
-        for visitor, of_visitor in groupby(followed, key=attrgetter("visitor")):
-            came = list(of_visitor)
-            for placement_id in self.placement_ids:
-                plan = shop.plan(self.dataset.visitors[visitor], placement_id)
-                parts += [self._rows(plan, outcome) for outcome in came]
+        visits_of = {visitor: list(came) for visitor, came in groupby(followed, key=attrgetter("visitor"))}
+        visitor_ids = [self.dataset.visitors[visitor] for visitor in visits_of]
+        plans = zip(*(shop.plans(visitor_ids, placement_id) for placement_id in self.placement_ids), strict=True)
+        positions = _Positions(self.dataset.items)
+        for came, of_visitor in zip(visits_of.values(), plans, strict=True):
+            for plan in of_visitor:
+                items = positions.of(plan)
+                parts += [self._rows(plan, items, outcome) for outcome in came]
         return Rows.concatenate(parts)
 
-    def _rows(self, plan: core_rs.Plan, outcome: Outcome) -> Rows:
-        items = np.array([self._numbers[item_id] for item_id in plan.item_ids], dtype=np.int64)
+    def _rows(self, plan: core_rs.Plan, items: NDArray[np.int64], outcome: Outcome) -> Rows:
         labels = np.stack([_among(items, wanted) for wanted in outcome.followed], axis=1)
         hit = labels.any(axis=1)
         share = np.where(plan.features[:, self._bought] > 0, _BOUGHT_SHARE, _OTHER_SHARE)
@@ -159,6 +161,24 @@ class Collector:
         weights = np.where(hit, 1.0, 1.0 / share)[kept, None] * outcome.asked
         positions, visitors = _positions(items[kept], outcome), np.full(kept.sum(), outcome.visitor, np.uint32)
         return Rows(plan.features[kept], labels[kept], weights.astype(np.float32), positions, visitors)
+
+
+class _Positions:
+    """Where the items of one engine are in an item table; the engine is asked once for the id of each."""
+
+    def __init__(self, items: Sequence[str]) -> None:
+        self._by_id = {item_id: position for position, item_id in enumerate(items)}
+        self._by_number = np.full(0, -1, np.int64)
+
+    def of(self, plan: core_rs.Plan) -> NDArray[np.int64]:
+        """Return the position of the item of every row, shape (n,)."""
+        numbers = plan.items
+        missing = int(numbers.max(initial=0)) + 1 - len(self._by_number)
+        if missing > 0:
+            self._by_number = np.pad(self._by_number, (0, missing), constant_values=-1)
+        if (self._by_number[numbers] < 0).any():
+            self._by_number[numbers] = [self._by_id[item_id] for item_id in plan.item_ids]
+        return self._by_number[numbers]
 
 
 def _positions(items: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int32]:

@@ -246,9 +246,9 @@ class Pipeline:
     def measured(self, task: Task, name: str, rankers: Sequence[Scorer | None]) -> list[Measured]:
         """Return the quality of what the shop shows now to the visitors of `task` by each ranker; None is the rules."""
         lists: list[list[list[str]]] = [[] for _ in rankers]
-        for number, visitor in enumerate(task.visitor.tolist()):
-            self.progress(f"measure {name}", number / len(task.visitor))
-            plan = self.shop.plan(task.train.visitors[visitor], SETS[name])
+        visitor_ids = [task.train.visitors[visitor] for visitor in task.visitor.tolist()]
+        for number, plan in enumerate(self.shop.plans(visitor_ids, SETS[name])):
+            self.progress(f"measure {name}", number / len(visitor_ids))
             for shown, ranker in zip(lists, rankers, strict=True):
                 shown.append(self.shop.slate(plan, None if ranker is None else ranker.predict(plan.features)))
         return [measure(task, ranks_of_lists(task, shown)) for shown in lists]
@@ -300,8 +300,8 @@ class Pipeline:
     def _tried(self, ranker: Ranker | None, task: Task) -> Tried | None:
         if ranker is None:
             return None
-        visitors = [task.train.visitors[visitor] for visitor in task.visitor[:_GOLDEN_VISITORS].tolist()]
-        rows = [self.shop.plan(visitor, SETS["all"]).features[:_GOLDEN_ROWS] for visitor in visitors]
+        visitor_ids = [task.train.visitors[visitor] for visitor in task.visitor[:_GOLDEN_VISITORS].tolist()]
+        rows = [plan.features[:_GOLDEN_ROWS] for plan in self.shop.plans(visitor_ids, SETS["all"])]
         blank = np.zeros((1, len(core_rs.feature_names())), np.float32)
         return Tried(ranker, np.concatenate([blank, *rows]))
 

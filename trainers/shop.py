@@ -1,6 +1,6 @@
 """The shop as it was at any moment, in the engine that serves: what trainers learn from is what visitors would see."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ PAGE_SIZE = 120
 """Items that evaluation asks for."""
 _GREATEST_PRICE = 1e9
 """What the server takes, in currency units."""
+_PLANNED_AT_ONCE = 64
 _ENCODED_AT_ONCE = 64
 _PROMOTION_COLUMNS = ("promotion_kinds", "promotion_start_ms", "promotion_end_ms", "promotion_shares")
 
@@ -73,11 +74,13 @@ class Shop:
         if before and before != version:
             self.engine.unload_bundle(before)
 
-    def plan(self, visitor_id: str, placement_id: str, page_size: int = PAGE_SIZE) -> core_rs.Plan:
-        """Return the candidates of one placement for one visitor, now, whose sequence vector is up to date."""
-        wanted = request(visitor_id, placement_id, page_size).SerializeToString()
-        plan = self.engine.begin(wanted, self.now_ms)
-        return self.engine.begin(wanted, self.now_ms) if self._encode() else plan
+    def plans(self, visitor_ids: Sequence[str], placement_id: str) -> Iterator[core_rs.Plan]:
+        """Yield the candidates of one placement for each visitor, now, whose sequence vectors are up to date."""
+        for start in range(0, len(visitor_ids), _PLANNED_AT_ONCE):
+            some = visitor_ids[start : start + _PLANNED_AT_ONCE]
+            wanted = [request(visitor_id, placement_id).SerializeToString() for visitor_id in some]
+            plans = self.engine.begin_all(wanted, self.now_ms)
+            yield from self.engine.begin_all(wanted, self.now_ms) if self._encode() else plans
 
     def slate(self, plan: core_rs.Plan, actions: NDArray[np.float32] | None) -> list[str]:
         """Return the items that `plan` shows when the ranker answers `actions`, best first; None ranks by rules."""
@@ -99,11 +102,11 @@ class Shop:
         self._offset += len(numbered)
 
 
-def request(visitor_id: str, placement_id: str, page_size: int = PAGE_SIZE) -> pb.RecommendRequest:
+def request(visitor_id: str, placement_id: str) -> pb.RecommendRequest:
     """Return the request that offline and served evaluation ask alike."""
     return pb.RecommendRequest(
         context=common_pb2.Context(user_id=visitor_id),
-        placements=[pb.PlacementRequest(placement_id=placement_id, page_size=page_size)],
+        placements=[pb.PlacementRequest(placement_id=placement_id, page_size=PAGE_SIZE)],
     )
 
 

@@ -54,6 +54,6 @@ def test_what_is_learnt_with_parts_passes_the_check_and_is_what_visitors_meet(pi
     assert np.isfinite(met).all()
     pipeline.shop.install(tmp_path / version)
     assert pipeline.shop.engine.waiting == 0
-    plan = pipeline.shop.plan(pipeline.known.visitors[0], "home_for_you")
+    (plan,) = pipeline.shop.plans(pipeline.known.visitors[:1], "home_for_you")
     items = RecommendResponse.FromString(pipeline.shop.engine.finish(plan, None).response).slates[0].items
     assert any("sequence" in item.sources for item in items)

@@ -118,6 +118,17 @@ def test_the_plan_serves_finish_and_explain_alike(engine: Engine) -> None:
     assert any(name.startswith("source.") for name, _ in finished.stage_us)
 
 
+def test_many_plans_are_those_of_each(engine: Engine) -> None:
+    wanted = [request(visitor=f"v{number % 5}", page_size=number) for number in range(1, 40)]
+    plans = engine.begin_all(wanted, NOW)
+    alone = [engine.begin(each, NOW) for each in wanted]
+    assert [plan.items.tolist() for plan in plans] == [plan.items.tolist() for plan in alone]
+    answers = [[engine.finish(plan, None).response for plan in found] for found in (plans, alone)]
+    assert answers[0] == answers[1]
+    with pytest.raises(InvalidRequestError, match="page_size"):
+        engine.begin_all([*wanted, request(page_size=-1)], NOW)
+
+
 def test_scores_of_another_shape_are_our_fault(engine: Engine) -> None:
     with pytest.raises(InternalError) as error:
         engine.finish(engine.begin(request(), NOW), np.zeros((3, 2), np.float32))
@@ -216,6 +227,7 @@ def test_garbage_never_panics(garbage: bytes) -> None:
     calls = (
         lambda: engine.prepare_events(garbage, NOW),
         lambda: engine.begin(garbage, NOW),
+        lambda: engine.begin_all([garbage], NOW),
         lambda: core_rs.check_item(garbage, 0),
         lambda: core_rs.check_profile(garbage),
         lambda: core_rs.check_placement(garbage),
