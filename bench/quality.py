@@ -16,17 +16,17 @@ import typer
 from measure import machine
 
 RESULTS: Final = Path(__file__).parent / "results" / "quality"
+_BEAUTY: Final = ("loo", "beauty/Beauty.txt.gz", "--attributes", "beauty/Beauty_item2attributes.json.gz")
+_DIGINETICA: Final = ("sessions", "diginetica/train_sessions.txt.gz", "diginetica/test_prefix_target.txt.gz")
+_COUNTED: Final = "random,popular,personal popular,trend,item-kNN,rules,user-kNN,EASE,content,hybrid"
+_OF_SESSIONS: Final = "random,popular,session popular,trend,item-kNN,rules,session-kNN,hybrid"
 RUNS: Final = {
-    "beauty": ("loo", "beauty/Beauty.txt.gz", "--attributes", "beauty/Beauty_item2attributes.json.gz"),
-    "beauty_reordered": ("loo", "beauty/tie_reordered_inter.json.gz"),
-    "diginetica": ("sessions", "diginetica/train_sessions.txt.gz", "diginetica/test_prefix_target.txt.gz"),
-    "diginetica_neural": (
-        "sessions",
-        "diginetica/train_sessions.txt.gz",
-        "diginetica/test_prefix_target.txt.gz",
-        "--models",
-        "transformer,recurrent,session-kNN,hybrid",
-    ),
+    "beauty": (*_BEAUTY, "--models", _COUNTED),
+    "beauty_neural": (*_BEAUTY, "--models", "transformer"),
+    "beauty_reordered": ("loo", "beauty/tie_reordered_inter.json.gz", "--models", _COUNTED.replace("content,", "")),
+    "diginetica": (*_DIGINETICA, "--models", _OF_SESSIONS),
+    "diginetica_neural": (*_DIGINETICA, "--models", "transformer,session-kNN,hybrid"),
+    "diginetica_recurrent": (*_DIGINETICA, "--models", "recurrent"),
     "ml-1m": ("sets", "ml-1m/train.txt.gz", "ml-1m/test.txt.gz"),
     "electronics": ("sets", "electronics/train.txt.gz", "electronics/test.txt.gz"),
     "groceries": ("baskets", "groceries/groceries.csv.gz"),

@@ -7,26 +7,13 @@ from numpy.typing import NDArray
 
 import core_rs
 
-CLOCK = [core_rs.feature_names().index(name) for name in ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")]
-"""Columns that the wall clock of the shop gives: one value for all that is asked at a moment."""
+CLOCK = tuple(core_rs.feature_names().index(name) for name in ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos"))
+"""Columns that the wall clock of the shop gives: one value for all that is asked at a moment.
 
-_LEAST_MOMENTS = 100
-
-
-def clock_of_few_moments(features: NDArray[np.float32]) -> tuple[int, ...]:
-    """Return the columns of the clock where rows are of too few moments to learn an hour or a weekday from; else none.
-
-    Deviation does not show it: rows of two midnights, of summer and winter time, have two hours near each other, and a
-    ranker that took the difference for a meaning would be far off at noon.
-
-    Parameters
-    ----------
-    features : shape (n, d); rows of one moment after the other
-    """
-    clock = features[:, CLOCK]
-    starts = np.flatnonzero((clock[1:] != clock[:-1]).any(axis=1)) + 1
-    moments = np.unique(clock[[0, *starts]], axis=0) if len(clock) else clock
-    return tuple(CLOCK) if len(moments) < _LEAST_MOMENTS else ()
+Training asks at a few moments, a week apart, too few to learn an hour or a weekday from. Deviation does not show it:
+midnights of summer and winter time are two hours near each other, and a ranker that took the difference for a meaning
+would be far off at noon.
+"""
 
 
 def columns_of_one_value(parts: Sequence[NDArray[np.float32]]) -> set[int]:

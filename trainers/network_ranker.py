@@ -14,6 +14,7 @@ from trainers.network import Adam, Layer, Network
 from trainers.ranker import OPSET, SERVED_EXPOSURE, Ranker, Rows
 
 _LEAST_STEPS, _LEAST_BATCH = 100, 32
+_ROWS_AT_ONCE = 1 << 16
 _CONSTANT = 1e-6
 """Deviation below which a column tells nothing; what it would do when it moves cannot be known."""
 
@@ -93,19 +94,21 @@ class NetworkRanker(Ranker):
         return ranker
 
     def _learn(self, rows: Rows, progress: Progress) -> None:
-        exposure = rows.exposure[:, None][:, : int(rows.positions.any())]
-        table = np.hstack([rows.features, exposure])
-        mean = table.mean(axis=0, dtype=np.float64)
-        scale = table.std(axis=0, dtype=np.float64)
-        scale[scale < _CONSTANT] = np.inf
-        scale[list(self.without)] = np.inf
-        inputs = ((table - mean) / scale).astype(np.float32)
+        table = np.column_stack([rows.features, rows.exposure])
+        mean, scale = _moments(table)
+        told = scale >= _CONSTANT
+        told[list(self.without)] = False
+        inputs = table[:, told]
+        mean, scale = mean[told], scale[told]
+        inputs -= mean.astype(np.float32)
+        inputs /= scale.astype(np.float32)
         network = self._fit_network(inputs, rows, progress)
         first = network.weights[0] / scale[:, None]
         bias = network.biases[0] - mean @ first
-        first = np.pad(first, [(0, 1 - exposure.shape[1]), (0, 0)])
-        weights = [first.astype(np.float32), *network.weights[1:]]
-        self.layers_ = list(zip(weights, [bias.astype(np.float32), *network.biases[1:]], strict=True))
+        weights = np.zeros((len(told), first.shape[1]), np.float32)
+        weights[told] = first
+        biases = [bias.astype(np.float32), *network.biases[1:]]
+        self.layers_ = list(zip([weights, *network.weights[1:]], biases, strict=True))
 
     def _fit_network(self, inputs: NDArray[np.float32], rows: Rows, progress: Progress) -> Network:
         rng = np.random.default_rng(self.seed)
@@ -145,3 +148,12 @@ class NetworkRanker(Ranker):
         if not hasattr(self, "layers_"):
             raise self.not_fitted()
         return self.layers_
+
+
+def _moments(table: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and deviation of each column, without a copy of all rows in double precision."""
+    mean = table.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for start in range(0, len(table), _ROWS_AT_ONCE):
+        squares += ((table[start : start + _ROWS_AT_ONCE] - mean) ** 2).sum(axis=0)
+    return mean, np.sqrt(squares / len(table))

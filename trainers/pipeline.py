@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import core_rs
 from trainers.base import DAY_MS, Trainer
 from trainers.bundle import Card, Tried, version_of, write_bundle
-from trainers.columns import clock_of_few_moments, columns_of_one_value
+from trainers.columns import CLOCK, columns_of_one_value
 from trainers.dataset import ACTIONS, Dataset, Export
 from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
@@ -284,7 +284,7 @@ class Pipeline:
         rows = Rows.concatenate(parts)
         if not ((rows.labels.sum(axis=0) >= _LEAST_EXAMPLES) & (~rows.labels).any(axis=0)).all():
             return None
-        options["without"] = (*options.get("without", ()), *clock_of_few_moments(rows.features))
+        options["without"] = (*options.get("without", ()), *CLOCK)
         return _RANKERS[self.ranker](**options).fit(rows, lambda share: self.progress("fit the ranker", share))
 
     def _beats_rules(self, ranker: Ranker | None) -> bool:
