@@ -123,7 +123,9 @@ class NetworkRanker(Ranker):
                 order = rng.permutation(len(rows))
                 for start in starts:
                     batch = order[start : start + size]
-                    adam.step(network.gradients(inputs[batch], labels[batch], weights[batch]))
+                    # "clip" looks at no place twice, which makes it more than twice as fast as an index.
+                    drawn = (table.take(batch, axis=0, mode="clip") for table in (inputs, labels, weights))
+                    adam.step(network.gradients(*drawn))
                 progress((epoch + 1) / self.epochs)
         return network
 
