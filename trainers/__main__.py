@@ -13,9 +13,10 @@ import typer
 
 from trainers import report
 from trainers.ablation import variants
+from trainers.base import Tell
 from trainers.baselines import Baselines
 from trainers.bundle import learnt_until
-from trainers.console import JsonOption, Tell, answer, errors_told, progress_told
+from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.dataset import Export, read_export
 from trainers.gate import facts, judge, unseen_half
 from trainers.item_vectors import TITLES, with_vectors

@@ -15,6 +15,8 @@ from trainers.dataset import Dataset
 Array = NDArray[Any]
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, from 0 to 1."""
+Tell = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is done."""
 
 DAY_MS = 86_400_000
 

@@ -2,7 +2,7 @@
 
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -11,9 +11,9 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from trainers.base import Tell
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
-Tell = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done."""
 
 _FAILED, _DEPENDENCY = 1, 4
 _WIDTH = 140

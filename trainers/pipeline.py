@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import core_rs
-from trainers.base import DAY_MS, Trainer
+from trainers.base import DAY_MS, Tell, Trainer
 from trainers.bundle import Card, Tried, version_of, write_bundle
 from trainers.columns import CLOCK, columns_of_one_value
 from trainers.dataset import ACTIONS, Dataset, Export
@@ -27,9 +27,6 @@ from trainers.ranker import Ranker, Rows
 from trainers.shop import SETS, Shop
 from trainers.tree_ranker import TreeRanker
 from trainers.user_to_user import UserToUser
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done."""
 
 
 class RankerKind(StrEnum):
@@ -164,7 +161,7 @@ class Pipeline:
     schedule : Schedule
     seeds : tuple[int, ...]
         A ranker is taught and measured for each; the first one's is for serving, and draws the candidates of all.
-    progress : Progress
+    progress : Tell
     ranker : RankerKind
     parts : tuple[str, ...]
         What a bundle holds on request, as `trainers.parts.parts_of` names it.
@@ -178,7 +175,7 @@ class Pipeline:
         schedule: Schedule,
         *,
         seeds: tuple[int, ...],
-        progress: Progress,
+        progress: Tell,
         ranker: RankerKind = DEFAULT_RANKER,
         parts: tuple[str, ...] = (),
         question: Question = Question.NEXT_BASKET,

@@ -1,11 +1,12 @@
 """A whole evaluation: choose on validation, fit, ask the test, for every model and seed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
+from trainers.base import Progress, Tell
 from trainers.blend import Blend
 from trainers.offline.cost import Cost, counted
 from trainers.offline.measures import accuracy, answers, measured
@@ -17,9 +18,6 @@ from trainers.recommender import Recommender
 
 _LOT = "random"
 """The model that has no part in a hybrid."""
-
-Tell = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def run(
 
 
 def _fit(  # noqa: PLR0913 - a step of the loop above
-    name: str, recipe: Recipe, split: Split, turns: list[_Turn], tell: Callable[[float], None], *, tuned: bool
+    name: str, recipe: Recipe, split: Split, turns: list[_Turn], tell: Progress, *, tuned: bool
 ) -> None:
     turn = turns[-1]
     if recipe.kind == HYBRID:

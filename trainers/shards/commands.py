@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from trainers.base import Trainer
+from trainers.base import Tell, Trainer
 from trainers.bundle import Card, Taken, version_of, write_bundle
-from trainers.console import JsonOption, Tell, answer, errors_told, progress_told
+from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.item_to_item import ItemToItem
 from trainers.pipeline import usual_models
 from trainers.shards.counting import Shards

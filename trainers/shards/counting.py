@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import core_rs
-from trainers.base import once_a_basket
+from trainers.base import Progress, once_a_basket
 from trainers.dataset import ACTIONS, Dataset, Facts
 from trainers.item_to_item import ItemToItem
 from trainers.shards.source import Source
@@ -23,7 +23,6 @@ from trainers.visitor_lists import Lists, VisitorLists
 Integers = NDArray[np.uint32]
 Span = tuple[int, int]
 """First and end of the items or visitors that a task is about."""
-Progress = Callable[[float], None]
 
 PAIRS_AT_ONCE: Final = 16_000_000
 """Pairs of a span of items that all shards together may have counted before they are scored; 8 bytes each."""

@@ -6,7 +6,10 @@
 use rayon::prelude::*;
 
 use super::{check_ids, check_lengths, check_positive, check_range};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    vector::dot,
+};
 
 /// Hyper-parameters of [`half_sweep`].
 #[derive(Clone, Copy, Debug)]
@@ -132,22 +135,6 @@ impl Solver {
             error = next;
         }
     }
-}
-
-/// Lanes that are summed side by side.
-const LANES: usize = 16;
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (blocks_a, rest_a) = a.as_chunks::<LANES>();
-    let (blocks_b, rest_b) = b.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for (a, b) in blocks_a.iter().zip(blocks_b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    let rest: f32 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 /// Adds `factor × values` to `sums`.
