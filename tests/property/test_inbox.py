@@ -4,7 +4,7 @@ from collections import deque
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from server.ports import Arrival, LogRecord, NewRecord
@@ -45,6 +45,8 @@ def latest(records: list[LogRecord]) -> dict[str, bytes]:
 
 @settings(max_examples=25, deadline=None)
 @given(STEPS)
+@example([(0, "same a"), (1, "a"), (1, "ship"), (0, "ship")])
+@example([(1, "a"), (1, "same a"), (0, "same a"), (0, "ship"), (1, "ship"), (1, "ship")])
 def test_machines_end_alike(steps: list[tuple[int, str]]) -> None:
     with TemporaryDirectory() as folder:
         machines = [Machine(Path(folder) / f"{name}.sqlite") for name in "ab"]
