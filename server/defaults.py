@@ -2,9 +2,12 @@
 
 from typing import Final
 
-from server.ports import EventLog, NewRecord
+from server.ports import EventLog, LogRecord, NewRecord
 from shopkeeper.v1.placement_pb2 import Placement, SourceUse
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DOCUMENT, DocumentChange
+
+ID_PREFIX: Final = "placement/"
+"""Of the record ids of defaults, and of no others."""
 
 
 def _sources(*uses: tuple[str, float, int]) -> list[SourceUse]:
@@ -96,9 +99,14 @@ def add_placements(log: EventLog, time_ms: int) -> None:
         NewRecord(
             RECORD_KIND_DOCUMENT,
             "",
-            f"placement/{placement.placement_id}",
+            f"{ID_PREFIX}{placement.placement_id}",
             DocumentChange(placement=placement).SerializeToString(deterministic=True),
         )
         for placement in PLACEMENTS
     ]
     list(log.import_records([records], time_ms))
+
+
+def is_default(record: LogRecord) -> bool:
+    """Return whether the record is one of the placements of `add_placements`, which gives way to whatever was set."""
+    return record.kind == RECORD_KIND_DOCUMENT and record.record_id.startswith(ID_PREFIX)

@@ -128,7 +128,10 @@ class EventLog(Protocol):
         ...
 
     def append_later(self, records: Sequence[NewRecord], time_ms: int) -> bool:
-        """Return whether the records were queued for a coming commit; never blocks. A refusal is counted."""
+        """Return whether the records were queued for a coming commit; never blocks. A refusal is counted.
+
+        A decision whose visitor is forgotten before that commit is left out.
+        """
         ...
 
     def import_records(self, batches: Iterable[Sequence[NewRecord]], time_ms: int) -> Iterator[list[AppendStatus]]:
@@ -219,7 +222,10 @@ class Outbox(Protocol):
         """Keep the offset; to be called after the records up to it are acknowledged."""
 
     def read(self, after: int, limit: int) -> list[LogRecord]:
-        """Return up to `limit` records above the offset `after` that were written to this log first, in order."""
+        """Return up to `limit` records above the offset `after` that were written to this log first, in order.
+
+        Fewer come where their payloads are large; none only where there are none.
+        """
         ...
 
     def size(self, after: int) -> OutboxSize:
@@ -261,9 +267,6 @@ class Feed(Protocol):
     def lag(self) -> int:
         """Return how many records there are still to read, as far as is known."""
         ...
-
-    def forget(self, keys: Collection[str]) -> None:
-        """Delete from the log what the newest erasure of each visitor is about and came after it."""
 
     def close(self) -> None:
         """Let others read; may be repeated."""

@@ -48,7 +48,7 @@ pub struct Row {
     pub brand: u32,
     /// First offered, Unix milliseconds; 0 if not known.
     pub release_ms: i64,
-    /// Time of the last change that won, Unix milliseconds.
+    /// Latest time of the changes that won, Unix milliseconds.
     pub set_ms: i64,
     /// Whether the catalogue holds the item.
     pub present: bool,
@@ -78,11 +78,12 @@ const ABSENT: Row = Row {
 };
 
 impl Catalog {
-    /// Applies a change to item `id`; a change older than the last one loses. Returns whether it won.
+    /// Applies a change to item `id`; one with a time older than the last one loses. Returns whether it won.
     pub fn apply(&mut self, id: u32, change: &ItemChange, time_ms: i64) -> bool {
-        let set_ms = change.set_time.as_ref().map_or(time_ms, crate::time::millis);
         self.grow(id);
-        if set_ms < self.rows[id as usize].set_ms {
+        let last_ms = self.rows[id as usize].set_ms;
+        let set_ms = change.set_time.as_ref().map_or(time_ms.max(last_ms), crate::time::millis);
+        if set_ms < last_ms {
             return false;
         }
         let Some(new) = &change.item else { return false };
@@ -342,12 +343,23 @@ mod tests {
     fn a_late_message_loses_and_a_mask_changes_only_its_fields() {
         let mut catalog = Catalog::default();
         catalog.apply(0, &item(&["food"], "acme"), 10);
-        assert!(!catalog.apply(0, &item(&["toys"], "late"), 9));
+        let late = ItemChange { set_time: Some(crate::time::timestamp(9)), ..item(&["toys"], "late") };
+        assert!(!catalog.apply(0, &late, 12));
         let stock = Item { stock_quantity: Some(0), ..Item::default() };
         let change =
             ItemChange { item: Some(stock), update_paths: vec!["stock_quantity".into()], ..Default::default() };
         assert!(catalog.apply(0, &change, 11));
         assert!(catalog.is_shown(0) && !catalog.is_stocked(0));
         assert_eq!(catalog.item(0).expect("present").brand, "acme");
+    }
+
+    #[test]
+    fn a_change_that_gives_no_time_never_loses_nor_makes_a_later_one_forgotten() {
+        let mut catalog = Catalog::default();
+        let timed = |ms| ItemChange { set_time: Some(crate::time::timestamp(ms)), ..item(&[], "timed") };
+        assert!(catalog.apply(0, &timed(10), 1));
+        assert!(catalog.apply(0, &item(&[], "lagged behind"), 5));
+        assert_eq!((catalog.item(0).expect("present").brand.as_str(), catalog.row(0).set_ms), ("lagged behind", 10));
+        assert!(!catalog.apply(0, &timed(9), 11));
     }
 }

@@ -2,14 +2,15 @@
 
 Records and places are kept in one transaction. Every machine sees the changes of an item, a document or a profile end
 in the order of Kafka, whatever it saw first: a change of its own that Kafka has after one of another machine is made
-again when it comes back. What a machine took of a visitor before another forgot it is left out, however late it comes.
+again when it comes back. What a machine took of a visitor before another forgot it is left out, however late it comes,
+and it forgets, for all, the anonymous ids that the other could not know to be the visitor's.
 
 A file that is an older copy is found out by records of its own in Kafka that it never had: see `part_from`.
 """
 
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from server.adapters import log_erasure
 from server.adapters.log_rows import INSERT, Row, row_of
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog, connect, turn
+from server.defaults import is_default
 from server.ports import Arrival, LogRecord, LogUnavailableError, LogWentBackError, NewRecord
 from server.streams import key_of
 from shopkeeper.v1.record_pb2 import (
@@ -26,6 +28,7 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_ERASURE,
     RECORD_KIND_ITEM,
     RECORD_KIND_PROFILE,
+    Erasure,
 )
 
 _SCHEMA: Final = """
@@ -85,9 +88,7 @@ class SqliteInbox:
                 "INSERT OR IGNORE INTO foreign_records VALUES (?)",  # Kafka has them, so the outbox need not bring them
                 [(arrival.origin_offset,) for arrival in own if arrival.origin_offset in self._unsure],
             )
-            transaction.execute(
-                'INSERT INTO foreign_records SELECT "offset" FROM records WHERE "offset" > ?', (before,)
-            )
+            _forget_linked(transaction, [one.record for one in arrivals if not self._is_own(one)])
             transaction.executemany("INSERT OR REPLACE INTO inbox_places VALUES (?, ?)", places.items())
         self._erase()
         return count
@@ -123,17 +124,22 @@ class SqliteInbox:
         if log_erasure.is_forgotten(transaction, record):
             return 0
         key = f"{record.kind}/{key_of(record)}" if is_change else ""
-        if self._is_own(arrival) and not (is_change and _is_outdone(transaction, key, arrival.origin_offset)):
+        is_own = self._is_own(arrival)
+        if is_change and record.record_id and not is_default(record):
+            offset = arrival.origin_offset if is_own else _offset_of(transaction, record.record_id)
+            if offset is not None and not _mark(transaction, offset):
+                return 0  # Kafka had one of this id before
+            record = record if offset is None else record._replace(record_id="")
+        if is_own and not (is_change and _is_outdone(transaction, key, arrival.origin_offset)):
             return 0
-        row = _row(record)
-        cursor = transaction.execute(INSERT, row)
+        cursor = transaction.execute(INSERT, _row(record))
         if not cursor.rowcount:
             return 0
+        _mark(transaction, cursor.lastrowid)
         if is_change:
             transaction.execute("INSERT OR REPLACE INTO foreign_changes VALUES (?, ?)", (key, cursor.lastrowid))
         if record.kind == RECORD_KIND_ERASURE:
-            log_erasure.keep_times(transaction, [row])
-            transaction.execute("INSERT OR IGNORE INTO foreign_erasures VALUES (?)", (record.key,))
+            _forget(transaction, record)
         return 1
 
     def _erase(self) -> None:
@@ -164,6 +170,32 @@ def _is_strange(transaction: sqlite3.Connection, arrival: Arrival, last: int) ->
     if found is None:
         return arrival.origin_offset > last
     return found[0] is not None and found[0] != _row(arrival.record)[-1]
+
+
+def _offset_of(transaction: sqlite3.Connection, record_id: str) -> int | None:
+    sql = """SELECT "offset" FROM records WHERE record_id = ? AND record_id != ''"""
+    found = transaction.execute(sql, (record_id,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _mark(transaction: sqlite3.Connection, offset: int | None) -> bool:
+    """Note that Kafka has the record at `offset`, so that it is not shipped; return whether that is new."""
+    return bool(transaction.execute("INSERT OR IGNORE INTO foreign_records VALUES (?)", (offset,)).rowcount)
+
+
+def _forget(transaction: sqlite3.Connection, erasure: LogRecord) -> None:
+    log_erasure.keep_times(transaction, [_row(erasure)])
+    transaction.execute("INSERT OR IGNORE INTO foreign_erasures VALUES (?)", (erasure.key,))
+
+
+def _forget_linked(transaction: sqlite3.Connection, records: Iterable[LogRecord]) -> None:
+    """Append erasures of our own of the anonymous ids that who erased a visitor may not have known."""
+    for erasure in records:
+        if erasure.kind == RECORD_KIND_ERASURE:
+            for key in sorted(log_erasure.linked(transaction, erasure)):
+                own = erasure._replace(key=key, payload=Erasure(visitor_id=key).SerializeToString())
+                transaction.execute(INSERT, _row(own))
+                _forget(transaction, own)
 
 
 def _is_outdone(transaction: sqlite3.Connection, key: str, offset: int) -> bool:

@@ -95,9 +95,6 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         begins = self._run(self._begins(self._parts()))
         return {(self._names[part.topic], part.partition): begin for part, begin in begins.items()}
 
-    def forget(self, keys: Collection[str]) -> None:
-        """Do nothing: what Kafka keeps ends with its retention."""
-
     def close(self) -> None:
         """Let others read; may be repeated."""
         self._drop()

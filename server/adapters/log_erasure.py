@@ -88,6 +88,11 @@ _EVENTS: Final = f"""
 SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
 """  # noqa: S608
 
+_LINKED: Final = f"""
+SELECT payload FROM records
+WHERE key = ? AND kind = {RECORD_KIND_EVENT} AND time_ms <= ? AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
+"""  # noqa: S608
+
 
 def erase(connection: sqlite3.Connection, key: str) -> int:
     """Delete what the visitor's newest erasure record is about; return how many records."""
@@ -111,9 +116,34 @@ def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
     return found is not None and record.time_ms <= found[0]
 
 
+def without_late(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Row]:
+    """Return the rows without decisions that were made before their visitor was forgotten, and waited meanwhile."""
+
+    def is_late(row: Row) -> bool:
+        kind, key, record_id, payload, time_ms, _ = row
+        record = LogRecord(0, kind, time_ms, key, record_id, payload)
+        return kind == RECORD_KIND_DECISION and is_forgotten(connection, record)
+
+    return [row for row in rows if not is_late(row)]
+
+
 def aliases(connection: sqlite3.Connection, key: str) -> set[str]:
     """Return the anonymous ids that events, trimmed since, showed to be the visitor's."""
     return {found for (found,) in connection.execute("SELECT anonymous_id FROM aliases WHERE key = ?", (key,))}
+
+
+def linked(connection: sqlite3.Connection, erasure: LogRecord) -> set[str]:
+    """Return the anonymous ids that became the visitor before its erasure, and were not forgotten since.
+
+    What shows them are events that this log was the first to have, and trimmed ones.
+    """
+    trimmed = "SELECT anonymous_id FROM aliases WHERE key = ? AND time_ms <= ?"
+    found = {anonymous_id for (anonymous_id,) in connection.execute(trimmed, (erasure.key, erasure.time_ms))}
+    for (payload,) in connection.execute(_LINKED, (erasure.key, erasure.time_ms)):
+        with suppress(DecodeError, TypeError):
+            found.add(Event.FromString(payload).context.visitor_id)
+    of_others = found - {erasure.key, ""}
+    return {key for key in of_others if not is_forgotten(connection, erasure._replace(key=key, kind=RECORD_KIND_EVENT))}
 
 
 def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:

@@ -18,6 +18,9 @@ _HEAD: Final = '"offset", kind, time_ms, key, record_id'
 COLUMNS: Final = f"{_HEAD}, payload, checksum"
 """What `records_of` reads."""
 
+READ_BYTES: Final = 64 * 1_048_576
+"""Payload after which a read returns what it has, so that a few large records do not fill the memory."""
+_READ_ROWS: Final = 1_000
 _LOOKUP_ROWS: Final = 500
 
 Row = tuple[int, str, str, bytes, int, int]
@@ -45,6 +48,17 @@ def records_of(rows: Iterable[Sequence[Any]], after: int) -> list[LogRecord]:
             raise error
         records.append(record)
         after = offset
+    return records
+
+
+def read_records(cursor: sqlite3.Cursor, after: int) -> list[LogRecord]:
+    """Return the next records of a cursor over rows of `COLUMNS`, as `records_of` does: all, or some `READ_BYTES`."""
+    records: list[LogRecord] = []
+    byte_count = 0
+    while byte_count < READ_BYTES and (chunk := records_of(cursor.fetchmany(_READ_ROWS), after)):
+        records += chunk
+        after = chunk[-1].offset
+        byte_count += sum(len(record.payload) for record in chunk)
     return records
 
 

@@ -35,8 +35,8 @@ class MemoryLog:
         return self._commit(records, time_ms)
 
     def append_later(self, records: Sequence[NewRecord], time_ms: int) -> bool:
-        """Store the records now and return True."""
-        self._commit(records, time_ms)
+        """Store the records now, but for late decisions, and return True."""
+        self._commit([record for record in records if not self._is_late(record, time_ms)], time_ms)
         return True
 
     def import_records(self, batches: Iterable[Sequence[NewRecord]], time_ms: int) -> Iterator[list[AppendStatus]]:
@@ -110,6 +110,11 @@ class MemoryLog:
         for hook in self._hooks:
             hook(self.last_offset())
         return statuses
+
+    def _is_late(self, record: NewRecord, time_ms: int) -> bool:
+        """Return whether the record is a decision that was made before its visitor was forgotten."""
+        erasures = (one for one in self.records_of(record.key) if one.kind == RECORD_KIND_ERASURE)
+        return record.kind == RECORD_KIND_DECISION and any(time_ms <= one.time_ms for one in erasures)
 
     def _store(self, record: NewRecord, time_ms: int) -> AppendStatus:
         if record.record_id in self._payloads:

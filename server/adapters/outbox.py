@@ -3,13 +3,14 @@
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from server.adapters import log_erasure
-from server.adapters.log_rows import COLUMNS, records_of
+from server.adapters.log_rows import COLUMNS, read_records
 from server.adapters.sqlite_log import SqliteLog, connect, turn
+from server.defaults import ID_PREFIX
 from server.ports import LogRecord, LogUnavailableError, OutboxSize
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DOCUMENT
 
@@ -23,7 +24,7 @@ FROM records WHERE "offset" > ? AND kind IS NOT 0 AND "offset" NOT IN (SELECT "o
 _READ: Final = f'SELECT {COLUMNS} {_OWN} ORDER BY "offset" LIMIT ?'
 _NEWEST: Final = f'SELECT "offset" {_OWN} ORDER BY "offset" DESC LIMIT 1'
 _SIZE: Final = f"SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(time_ms), 0) {_OWN}"
-_IS_DEFAULT: Final = f"(kind = {RECORD_KIND_DOCUMENT} AND record_id != '')"
+_IS_DEFAULT: Final = f"(kind = {RECORD_KIND_DOCUMENT} AND record_id GLOB '{ID_PREFIX}*')"
 """Defaults stay for ever: a log that lost their ids would take them anew, over what was set since."""
 _OLD: Final = f"""
 SELECT max("offset") FROM (SELECT "offset", time_ms FROM records WHERE NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT ?)
@@ -77,9 +78,9 @@ class SqliteOutbox:
             self._connection.execute("INSERT OR REPLACE INTO outbox VALUES ('shipped', ?)", (offset,))
 
     def read(self, after: int, limit: int) -> list[LogRecord]:
-        """Return up to `limit` own records above the offset `after`, in order."""
-        with self._translated():
-            return records_of(self._connection.execute(_READ, (after, limit)), after)
+        """Return up to `limit` own records above the offset `after`, in order; fewer where they are large."""
+        with self._translated(), closing(self._connection.execute(_READ, (after, limit))) as cursor:
+            return read_records(cursor, after)
 
     def size(self, after: int) -> OutboxSize:
         """Return how many own records are above the offset `after`."""

@@ -25,7 +25,7 @@ from server.adapters.log_rows import (
     Row,
     columns_without_payload,
     marks,
-    records_of,
+    read_records,
     row_of,
     statuses_of,
 )
@@ -36,8 +36,6 @@ BUSY_S: Final = 5.0
 """Seconds to wait for another process that commits."""
 LATER_WAIT_S: Final = 0.05
 """Seconds that records nobody waits for hope for company, so that the disk is free for the others."""
-READ_BYTES: Final = 64 * 1_048_576
-"""Payload after which a read returns what it has, so that a few large records do not fill the memory."""
 
 _VERSION: Final = 2
 """Of the tables; a log that was begun before has less and gets what it lacks."""
@@ -253,19 +251,19 @@ class SqliteLog:
         return calls, later
 
     def _commit(self, calls: list[_Call], later: list[Row]) -> None:
-        rows = [*later, *(row for call in calls for row in call.rows)]
+        rows = [row for call in calls for row in call.rows]
         try:
             with self._translated(), turn(self._path):
-                statuses, offset = self._write(rows)
+                statuses, offset = self._write(rows, later)
         except Exception as error:
-            _logger.exception("log_unavailable", path=str(self._path), record_count=len(rows))
+            _logger.exception("log_unavailable", path=str(self._path), record_count=len(rows) + len(later))
             self._drop_connection()
             self._dropped_count += len(later)
             for call in calls:
                 call.done.set_exception(error)
             return
         self._run_hooks(offset)
-        taken = iter(statuses[len(later) :])
+        taken = iter(statuses)
         for call in calls:
             call.done.set_result(list(islice(taken, len(call.rows))))
 
@@ -278,7 +276,7 @@ class SqliteLog:
                 return
         _logger.warning("erased_bytes_linger", path=str(self._path), fix="erase again while nobody reads the whole log")
 
-    def _write(self, rows: list[Row]) -> tuple[list[AppendStatus], int]:
+    def _write(self, rows: list[Row], later: list[Row]) -> tuple[list[AppendStatus], int]:
         if _identity(self._path) != self._file:
             raise OSError("it was removed or replaced while it was in use")
         if self._connection is None:
@@ -286,9 +284,10 @@ class SqliteLog:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.executemany(INSERT, log_erasure.without_late(connection, later))
             before = _last_offset(connection)
             stored_count = connection.executemany(INSERT, rows).rowcount if rows else 0
-            log_erasure.keep_times(connection, rows)
+            log_erasure.keep_times(connection, (*later, *rows))
             statuses = (
                 [AppendStatus.STORED] * len(rows)
                 if stored_count == len(rows)
@@ -315,14 +314,8 @@ class SqliteLog:
             self._connection = None
 
     def _select(self, sql: str, params: Sequence[object] | dict[str, int], after: int) -> list[LogRecord]:
-        records: list[LogRecord] = []
-        byte_count = 0
         with self._translated(), self._reading, closing(self._reader.execute(sql, params)) as cursor:
-            while byte_count < READ_BYTES and (chunk := records_of(cursor.fetchmany(1_000), after)):
-                records += chunk
-                after = chunk[-1].offset
-                byte_count += sum(len(record.payload) for record in chunk)
-        return records
+            return read_records(cursor, after)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

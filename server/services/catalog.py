@@ -28,7 +28,7 @@ class CatalogService:
     ----------
     engine : the catalogue as served
     log : where changes go
-    clock : time of a change that does not say
+    clock : time of a change
     """
 
     descriptor = pb.DESCRIPTOR.services_by_name["CatalogService"]
@@ -92,8 +92,7 @@ class CatalogService:
     async def delete_item(self, request: pb.DeleteItemRequest) -> pb.DeleteItemResponse:
         """Remove an item."""
         self._item(request.item_id)
-        change = ItemChange(item=Item(item_id=request.item_id), deleted=True, set_time=self._now())
-        await self._append([change])
+        await self._append([ItemChange(item=Item(item_id=request.item_id), deleted=True)])
         return pb.DeleteItemResponse()
 
     def _item(self, item_id: str) -> Item:
@@ -104,7 +103,6 @@ class CatalogService:
     ) -> list[pb.ItemResult]:
         """Append the valid items; return what was wrong with the others."""
         rejected, changes = [], []
-        set_time = set_time or self._now()
         for index, item in enumerate(items):
             try:
                 core_rs.check_item(item.SerializeToString(), index)
@@ -119,11 +117,6 @@ class CatalogService:
     async def _append(self, changes: Iterable[ItemChange]) -> None:
         records = [NewRecord(RECORD_KIND_ITEM, "", "", change.SerializeToString()) for change in changes]
         await self._log.append(records, self._clock.now_ms())
-
-    def _now(self) -> Timestamp:
-        now = Timestamp()
-        now.FromMilliseconds(self._clock.now_ms())
-        return now
 
 
 def _check_set_time(set_time: Timestamp, now_ms: int) -> None:

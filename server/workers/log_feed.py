@@ -1,6 +1,6 @@
 """The log of this machine as the sink follows it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -50,11 +50,6 @@ class LogFeed:
     def lag(self) -> int:
         """Return how many offsets there are still to read."""
         return max(0, self._log.last_offset() - self._offset)
-
-    def forget(self, keys: Collection[str]) -> None:
-        """Delete what the newest erasure of each visitor is about and came after it."""
-        for key in keys:
-            self._log.erase(key)
 
     def close(self) -> None:
         """Do nothing."""

@@ -110,9 +110,10 @@ def event_table(
 
 
 def item_row(record: LogRecord, change: ItemChange, known: Row | None) -> Row | None:
-    """Return the row of an item after a change; None if the row is as new, or the change is older than its values."""
-    set_ms = change.set_time.ToMilliseconds() if change.HasField("set_time") else record.time_ms
-    if known is not None and (record.offset <= known["log_offset"] or set_ms < known["set_ms"]):
+    """Return the row of an item after a change; None if the row is as new, or the change says that it is older."""
+    last_ms = record.time_ms if known is None else known["set_ms"]
+    set_ms = change.set_time.ToMilliseconds() if change.HasField("set_time") else max(record.time_ms, last_ms)
+    if known is not None and (record.offset <= known["log_offset"] or set_ms < last_ms):
         return None
     item = change.item
     if change.update_paths and not change.deleted:

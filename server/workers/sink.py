@@ -58,7 +58,6 @@ class Sink:
             if batch.records:
                 with telemetry.SINK_SECONDS.time():
                     self._writer.write(batch.records)
-                self._feed.forget(self._writer.late(batch.records))
                 telemetry.SINK_BATCH_RECORDS.observe(len(batch.records))
             self._store.save_positions(batch.positions)
             self._batch = None

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from core_rs import EngineError, event_columns
 from server import telemetry
+from server.defaults import is_default
 from server.ports import Erasure, LogRecord, RowStore, StoreRowsError
 from server.workers import rows
 from server.workers.rows import Row
@@ -69,10 +70,6 @@ class TableWriter:
     def learn_erasures(self) -> None:
         """Take the erasures that the tables know: another writer may have met some."""
         self.erasures = self._store.erasures()
-
-    def late(self, records: Iterable[LogRecord]) -> set[str]:
-        """Return the visitors of whom a decision came into the log after they were forgotten, though made before."""
-        return {record.key for record in records if record.kind == RECORD_KIND_DECISION and self.is_erased(record)}
 
     def write(self, records: list[LogRecord]) -> None:
         """Write the rows of the records, in the order of their offsets, and delete what erasures are about."""
@@ -188,16 +185,16 @@ class TableWriter:
         return slates
 
     def _documents(self, records: list[LogRecord]) -> list[Row]:
-        """Return the rows of documents; one with a record id is a default, and gives way to what is there."""
+        """Return the rows of documents; a default gives way to what is there."""
         made: list[tuple[bool, Row]] = []
         for record, change in self._parsed(records, RECORD_KIND_DOCUMENT, DocumentChange):
             with self._setting_aside(record):
-                made.append((bool(record.record_id), rows.document_row(record, change)))
-        known = self._documents_of({row["document_id"] for is_default, row in made if is_default})
+                made.append((is_default(record), rows.document_row(record, change)))
+        known = self._documents_of({row["document_id"] for gives_way, row in made if gives_way})
         documents = []
-        for is_default, row in made:
+        for gives_way, row in made:
             name = (row["kind"], row["document_id"])
-            if not (is_default and name in known):
+            if not (gives_way and name in known):
                 documents.append(row)
                 known.add(name)
         return documents

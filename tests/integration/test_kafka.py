@@ -271,7 +271,7 @@ def test_default_document_gives_way_to_what_was_set(machine: Machine, settings: 
         change = DocumentChange(placement=Placement(placement_id="home", description=text))
         return NewRecord(RecordKind.RECORD_KIND_DOCUMENT, "", record_id, change.SerializeToString())
 
-    machine.add(document("default", "placement/home"), document("ours"), document("of a new machine", "other"))
+    machine.add(document("default", "placement/home"), document("ours"), document("new", "placement/home "))
     machine.ship()
     with sink_of(settings, tables.store) as sink:
         drain(sink, 3)

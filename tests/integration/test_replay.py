@@ -126,6 +126,21 @@ def test_mended_items_profiles_and_documents_end_in_their_tables(shop: Shop) -> 
     assert (event_ids(shop), bad_offsets(shop)) == (["e1"], [])
 
 
+def test_mended_document_takes_the_place_of_what_is_there(shop: Shop) -> None:
+    kind = RecordKind.RECORD_KIND_DOCUMENT
+    sources = [{"source": "popular"}]
+    home = [
+        DocumentChange(placement=Placement(placement_id="home", description=text, sources=sources))
+        for text in ("old", "mended")
+    ]
+    shop.add(NewRecord(kind, "", "", home[0].SerializeToString()), NewRecord(kind, "", "", BAD))
+    shop.sink.drain()
+    assert put_back(shop, Mended(2, home[1].SerializeToString())) == [Fate.STORED]
+    assert shop.rows("SELECT hex(payload) FROM documents FINAL") == [
+        (home[1].placement.SerializeToString().hex().upper(),)
+    ]
+
+
 @pytest.mark.parametrize(
     ("mended", "why"),
     [

@@ -25,7 +25,8 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
 def test_decisions_made_before_an_erasure_and_stored_after_it_are_dropped(shop: Shop, restarted: bool) -> None:
     def decide(visitor_id: str, time_ms: int) -> None:
         decision = Decision(now_ms=time_ms, slates=[DecidedSlate(placement_id="home")]).SerializeToString()
-        shop.log.append_later([NewRecord(RecordKind.RECORD_KIND_DECISION, visitor_id, "", decision)], time_ms)
+        record = NewRecord(RecordKind.RECORD_KIND_DECISION, visitor_id, "", decision)
+        list(shop.log.import_records([[record]], time_ms))
 
     shop.add(erasure("v"))
     shop.sink.drain()
@@ -35,7 +36,6 @@ def test_decisions_made_before_an_erasure_and_stored_after_it_are_dropped(shop: 
     decide("v", 1_001)
     sink.drain()
     assert shop.rows("SELECT visitor_id, time_ms FROM decisions ORDER BY 1") == [("v", 1_001), ("w", 999)]
-    assert [record.offset for record in shop.log.read(0, 9)] == [1, 3, 4]
 
 
 @pytest.mark.parametrize("visitor_id", ["v", "o'Neil\\\t]"])

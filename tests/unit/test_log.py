@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from server.adapters import sqlite_log
+from server.adapters import log_rows, sqlite_log
 from server.adapters.memory_log import MemoryLog
 from server.adapters.sqlite_log import SqliteLog
 from server.ports import AppendStatus, EventLog, LogRecord, LogUnavailableError, NewRecord
@@ -161,6 +161,15 @@ async def test_erasure_deletes_decisions_that_were_queued_before_it_and_stored_a
     assert log.last_offset() == 12
 
 
+async def test_decision_that_waited_while_its_visitor_was_forgotten_is_left_out(log: EventLog) -> None:
+    await log.append([NewRecord(ERASURE, "v", "", b"x")], 10)
+    for key, time_ms in (("v", 10), ("w", 9), ("v", 11)):
+        assert log.append_later([NewRecord(DECISION, key, "", b"d")], time_ms)
+    wait_until(lambda: log.last_offset() == 3)
+    assert [(record.key, record.time_ms) for record in log.read(1, 9)] == [("w", 9), ("v", 11)]
+    assert log.dropped_count == 0
+
+
 async def test_erase_without_an_erasure_record_deletes_nothing(log: EventLog) -> None:
     await log.append([event(1)], 0)
     assert log.erase("v") == 0
@@ -193,7 +202,7 @@ async def test_full_queue_refuses_and_counts(tmp_path: Path) -> None:
 
 
 async def test_large_records_come_in_several_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_log, "READ_BYTES", 100)
+    monkeypatch.setattr(log_rows, "READ_BYTES", 100)
     log = open_log(tmp_path / "log.sqlite")
     await log.append([event(number, payload=b"p" * 60) for number in range(1500)], 0)
     assert [len(log.read(after, 9999)) for after in (0, 1000, 1500)] == [1000, 500, 0]

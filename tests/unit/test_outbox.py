@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from server.adapters import log_rows
 from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog, connect
@@ -58,6 +59,14 @@ def test_place_and_name_outlive_the_process(log: SqliteLog, outbox: SqliteOutbox
     assert (again.origin, again.shipped()) == (outbox.origin, 3)
     assert again.size(3) == OutboxSize(2, 4, 0)
     again.close()
+
+
+def test_large_records_come_in_several_reads(
+    log: SqliteLog, outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_rows, "READ_BYTES", 100)
+    write(log, 1_500)
+    assert [len(outbox.read(after, 9_999)) for after in (0, 1_000, 1_500)] == [1_000, 500, 0]
 
 
 def test_only_what_is_old_and_shipped_is_trimmed(log: SqliteLog, outbox: SqliteOutbox) -> None:
@@ -168,6 +177,12 @@ def test_trimmed_log_takes_no_default_again(log: SqliteLog, outbox: SqliteOutbox
     add_placements(log, 9)
     assert inbox.take([Arrival(one, "elsewhere", one.offset) for one in defaults], {}) == 0
     assert [one.record_id for one in log.read(0, 99)] == [one.record_id for one in defaults] + ["e4"]
+
+
+def test_mended_document_is_trimmed_as_others_are(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    list(log.import_records([[NewRecord(DOCUMENT, "", "replay-1", b"p")]], 0))
+    write(log, 1)
+    assert outbox.trim(99, 9) == 1
 
 
 def test_erasure_of_another_machine_deletes_here(log: SqliteLog, inbox: SqliteInbox) -> None:

@@ -1,7 +1,7 @@
 """A log that always has more keeps the sink from nothing else: it answers, stops, and ends what it was asked for."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 import pyarrow as pa
@@ -35,9 +35,6 @@ class EndlessFeed:
 
     def lag(self) -> int:
         return self.behind
-
-    def forget(self, keys: Collection[str]) -> None:
-        pass
 
     def close(self) -> None:
         self.closed = True
