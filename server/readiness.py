@@ -43,7 +43,7 @@ FACTS: Final = (
             uniqExactIf(item_id, event_type IN ('view', 'click')) AS viewed,
             uniqExactIf(item_id, event_type = 'purchase') AS bought,
             countIf(event_type = 'purchase' AND line = 0) AS baskets,
-            countIf(item_id != '') AS steps
+            countIf(item_id != '' AND event_type != 'impression') AS steps
         FROM events FINAL
         GROUP BY visitor_id
     ) AS visitors

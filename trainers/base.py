@@ -103,6 +103,11 @@ def rows_of(dataset: Dataset, *actions: str) -> Dataset:
     return rows
 
 
+def offsets_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each run of these sizes begins, and the total."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
 def once_a_basket(dataset: Dataset) -> Dataset:
     """Return one row of each item of each basket: a line that a receipt repeats says nothing new."""
     same = (np.diff(dataset.basket.astype(np.int64)) == 0) & (np.diff(dataset.item.astype(np.int64)) == 0)

@@ -9,15 +9,14 @@ from scipy import sparse
 
 import core_rs
 from trainers.als import Als
+from trainers.base import DAY_MS
 from trainers.dataset import Dataset
 from trainers.ease import Ease
 from trainers.evaluate import Scorer
 from trainers.next_basket import NextBasket
 from trainers.protocols import pair
-from trainers.recommender import Recommender, queries_of
+from trainers.recommender import Recommender, queries_of, unit_rows
 from trainers.sequential_rules import SequentialRules
-
-DAY_MS = 86_400_000
 
 
 def popular(train: Dataset, now_ms: int, days: int | None = None) -> Scorer:
@@ -61,7 +60,7 @@ def item_knn(train: Dataset, neighbours: int = 50) -> Scorer:
 def user_knn(train: Dataset, neighbours: int = 50) -> Scorer:
     """Return a scorer by the summed cosine of the nearest visitors that bought the item, by logarithms of counts."""
     bought = _counts(train).log1p()
-    rows = _unit_rows(bought)
+    rows = unit_rows(bought)
 
     def score(visitors: NDArray[np.uint32]) -> NDArray[np.float32]:
         similar = (rows[visitors] @ rows.T).toarray()
@@ -124,8 +123,3 @@ def _counts(train: Dataset) -> sparse.csr_matrix:
 
 def _popularity(train: Dataset) -> NDArray[np.float32]:
     return np.bincount(_basket_lines(train).item, minlength=train.n_items).astype(np.float32)
-
-
-def _unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    return sparse.diags(1 / np.maximum(length, 1e-12)) @ matrix

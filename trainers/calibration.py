@@ -65,16 +65,20 @@ class Calibration:
 
 
 def expected_error(
-    odds: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float32], seed: int
+    odds: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+    visitors: NDArray[np.uint32],
+    seed: int,
 ) -> Metric:
     """Return the expected calibration error: how far a bin's mean probability is from the share that followed.
 
     Twenty bins hold as many rows each, since nearly all probabilities are small. The 95 % interval is that of resamples
-    drawn from `seed`, less what chance adds to the error of all of them.
+    of visitors, whose rows are alike, drawn from `seed`, less what chance adds to the error of all of them.
 
     Parameters
     ----------
-    odds, labels, weights : shape (n,), n > 0
+    odds, labels, weights, visitors : shape (n,), n > 0
 
     References
     ----------
@@ -89,7 +93,9 @@ def expected_error(
         return float(np.abs(np.bincount(places, gap * counts)).sum() / counts.sum())
 
     rng = np.random.default_rng(seed)
-    resamples = [error(weights * rng.poisson(1, len(odds))) for _ in range(_RESAMPLES)]
+    of_visitors, owner = np.unique(visitors, return_inverse=True)
+    counts = (rng.poisson(1, len(of_visitors)) for _ in range(_RESAMPLES))
+    resamples = [error(weights * drawn[owner]) for drawn in counts if drawn.any()]
     low, high = np.quantile(resamples, [0.025, 0.975]) - np.mean(resamples)
     found = error(weights)
     return Metric(found, max(found + float(low), 0.0), found + float(high))

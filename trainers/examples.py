@@ -72,8 +72,8 @@ def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: 
             followed = [items if of_visit == number else _NOTHING for of_visit, items in answers]
             begin, end = np.searchsorted(visit, [number, number + 1]).tolist()
             kinds = [ACTIONS[name] for name, items in zip(actions, followed, strict=True) if len(items)]
-            until_ms = after.time_ms[begin:end][np.isin(after.action[begin:end], kinds)].max()
-            found.append(Outcome(visitor, asked, followed, *_best_positions(after, visitor, until_ms)))
+            acted = begin + np.flatnonzero(np.isin(after.action[begin:end], kinds))
+            found.append(Outcome(visitor, asked, followed, *_best_positions(after, visitor, acted)))
     return found
 
 
@@ -90,14 +90,21 @@ def _first_visits(rows: Dataset, visit: NDArray[np.int64], action: int) -> dict[
     return {who: (int(number[start]), of) for who, start, of in zip(visitors.tolist(), starts, items, strict=False)}
 
 
-def _best_positions(rows: Dataset, visitor: int, until_ms: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the items that a visitor was shown until then, ascending, and the best position of each.
+def _best_positions(
+    rows: Dataset, visitor: int, acted: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the items that a visitor was shown before acting, ascending, and the best position of each.
 
-    What is shown later may be shown because of what followed. Impressions alone tell: a position that comes with a
-    click would give the click away.
+    What is shown later may be shown because of what followed: an item counts up to its own first row of `acted`, which
+    numbers in order of time what the visitor did on the visit, and any other item up to the last of these. Impressions
+    alone tell: a position that comes with a click would give the click away.
     """
     begin, end = np.searchsorted(rows.visitor, [visitor, visitor + 1])
     item, position = rows.item[begin:end].astype(np.int64), rows.position[begin:end]
+    items, first = np.unique(rows.item[acted].astype(np.int64), return_index=True)
+    until_ms = np.full(len(item), rows.time_ms[acted[-1]])
+    known = _among(item, items)
+    until_ms[known] = rows.time_ms[acted[first]][np.searchsorted(items, item[known])]
     told = (rows.action[begin:end] == ACTIONS["impression"]) & (position > 0) & (rows.time_ms[begin:end] <= until_ms)
     order = np.lexsort((position[told], item[told]))
     shown, first = np.unique(item[told][order], return_index=True)

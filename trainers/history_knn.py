@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import core_rs
-from trainers.base import DAY_MS, Array, Progress, no_progress, rows_of
+from trainers.base import DAY_MS, Array, Progress, no_progress, offsets_of, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -27,7 +27,7 @@ class HistoryKnn(Recommender):
     normalise : float
         Exponent of a history's length that divides its likeness; .5 is the cosine.
     idf : float
-        Exponent of ln(histories / histories with the item), the weight of an item in common.
+        Exponent of ln(1 + histories / histories with the item), the weight of an item in common.
     rarity : float
         The same exponent for the item that is recommended; below zero favours popular items.
     decay : float
@@ -89,7 +89,7 @@ class HistoryKnn(Recommender):
         same = (np.diff(rows.visitor[last]) == 0) & (np.diff(rows.item[last]) == 0)
         kept = rows.where(_mask(len(rows), last[np.append(~same, True)]))
         sizes = np.bincount(kept.visitor, minlength=dataset.n_visitors)
-        self.offsets_ = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        self.offsets_ = offsets_of(sizes)
         self.items_ = kept.item
         newest = np.full(dataset.n_visitors, rows.time_ms.min())
         np.maximum.at(newest, rows.visitor, rows.time_ms)

@@ -9,6 +9,7 @@ import core_rs
 from trainers.base import Progress, Trainer, no_progress
 from trainers.content_vectors import ContentVectors
 from trainers.dataset import Dataset
+from trainers.sequence.histories import UNFORETOLD
 from trainers.sequence.model import HOW_TO_INSTALL, MissingTorchError, has_torch
 from trainers.sequence.settings import USUAL
 from trainers.transformer import Transformer
@@ -68,7 +69,8 @@ class Parts:
         models: list[Trainer] = []
         if CONTENT in self.names and len(dataset):
             models.append(ContentVectors(seed=self.seed).fit(dataset))
-        if SEQUENCE in self.names and np.bincount(dataset.visitor, minlength=1).max() > 1:
+        foretold = dataset.visitor[~np.isin(dataset.action, UNFORETOLD)]
+        if SEQUENCE in self.names and np.bincount(foretold, minlength=1).max() > 1:
             if self._encoder is None or latest or len(dataset) > _GROWTH * self._learnt_from:
                 training = replace(USUAL, length=core_rs.history_length())
                 self._encoder = Transformer(training=training, seed=self.seed).fit(dataset, progress)

@@ -57,6 +57,7 @@ class Scorer(Protocol):
 _GOLDEN_VISITORS = 8
 _GOLDEN_ROWS = 32
 _LEAST_EXAMPLES = 200
+"""Candidates that an action followed; one that followed fewer is left out of a ranker."""
 _TRIAL_CUTS = 5
 """Latest cuts that are enough to tell whether a ranker beats the rules."""
 
@@ -257,12 +258,30 @@ class Pipeline:
         beats_rules = False
         for number, cut in enumerate(self.schedule.cuts):
             self.progress("learn from the past", number / len(self.schedule.cuts))
+            if cut == self.schedule.validation_ms:
+                over = sum(when + self.schedule.horizon_ms <= cut for when in self.schedule.cuts)
+                past = self._of_common_actions(past, past[:over][-_TRIAL_CUTS:])
+                collector.actions = self.actions
             self._enter(cut, folder)
             if judge and cut == self.schedule.validation_ms:
-                over = sum(when + self.schedule.horizon_ms <= cut for when in self.schedule.cuts)
                 beats_rules = self._beats_rules(self._fit(past[:over][-_TRIAL_CUTS:], seed=self.seeds[0]))
             past.append(collector.collect(self.shop, min(cut + self.schedule.horizon_ms, self.schedule.split_ms)))
         return past, beats_rules
+
+    def _of_common_actions(self, past: list[Rows], trial: list[Rows]) -> list[Rows]:
+        """Return `past` without the actions, from now on left out, that followed too few of the candidates of `trial`.
+
+        All stay where no action followed enough: there is no ranker then.
+        """
+        followed, not_followed = np.sum([rows.outcomes for rows in trial], axis=0) if trial else np.zeros((2, 0))
+        common = (followed >= _LEAST_EXAMPLES) & (not_followed > 0)
+        if not common.any() or common.all():
+            return past
+        for name, count in zip(np.array(self.actions)[~common].tolist(), followed[~common].tolist(), strict=True):
+            why = f"it followed {count} of the candidates, and a ranker needs {_LEAST_EXAMPLES}"
+            self.progress(f"leave out the action {name}: {why}", 1.0)
+        self.actions = tuple(np.array(self.actions)[common].tolist())
+        return [rows.of_actions(common) for rows in past]
 
     def _enter(self, now_ms: int, folder: Path) -> list[Trainer]:
         """Move the shop to `now_ms` with the models of that moment, and return them."""
@@ -279,7 +298,8 @@ class Pipeline:
         if not parts:
             return None
         rows = Rows.concatenate(parts)
-        if not ((rows.labels.sum(axis=0) >= _LEAST_EXAMPLES) & (~rows.labels).any(axis=0)).all():
+        followed, not_followed = rows.outcomes
+        if not ((followed >= _LEAST_EXAMPLES) & (not_followed > 0)).all():
             return None
         options["without"] = (*options.get("without", ()), *CLOCK)
         return _RANKERS[self.ranker](**options).fit(rows, lambda share: self.progress("fit the ranker", share))

@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.base import offsets_of
 from trainers.dataset import Dataset
 
 COMPLETE_JOURNEY_SPLIT = dt.datetime(2017, 12, 4, 5, tzinfo=dt.UTC)
@@ -58,7 +59,7 @@ class Task:
         bought = np.unique(pair(self.train, self.train.visitor, self.train.item))
         new = ~np.isin(pair(self.train, self.visitor[owner], self.target), bought)
         size = np.bincount(owner[new], minlength=len(self.visitor))
-        return replace(self, offsets=_offsets(size), target=self.target[new], explore=True)
+        return replace(self, offsets=offsets_of(size), target=self.target[new], explore=True)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class NextBasket:
         after = after.where(kept[after.item] & asked[after.visitor])
         visitor, _, item = first_baskets(after, after.basket, self.min_target)
         shopper, size = np.unique(visitor, return_counts=True)
-        return Task(train, kept, shopper, _offsets(size), item)
+        return Task(train, kept, shopper, offsets_of(size), item)
 
 
 def complete_journey(split_ms: int, *, until_ms: int | None = None) -> NextBasket:
@@ -159,7 +160,3 @@ def first_baskets(
     lines = lines[np.isin(lines[:, 1], lines[first, 1])]
     visitor, numbers, item = lines.astype(np.uint32).T
     return visitor, numbers, item
-
-
-def _offsets(size: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -18,9 +18,9 @@ OPSET = 17
 """Version of the ONNX operators that rankers use."""
 
 _HELD_OUT = 20
-"""One visitor in so many is for calibration: half of the rows to fit it, half to measure it."""
-_LEAST_HELD_OUT = 2_000
-"""Rows of each action; two numbers made of fewer are mostly chance."""
+"""One visitor in so many is for calibration: half of them to fit it, half to measure it."""
+_LEAST_OUTCOMES = 100
+"""Rows of a half that an action followed, and that it did not; two numbers made of fewer are mostly chance."""
 
 SERVED_EXPOSURE = np.float32(1)
 """Exposure at which every candidate is judged when it is served: as if it were shown first."""
@@ -68,16 +68,16 @@ class Rows:
         kept = self.features[rows], self.labels[rows], self.weights[rows], self.positions[rows]
         return Rows(*kept, self.visitors[rows])
 
-    def without(self, rows: NDArray[np.bool_]) -> "Rows":
-        """Return rows of which some say nothing; the features are shared."""
-        return replace(self, weights=np.where(rows[:, None], np.float32(0), self.weights))
+    def of_actions(self, kept: NDArray[np.bool_]) -> "Rows":
+        """Return the rows that ask for one of some actions, with these alone; `kept` has shape (h,)."""
+        rows = (self.weights[:, kept] > 0).any(axis=1)
+        labels, weights = self.labels[rows][:, kept], self.weights[rows][:, kept]
+        return Rows(self.features[rows], labels, weights, self.positions[rows], self.visitors[rows])
 
     @property
-    def has_both_outcomes(self) -> bool:
-        """Whether each action followed some of the rows that ask for it, and not all."""
-        asks = self.weights > 0
-        followed, asked = (self.labels & asks).sum(axis=0), asks.sum(axis=0)
-        return bool(((followed > 0) & (followed < asked)).all())
+    def outcomes(self) -> NDArray[np.int64]:
+        """Number of rows that ask for each action and that it followed, then did not follow; shape (2, h)."""
+        return _outcomes(self.labels, self.weights)
 
     @property
     def exposure(self) -> NDArray[np.float32]:
@@ -92,10 +92,11 @@ class Ranker(ABC):
     What is shown first is chosen more often whatever it is. So a ranker learns from the exposure of a candidate beside
     its features, and judges all of them at one exposure when they are served.
 
-    The rows of some visitors are held out, so that what is measured on them is new. On half of them two numbers an
-    action are fitted that bend the logits to probabilities, on the other half the error is measured, before and after:
-    both at the exposures that were logged, since nobody saw what follows where all is shown first. The two numbers,
-    folded into the graph, hold at the exposure that is served as far as this one adds up with the rest in the logit.
+    The rows of some visitors are held out, so that what is measured on them is new. On half of these visitors two
+    numbers an action are fitted that bend the logits to probabilities, on the others the error is measured, before and
+    after: both at the exposures that were logged, since nobody saw what follows where all is shown first. The two
+    numbers, folded into the graph, hold at the exposure that is served as far as this one adds up with the rest in the
+    logit. An action of few outcomes in either half keeps its logits.
 
     Attributes
     ----------
@@ -103,8 +104,8 @@ class Ranker(ABC):
         Equal rows and seeds give equal graphs.
     calibrations_ : list[Calibration]
         Of each action.
-    errors_ : list[tuple[Metric, Metric]]
-        Expected calibration error of each action before and after; empty where there were too few rows to hold out.
+    errors_ : list[tuple[Metric, Metric] | None]
+        Expected calibration error of each action before and after; None where too few rows were held out to calibrate.
 
     References
     ----------
@@ -114,7 +115,7 @@ class Ranker(ABC):
 
     seed: int
     calibrations_: list[Calibration]
-    errors_: list[tuple[Metric, Metric]]
+    errors_: list[tuple[Metric, Metric] | None]
 
     def fit(self, rows: Rows, progress: Progress = no_progress) -> Self:
         """Learn to tell the rows that an action followed from the others; those of some visitors calibrate.
@@ -124,11 +125,11 @@ class Ranker(ABC):
         ValueError
             When an action never or always followed.
         """
-        if not rows.has_both_outcomes:
+        if not rows.outcomes.all():
             share = rows.labels.mean(axis=0) if len(rows) else np.zeros(1)
             raise ValueError(f"shares of rows with each action are {share}; leave out actions without both outcomes")
         held = _held_out(rows)
-        self._learn(rows.without(held) if held.any() else rows, progress)
+        self._learn(rows.part(~held) if held.any() else rows, progress)
         self._calibrate(rows.part(held))
         return self
 
@@ -158,10 +159,11 @@ class Ranker(ABC):
 
     def metrics(self, actions: Sequence[str]) -> Mapping[str, Metric]:
         """Return the expected calibration error of each action before and after calibration."""
-        named = zip(actions, self.errors_, strict=False)
+        named = zip(actions, self.errors_, strict=True)
         return {
             f"{action}/calibration_error_{when}": error
             for action, errors in named
+            if errors is not None
             for when, error in zip(("before", "after"), errors, strict=True)
         }
 
@@ -174,21 +176,22 @@ class Ranker(ABC):
         """Return the scores of the model before calibration, shape (n, h), for exposures of shape (n,)."""
 
     def _calibrate(self, rows: Rows) -> None:
-        """Fit the calibration of each action on every other row, and measure it on the rest."""
-        self.calibrations_, self.errors_ = [Calibration()] * rows.labels.shape[1], []
-        if not len(rows):
+        """Fit the calibration of each action on half of the visitors, and measure it on the rest."""
+        count = rows.labels.shape[1]
+        self.calibrations_, self.errors_ = [Calibration()] * count, [None] * count
+        enough = _enough(rows)
+        if not enough.any():
             return
         logits = np.asarray(self._logits(rows.features, rows.exposure), np.float64)
-        for action, (scores, labels, weights) in enumerate(zip(logits.T, rows.labels.T, rows.weights.T, strict=True)):
-            asked = np.flatnonzero(weights)
-            half, rest = asked[::2], asked[1::2]
+        for action in np.flatnonzero(enough).tolist():
+            scores, labels, weights = logits[:, action], rows.labels[:, action], rows.weights[:, action]
+            half, rest = ((weights > 0) & of_half for of_half in _halves(rows))
             calibration = Calibration.fit(scores[half], labels[half], weights[half])
+            measured = labels[rest], weights[rest], rows.visitors[rest], self.seed
             before, after = (
-                expected_error(expit(values[rest]), labels[rest], weights[rest], self.seed)
-                for values in (scores, calibration.logits(scores))
+                expected_error(expit(values[rest]), *measured) for values in (scores, calibration.logits(scores))
             )
-            self.calibrations_[action] = calibration
-            self.errors_.append((before, after))
+            self.calibrations_[action], self.errors_[action] = calibration, (before, after)
 
     def not_fitted(self) -> NotFittedError:
         """Return the error of a ranker that has learnt nothing."""
@@ -196,7 +199,24 @@ class Ranker(ABC):
 
 
 def _held_out(rows: Rows) -> NDArray[np.bool_]:
-    """Return which rows are not learnt from; none where they would be few."""
+    """Return which rows are not learnt from; none where they are too few to calibrate by, or the rest to learn from."""
     held = rows.visitors % _HELD_OUT == 0
-    enough = ((rows.weights[held] > 0).sum(axis=0) >= _LEAST_HELD_OUT).all()
-    return held if enough and rows.without(held).has_both_outcomes else np.zeros(len(rows), np.bool_)
+    useful = _enough(rows.part(held)).any() and _outcomes(rows.labels[~held], rows.weights[~held]).all()
+    return held if useful else np.zeros(len(rows), np.bool_)
+
+
+def _halves(rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of the held-out rows fit the calibration, and which measure it; a visitor's are all in one half."""
+    half = rows.visitors // _HELD_OUT % 2 == 0
+    return half, ~half
+
+
+def _enough(rows: Rows) -> NDArray[np.bool_]:
+    """Return which actions the held-out rows are enough to calibrate, shape (h,)."""
+    halves = [_outcomes(rows.labels[half], rows.weights[half]) for half in _halves(rows)]
+    return np.asarray((np.concatenate(halves) >= _LEAST_OUTCOMES).all(axis=0))
+
+
+def _outcomes(labels: NDArray[np.bool_], weights: NDArray[np.float32]) -> NDArray[np.int64]:
+    asks = weights > 0
+    return np.stack([(labels & asks).sum(axis=0), (~labels & asks).sum(axis=0)])

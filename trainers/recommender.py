@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from trainers.base import Trainer
+from trainers.base import Trainer, offsets_of
 from trainers.dataset import Dataset
 
 NOBODY = np.uint32(0xFFFFFFFF)
@@ -89,12 +89,18 @@ def queries_of(dataset: Dataset, visitors: NDArray[np.uint32]) -> Queries:
     lengths = np.bincount(np.searchsorted(visitors, rows.visitor), minlength=len(visitors))
     return Queries(
         visitor=visitors.astype(np.uint32),
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        offsets=offsets_of(lengths),
         item=rows.item,
         action=rows.action,
         time_ms=rows.time_ms,
         n_items=dataset.n_items,
     )
+
+
+def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return the rows at length 1, so that their products are cosines; rows of zeros stay."""
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return sparse.diags(1 / np.maximum(length, 1e-12)) @ matrix
 
 
 class Recommender(Trainer):

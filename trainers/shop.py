@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import core_rs
 from shopkeeper.v1 import common_pb2, item_pb2, placement_pb2, record_pb2
 from shopkeeper.v1 import recommendation_service_pb2 as pb
+from trainers.base import offsets_of
 from trainers.dataset import ACTIONS
 from trainers.sequence.model import GRAPH_FILE
 from trainers.sessions import open_session
@@ -127,7 +128,7 @@ def _event_records(events: pl.DataFrame) -> tuple[NDArray[np.int64], list[bytes]
         _texts(heads, "session_id"),
         _texts(heads, "store_id"),
         _texts(heads, "query"),
-        np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
+        offsets_of(counts),
         items["item_id"].to_list(),
         items["quantity"].cast(pl.Int32).to_numpy(),
         _micros(items["price"]),

@@ -11,7 +11,7 @@ from scipy import sparse
 import core_rs
 from trainers.base import Array, Progress, no_progress, once_a_basket, rows_of
 from trainers.dataset import Dataset
-from trainers.recommender import NOBODY, Queries, Recommender
+from trainers.recommender import NOBODY, Queries, Recommender, unit_rows
 
 Lists = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]
 """Offsets, items and scores."""
@@ -62,7 +62,7 @@ class VisitorLists(Recommender):
         """
         learnt, choice = self.fitted("vectors_"), self.choice()
         own = self._vectors_of(queries)
-        alike = (_unit_rows(own) @ _unit_rows(learnt).T).toarray()
+        alike = (unit_rows(own) @ unit_rows(learnt).T).toarray()
         known = np.flatnonzero(queries.visitor != NOBODY)
         alike[known, queries.visitor[known]] = 0
         blended = choice["alpha"] * own + (1 - choice["alpha"]) * (_shares(alike, choice["neighbours"]) @ learnt)
@@ -97,11 +97,6 @@ def _matrix(
 ) -> sparse.csr_matrix:
     rows, columns, values = entries
     return sparse.csr_matrix((values, (rows, columns)), shape=shape)
-
-
-def _unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    return sparse.diags(1 / np.maximum(length, 1e-12)) @ matrix
 
 
 def _shares(alike: NDArray[np.float32], count: int) -> sparse.csr_matrix:

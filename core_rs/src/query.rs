@@ -5,8 +5,9 @@ use crate::{
     catalog::Catalog,
     decay,
     ids::Interner,
-    params::PERSONAL_HALF_LIFE_DAYS,
-    proto::{Context, Control, ItemFilter, Placement},
+    params::{PERSONAL_HALF_LIFE_DAYS, RING},
+    popularity::event_weight,
+    proto::{Context, Control, EventType, ItemFilter, Placement},
     state::State,
     time::millis,
     visitor::Visitor,
@@ -65,12 +66,15 @@ impl Query<'_> {
     }
 }
 
-/// Recent interactions by position, and bought items by decayed weight; strongest first, ties by item.
+/// Recent interactions that tell of interest by position, and bought items by decayed weight; strongest first, ties by
+/// item. The last word on an item counts: what was viewed and then disliked is no seed.
 fn history_seeds(visitor: &Visitor, now_ms: i64) -> Vec<Seed> {
-    let mut seeds: Vec<Seed> = Vec::with_capacity(visitor.bought.len() + 20);
+    let mut seeds: Vec<Seed> = Vec::with_capacity(visitor.bought.len() + RING);
     let mut weight = 1.0;
-    for interaction in visitor.recent() {
-        if visitor.bought(interaction.item).is_none() && seeds.iter().all(|seed| seed.item != interaction.item) {
+    for (rank, interaction) in visitor.recent().enumerate() {
+        let kind = EventType::try_from(i32::from(interaction.kind)).unwrap_or_default();
+        let is_last_word = visitor.recent().take(rank).all(|later| later.item != interaction.item);
+        if event_weight(kind) > 0.0 && is_last_word && visitor.bought(interaction.item).is_none() {
             seeds.push(Seed { item: interaction.item, weight });
             weight *= RECENT_STEP;
         }
@@ -165,4 +169,33 @@ pub fn applies(control: &Control, placement_id: &str, context: &Context, now_ms:
             && active.end_time.as_ref().is_none_or(|end| now_ms < millis(end))
     });
     placed && on_device && in_country && active && !control.paused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NONE;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    /// Seeds of a visitor who did `done` a second apart.
+    fn seeds(done: &[(u32, EventType)]) -> Vec<u32> {
+        let mut visitor = Visitor::default();
+        for (&(item, kind), time_ms) in done.iter().zip((NOW..).step_by(1000)) {
+            visitor.begin_event(kind, time_ms);
+            visitor.record(item, kind, time_ms, NONE, NONE);
+        }
+        history_seeds(&visitor, NOW + 100_000).iter().map(|seed| seed.item).collect()
+    }
+
+    #[test]
+    fn seeds_are_what_the_visitor_wants_and_not_what_was_shown_or_refused() {
+        use EventType::{AddToCart, Dislike, Impression, RemoveFromCart, Return, View};
+        let viewed = [(1, View), (2, View), (3, AddToCart)];
+        let shown: Vec<_> = viewed.into_iter().chain((10..30).map(|item| (item, Impression))).collect();
+        assert_eq!(seeds(&shown), [3, 2, 1]);
+        let refused = [(4, Dislike), (5, Return), (2, Dislike), (3, RemoveFromCart)];
+        assert_eq!(seeds(&[&viewed[..], &refused].concat()), [1]);
+        assert_eq!(seeds(&[(1, Dislike), (1, View)]), [1]);
+    }
 }

@@ -21,7 +21,7 @@ from shopkeeper.v1.recommendation_service_pb2 import PlacementRequest
 from tests.encoded_shop import NOW, EncodedShop, view
 from tests.table_shop import wait_until
 from trainers.bundle import Card, write_bundle
-from trainers.dataset import Dataset
+from trainers.dataset import ACTIONS, Dataset
 from trainers.recommender import NOBODY, Queries
 from trainers.recurrent import Recurrent
 from trainers.sequence.histories import Histories
@@ -34,23 +34,27 @@ QUICK = Training(length=LENGTH, learning_rate=1e-2, epochs=2)
 
 
 def strolls():
-    """Return visitors of 1 to 30 views in an order of time that is theirs, all in whole seconds."""
+    """Return visitors of 1 to 30 views, then of what they were shown between them, at times that are theirs."""
     rng = np.random.default_rng(4)
     sizes = rng.integers(1, 31, VISITORS)
     visitor = np.repeat(np.arange(VISITORS), sizes)
     item = (
         rng.integers(0, ITEMS, VISITORS)[visitor] + 7 * np.arange(len(visitor)) + rng.integers(0, 3, len(visitor))
     ) % ITEMS
-    moment = rng.permutation(len(visitor)) * 61
-    return pl.DataFrame(
+    time_ms = NOW - rng.permutation(len(visitor)) * 61_000 - rng.integers(0, 1_000, len(visitor))
+    views = pl.DataFrame(
         {
             "event_id": [f"e{n}" for n in range(len(visitor))],
             "visitor_id": [f"v{n:04}" for n in visitor],
             "item_id": [f"i{n}" for n in item],
             "event_type": ["view"] * len(visitor),
-            "time_ms": NOW - 1_000 * moment,
+            "time_ms": time_ms,
         }
     )
+    shown = views.sample(fraction=0.3, seed=4).with_columns(
+        event_id=pl.format("s{}", "event_id"), event_type=pl.lit("impression"), time_ms=pl.col("time_ms") + 500
+    )
+    return pl.concat([views, shown])
 
 
 def whole_histories(dataset):
@@ -87,9 +91,16 @@ def shop(model, dataset, lines, tmp_path):
 def visited(model, dataset, lines, folder):
     shop = EncodedShop(ITEMS)
     shop.install(write_bundle(folder, Card("one", NOW), dataset, [model], None))
-    rows = lines.sort("time_ms").select("item_id", "visitor_id", "time_ms").iter_rows()
-    shop.put(*(view(item, visitor=visitor, at_ms=time_ms) for item, visitor, time_ms in rows))
+    shop.put(*messages(lines))
     return shop
+
+
+def messages(lines):
+    rows = lines.sort("time_ms").select("item_id", "visitor_id", "time_ms", "event_type").iter_rows()
+    for item, visitor, time_ms, event_type in rows:
+        kind, event = view(item, visitor=visitor, at_ms=time_ms)
+        event.event_type = ACTIONS[event_type]
+        yield kind, event
 
 
 def test_the_engine_shows_the_encoder_what_the_trainer_would(shop, model, dataset, lines):
@@ -140,10 +151,7 @@ async def open_shop(address, client, lines):
         await models.PublishModel(pb.PublishModelRequest(version="one"), timeout=100)
         await models.ActivateModel(pb.ActivateModelRequest(version="one"), timeout=60)
     events = []
-    for number, (item, visitor, time_ms) in enumerate(
-        lines.sort("time_ms").select("item_id", "visitor_id", "time_ms").iter_rows()
-    ):
-        _, event = view(item, visitor=visitor, at_ms=time_ms)
+    for number, (_, event) in enumerate(messages(lines)):
         event.event_id = str(number)
         events.append(event)
     for start in range(0, len(events), 500):

@@ -36,7 +36,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 @pytest.fixture(scope="module", autouse=True)
 def few_rows_calibrate() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.ranker._LEAST_HELD_OUT", 50)
+        patch.setattr("trainers.ranker._LEAST_OUTCOMES", 10)
         yield
 
 
@@ -111,6 +111,24 @@ def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_wel
     for when in ("before", "after"):
         error = metrics[f"purchase/calibration_error_{when}"]
         assert 0 <= error["low"] <= error["value"] <= error["high"] < 0.2
+
+
+def test_an_action_that_followed_too_few_candidates_is_left_out_and_the_ranker_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pipeline, "_beats_rules", lambda _, ranker: ranker is not None)
+    bought = purchases().filter(pl.col("time_ms") < SPLIT_MS)
+    returned = bought.filter(pl.col("time_ms") < SPLIT_MS - 60 * DAY).with_columns(
+        event_id=pl.format("r-{}", "event_id"), event_type=pl.lit("return"), time_ms=pl.col("time_ms") + DAY
+    )
+    pl.concat([bought, returned]).write_parquet(tmp_path / "events.parquet")
+    write_tables(tmp_path)
+    found, told = read_export(tmp_path), []
+    schedule = Schedule.weekly(found.dataset, SPLIT_MS)
+    pipeline = Pipeline(found, schedule, seeds=(3,), progress=lambda *what: told.append(what))
+    assert pipeline.actions == ("purchase", "return")
+    fitted = pipeline.run()
+    assert (fitted.ranked_by, pipeline.actions) == ("ranker", ("purchase",))
+    assert any(what.startswith("leave out the action return: it followed ") for what, _ in told)
+    check(tmp_path / write(fitted, pipeline, tmp_path))
 
 
 def test_a_bundle_serves_in_the_time_zone_it_was_trained_for(trained):

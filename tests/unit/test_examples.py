@@ -65,6 +65,20 @@ def test_what_is_shown_because_it_was_bought_does_not_speak_for_the_purchase():
     assert not len(found.shown)
 
 
+def test_what_is_shown_again_after_it_was_viewed_does_not_speak_for_the_view():
+    shown = [
+        ("a", "tea", "impression", 1, 5),
+        ("a", "tea", "view", 1.1, 0),
+        ("a", "tea", "impression", 1.2, 1),
+        ("a", "milk", "impression", 1.2, 2),
+        ("a", "bread", "view", 1.3, 0),
+        ("a", "milk", "impression", 1.4, 1),
+    ]
+    dataset = Dataset.from_frames(events(shown))
+    (found,) = outcomes(dataset, ("view",), NOW, NOW + 48 * HOUR)
+    assert dict(zip(named(dataset, found.shown), found.positions.tolist(), strict=True)) == {"tea": 5, "milk": 2}
+
+
 def test_each_visit_answers_for_the_actions_that_were_taken_on_it_first():
     shown = [
         ("a", "tea", "view", 1, 0),

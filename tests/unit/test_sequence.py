@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,28 @@ def test_a_tenth_of_the_histories_is_held_out_and_not_learnt():
     assert lesson.held_out.sum() == 16
     held = (histories.offsets[1:] - 1)[lesson.held_out]
     assert not np.isin(lesson.windows.stops, held).any()
+
+
+def test_what_was_shown_teaches_nothing():
+    shop = walks()
+    shown = np.arange(len(shop)) % 3 == 1
+    hasty = Training(length=LENGTH, epochs=1)
+    history = asked([1, 2, 3])
+    kinds = replace(shop, action=np.where(shown, 1, shop.action).astype(shop.action.dtype))
+    without, beside = (Transformer(training=hasty).fit(data).score(history) for data in (shop.where(~shown), kinds))
+    np.testing.assert_array_equal(without, beside)
+
+
+def test_what_was_refused_is_read_and_not_foretold():
+    shop = walks()
+    refused = replace(shop, action=np.where(shop.item % 2 == 0, 9, shop.action).astype(shop.action.dtype))
+    rng = np.random.default_rng(0)
+    histories = Histories.of_dataset(refused, rng)
+    lesson = Lesson.of(histories, N_ITEMS, QUICK, rng)
+    assert (histories.actions[(histories.offsets[1:] - 1)[lesson.held_out]] != 9).all()
+    targets = histories.targets(lesson.windows.starts, lesson.windows.stops)
+    assert set((targets[targets > 0] - 1) % 2) == {1}
+    assert (targets > 0).any(axis=1).all()
 
 
 def test_it_stops_when_the_held_out_events_are_foretold_no_better():

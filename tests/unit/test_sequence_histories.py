@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers.dataset import Dataset
-from trainers.recommender import NOBODY, Queries
+from trainers.recommender import NOBODY, Queries, queries_of
 from trainers.sequence.histories import Histories, Windows
 
 
@@ -67,3 +67,28 @@ def test_events_of_one_moment_come_in_an_order_of_the_seed():
     first, again, other = (Histories.of_dataset(data, np.random.default_rng(seed)).items for seed in (0, 0, 1))
     assert first.tolist() == again.tolist() != other.tolist()
     assert sorted(first[:4].tolist()) == sorted(other[:4].tolist())
+
+
+def test_gaps_are_of_whole_seconds_as_the_state_keeps_times():
+    times = np.array([1_000, 1_999, 2_000, 5_500, 6_400])
+    found = Histories(np.array([0, 5]), np.arange(1, 6), np.full(5, 3), times).inputs(np.array([0]), np.array([5]))
+    assert found.gaps.tolist() == [[0, 0, 1000, 3000, 1000]]
+
+
+def test_what_was_shown_is_no_part_of_a_history_and_what_was_refused_is_not_foretold():
+    kinds = ["impression", "view", "impression", "dislike", "return", "purchase", "impression", "remove_from_cart"]
+    lines = {"visitor_id": ["v"] * 7 + ["w"], "item_id": list("abcdefgh"), "time_ms": range(10**12, 10**12 + 8)}
+    data = Dataset.from_frames(
+        pl.DataFrame(lines).with_columns(event_id=pl.Series(list("01234567")), event_type=pl.Series(kinds))
+    )
+    learnt = Histories.of_dataset(data, np.random.default_rng(0))
+    asked = Histories.of_queries(queries_of(data, np.arange(2, dtype=np.uint32)))
+    for found in (learnt, asked):
+        assert found.offsets.tolist() == [0, 4, 5]
+        assert [data.items[item - 1] for item in found.items] == list("bdefh")
+        assert found.foretold.tolist() == [True, False, False, True, False]
+    windows = Windows.over(learnt.offsets, 2, np.zeros(2, np.bool_))
+    assert [windows.starts.tolist(), windows.stops.tolist()] == [[1, 0], [3, 1]]
+    kept = windows.foretelling(learnt.foretold)
+    assert [kept.starts.tolist(), kept.stops.tolist()] == [[1], [3]]
+    assert learnt.targets(kept.starts, kept.stops).tolist() == [[0, data.items.index("f") + 1]]

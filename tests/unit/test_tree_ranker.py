@@ -123,7 +123,8 @@ def test_probabilities_are_calibrated_on_rows_that_the_ranker_did_not_see(ranker
     others = np.arange(len(data)) % 10 == 0
     odds[others] **= 3
     labels = np.random.default_rng(2).random(odds.shape) < odds
-    ranker.fit(replace(data, labels=labels, visitors=np.where(others, 20, 1).astype(np.uint32)))
+    visitors = np.where(others, np.arange(len(data)) // 10 * 20, 1).astype(np.uint32)
+    ranker.fit(replace(data, labels=labels, visitors=visitors))
     named = ranker.metrics(ACTIONS)
     assert set(named) == {f"{action}/calibration_error_{when}" for action in ACTIONS for when in ("before", "after")}
     for action in ACTIONS:
@@ -141,7 +142,8 @@ def test_rows_that_say_nothing_about_an_action_do_not_teach_it():
     silent = np.arange(len(data)) % 3 == 0
     weights, labels = np.ones_like(data.weights), data.labels.copy()
     weights[silent, 0], labels[silent, 0] = 0, False
-    visitors = np.where(np.arange(len(data)) % 5 == 1, 20, 1).astype(np.uint32)
+    number = np.arange(len(data))
+    visitors = np.where(number % 5 == 1, number // 5 * 20, 1).astype(np.uint32)
     for ranker in (TreeRanker(trees=60, learning_rate=0.1, least_rows=30), NetworkRanker(epochs=6)):
         ranker.fit(replace(data, labels=labels, weights=weights, visitors=visitors))
         odds = ranker.predict(data.features)[:, 0].mean()
@@ -170,11 +172,76 @@ def test_the_expected_error_is_the_distance_of_what_is_said_from_what_happens():
     rng = np.random.default_rng(3)
     odds = rng.random(20_000)
     labels = rng.random(len(odds)) < odds
-    ones = np.ones(len(odds), np.float32)
-    assert expected_error(odds, labels, ones, 0).value < 0.02
-    far = expected_error(odds / 2, labels, ones, 0)
+    ones, each = np.ones(len(odds), np.float32), np.arange(len(odds), dtype=np.uint32)
+    assert expected_error(odds, labels, ones, each, 0).value < 0.02
+    far = expected_error(odds / 2, labels, ones, each, 0)
     assert far.value == pytest.approx(0.25, abs=0.01)
     assert far.low < far.value < far.high
+
+
+def test_rows_of_one_visitor_do_not_narrow_the_interval_of_the_error():
+    rng = np.random.default_rng(3)
+    odds = rng.random(2_000)
+    labels, ones = rng.random(len(odds)) < odds, np.ones(len(odds), np.float32)
+    alone = expected_error(odds / 2, labels, ones, np.arange(len(odds), dtype=np.uint32), 0)
+    many = [np.repeat(column, 25) for column in (odds / 2, labels, ones, np.arange(len(odds), dtype=np.uint32))]
+    twins = expected_error(*many, 0)
+    assert twins.value == pytest.approx(alone.value, abs=0.01)
+    assert twins.high - twins.low == pytest.approx(alone.high - alone.low, rel=0.3)
+
+
+class Watched(NetworkRanker):
+    """Ranker that keeps what it learns from, and tells scores by the first feature alone."""
+
+    def _learn(self, rows, _progress):
+        self.learnt = rows
+
+    def _logits(self, features, _exposure):
+        return features[:, :2].astype(np.float64)
+
+
+def visited_rows(positives: int, visitors: int = 400) -> Rows:
+    """Return a hundred rows of each visitor, of which each action followed the first `positives`, by feature 0."""
+    who = np.repeat(np.arange(visitors, dtype=np.uint32), 100)
+    labels = np.tile(np.arange(100) < positives, visitors)[:, None] & np.array([True, False])
+    labels[:, 1] = np.arange(len(who)) % 2 == 0
+    ones = np.ones(labels.shape, np.float32)
+    return Rows(np.zeros((len(who), 2), np.float32), labels, ones, np.zeros(len(who), np.int32), who)
+
+
+def test_held_out_visitors_are_not_learnt_from_and_none_is_in_both_halves(monkeypatch):
+    halves = []
+    monkeypatch.setattr(
+        "trainers.calibration.Calibration.fit", lambda scores, *_: halves.append(scores) or Calibration()
+    )
+    measured = []
+    monkeypatch.setattr("trainers.ranker.expected_error", lambda *known: measured.append(known[3]))
+    data = visited_rows(50)
+    data.features[:, 0] = data.visitors
+    ranker = Watched().fit(data)
+    held = set(range(0, 400, 20))
+    assert set(ranker.learnt.visitors.tolist()) == set(range(400)) - held
+    fitted, rest = set(halves[0].astype(int).tolist()), set(measured[0].tolist())
+    assert fitted | rest == held
+    assert not fitted & rest
+
+
+@pytest.mark.parametrize(
+    ("positives", "calibrated"), [(9, {"view"}), (10, set(ACTIONS)), (90, set(ACTIONS)), (91, {"view"})]
+)
+def test_an_action_of_few_outcomes_in_a_half_is_not_calibrated_and_has_no_error(positives, calibrated):
+    ranker = Watched().fit(visited_rows(positives))
+    assert {name.partition("/")[0] for name in ranker.metrics(ACTIONS)} == calibrated
+    assert (ranker.calibrations_[0] == Calibration()) == ("purchase" not in calibrated)
+
+
+def test_rows_of_some_actions_ask_for_these():
+    data = rows(4)
+    weights = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], np.float32)
+    kept = replace(data, weights=weights).of_actions(np.array([True, False]))
+    assert kept.weights.tolist() == [[1], [1]]
+    np.testing.assert_array_equal(kept.labels, data.labels[[0, 2], :1])
+    np.testing.assert_array_equal(kept.features, data.features[[0, 2]])
 
 
 def test_same_seed_same_graph_and_another_order_of_features_another():

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trainers.base import offsets_of
 from trainers.dataset import ACTIONS, Dataset
-from trainers.offline.questions import Fold, Questions, Split, asked, offsets_of
+from trainers.offline.questions import Fold, Questions, Split, asked
 from trainers.offline.readers import read_baskets, read_histories, read_prefixes, read_sessions
 from trainers.recommender import NOBODY, Queries
 

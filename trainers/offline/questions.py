@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.base import offsets_of
 from trainers.dataset import Dataset
 from trainers.recommender import NOBODY, Queries, queries_of
 
@@ -134,11 +135,6 @@ def asked(history: Dataset, target: Dataset) -> Questions:
     """Return one question for each visitor with rows in `target`: its rows of `history`, none if there are none."""
     visitors, sizes = np.unique(target.visitor, return_counts=True)
     return Questions(queries_of(history, visitors), offsets_of(sizes), target.item)
-
-
-def offsets_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each run of these sizes begins, and the total."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
 
 def _entries(offsets: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,12 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.dataset import Dataset
+from trainers.dataset import ACTIONS, Dataset
 from trainers.recommender import Queries
 
 Integers = NDArray[np.int64]
 PADDING = 0
 """What fills a row behind the last event of its history; item `i` of the item table is written `i + 1`."""
+
+SHOWN = ACTIONS["impression"]
+"""What histories leave out: it is what the shop did, and the state of a visitor does not keep it either."""
+
+REFUSED = tuple(ACTIONS[name] for name in ("remove_from_cart", "dislike", "return"))
+"""What is read of a history, but not foretold: nobody is to be shown what he will not have."""
+
+UNFORETOLD = (SHOWN, *REFUSED)
+"""What an encoder never foretells."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class Inputs:
     actions : Integers
         Number of `EventType`.
     gaps : Integers
-        Milliseconds since the event before; 0 for the first of the row.
+        Milliseconds since the event before, in whole seconds as the state keeps them; 0 for the first of the row.
     """
 
     items: Integers
@@ -35,7 +44,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Histories:
-    """Events of many visitors, in order of time.
+    """Events of many visitors, in order of time, without impressions.
 
     Attributes
     ----------
@@ -56,24 +65,32 @@ class Histories:
     @classmethod
     def of_dataset(cls, dataset: Dataset, rng: np.random.Generator) -> "Histories":
         """Return the history of every visitor that has one; events of one moment come in an order drawn by `rng`."""
-        order = np.lexsort((rng.random(len(dataset)), dataset.time_ms, dataset.visitor))
-        _, first = np.unique(dataset.visitor, return_index=True)
+        rows = dataset.where(dataset.action != SHOWN)
+        order = np.lexsort((rng.random(len(rows)), rows.time_ms, rows.visitor))
+        _, first = np.unique(rows.visitor, return_index=True)
         return cls(
-            np.append(first, len(dataset)).astype(np.int64),
-            dataset.item[order].astype(np.int64) + 1,
-            dataset.action[order].astype(np.int64),
-            dataset.time_ms[order],
+            np.append(first, len(rows)).astype(np.int64),
+            rows.item[order].astype(np.int64) + 1,
+            rows.action[order].astype(np.int64),
+            rows.time_ms[order],
         )
 
     @classmethod
     def of_queries(cls, queries: Queries) -> "Histories":
         """Return the histories of `queries`."""
+        kept = queries.action != SHOWN
+        before = np.append(0, np.cumsum(kept))
         return cls(
-            queries.offsets.astype(np.int64),
-            queries.item.astype(np.int64) + 1,
-            queries.action.astype(np.int64),
-            queries.time_ms.astype(np.int64),
+            before[queries.offsets].astype(np.int64),
+            queries.item[kept].astype(np.int64) + 1,
+            queries.action[kept].astype(np.int64),
+            queries.time_ms[kept].astype(np.int64),
         )
+
+    @property
+    def foretold(self) -> NDArray[np.bool_]:
+        """Whether each entry is one to foretell, shape (n_entries,)."""
+        return ~np.isin(self.actions, REFUSED)
 
     def inputs(self, starts: Integers, stops: Integers) -> Inputs:
         """Return the entries `starts[i]` to `stops[i]` as row `i`; rows have one column at least."""
@@ -83,13 +100,19 @@ class Histories:
         place = starts[:, None] + np.arange(length)
         inside = place < stops[:, None]
         place = np.minimum(place, len(self.items) - 1)
-        gaps = self.time_ms[place] - self.time_ms[np.maximum(place - 1, 0)]
+        seconds = self.time_ms // 1000
+        gaps = 1000 * (seconds[place] - seconds[np.maximum(place - 1, 0)])
         gaps[:, :1] = 0
         return Inputs(
             np.where(inside, self.items[place], PADDING),
             np.where(inside, self.actions[place], 0),
             np.where(inside, gaps, 0),
         )
+
+    def targets(self, starts: Integers, stops: Integers) -> Integers:
+        """Return the items to foretell from the rows of `inputs`, those after each entry, 0 where there is none."""
+        found = self.inputs(starts + 1, stops + 1)
+        return np.where(np.isin(found.actions, REFUSED), PADDING, found.items)
 
     def latest(self, length: int) -> tuple[Integers, Integers]:
         """Return where the last `length` entries of every history start and stop."""
@@ -122,6 +145,12 @@ class Windows:
         back = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         stops = np.repeat(last, count) - back * length
         return cls(np.maximum(stops - length, np.repeat(offsets[:-1], count)), stops)
+
+    def foretelling(self, foretold: NDArray[np.bool_]) -> "Windows":
+        """Return the windows with an entry to foretell; `foretold` has shape (n_entries,)."""
+        before = np.append(0, np.cumsum(foretold))
+        some = before[self.stops + 1] > before[self.starts + 1]
+        return Windows(self.starts[some], self.stops[some])
 
     def batches(self, targets: int, rng: np.random.Generator) -> list[Integers]:
         """Return the numbers of the windows of each batch of about `targets` targets, padding included.

@@ -61,13 +61,15 @@ class Lesson:
     @classmethod
     def of(cls, histories: Histories, n_items: int, training: Training, rng: np.random.Generator) -> "Lesson":
         """Hold out the last event of a tenth of the histories, 2,000 at most; none where that is less than one."""
+        foretold = histories.foretold
         long = np.flatnonzero(np.diff(histories.offsets) >= _LEAST_EVENTS)
+        long = long[foretold[histories.offsets[1:][long] - 1]]
         held_out = np.zeros(len(histories), dtype=np.bool_)
         held_out[rng.permutation(long)[: min(int(len(long) * _HELD_OUT_SHARE), _MOST_HELD_OUT)]] = True
-        windows = Windows.over(histories.offsets, training.length, held_out)
+        windows = Windows.over(histories.offsets, training.length, held_out).foretelling(foretold)
         if not len(windows.stops):
             raise ValueError("the data hold no visitor with two events to learn an order from; train another model")
-        counts = np.bincount(histories.items - 1, minlength=n_items)
+        counts = np.bincount(histories.items[foretold] - 1, minlength=n_items)
         return cls(histories, held_out, windows, Proposal.of_counts(counts, training.power))
 
 
@@ -126,13 +128,13 @@ class Learner:
     def _step(self, batch: Integers) -> None:
         """Learn from this process's share of the windows of `batch`."""
         windows, group = self.lesson.windows, self.group
-        n_targets = int((windows.stops[batch] - windows.starts[batch]).sum())
+        n_targets = int((self.lesson.histories.targets(windows.starts[batch], windows.stops[batch]) > 0).sum())
         mine = batch[group.rank :: group.size]
         weight = group.size / n_targets if len(mine) else 0.0
         mine = mine if len(mine) else batch[:1]
         starts, stops = windows.starts[mine], windows.stops[mine]
         inputs = tensors_of(self.lesson.histories.inputs(starts, stops), group.device)
-        targets = torch.from_numpy(self.lesson.histories.inputs(starts + 1, stops + 1).items).to(group.device)
+        targets = torch.from_numpy(self.lesson.histories.targets(starts, stops)).to(group.device)
         negatives, log_expected = self.lesson.proposal.draw(self.training.negatives, self.rng)
         drawn = negatives.to(group.device), log_expected.to(group.device)
         for part in self.adam.param_groups:

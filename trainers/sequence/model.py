@@ -55,6 +55,8 @@ class SequenceModel(Recommender):
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Learn to foretell every event from those before it; the last of some histories say when to stop.
 
+        Impressions are left out: they are what the shop showed. What visitors took back is read and not foretold.
+
         In processes started by `torchrun` all learn together and keep the same weights.
 
         Raises
@@ -71,10 +73,12 @@ class SequenceModel(Recommender):
         from trainers.sequence.processes import processes, repeatable  # noqa: PLC0415 - needs torch
 
         rng = np.random.default_rng(self.seed)
-        lesson = Lesson.of(Histories.of_dataset(rows, rng), dataset.n_items, self.training, rng)
+        histories = Histories.of_dataset(rows, rng)
+        lesson = Lesson.of(histories, dataset.n_items, self.training, rng)
+        seen = np.bincount(histories.items - 1, minlength=dataset.n_items) > 0
         group = processes()
         with repeatable(self.seed):
-            encoder = self.untaught(np.bincount(dataset.item, minlength=dataset.n_items) > 0).to(group.device)
+            encoder = self.untaught(seen).to(group.device)
             self.encoder_ = Learner(encoder, lesson, self.training, group, rng).run(progress).cpu()
         return self
 

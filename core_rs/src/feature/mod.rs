@@ -85,7 +85,7 @@ pub fn names() -> Vec<String> {
 
 /// Hash of the table: names in order and their number of computation.
 pub fn schema_hash() -> String {
-    const COMPUTATION: &str = "2";
+    const COMPUTATION: &str = "3";
     blake3::hash(format!("{COMPUTATION}:{}", names().join(",")).as_bytes()).to_hex()[..16].to_owned()
 }
 

@@ -9,7 +9,7 @@ pub const POOL: usize = 4;
 
 /// Reorders the best of `ordered` so that relevance and variety trade off by `lambda` (1 = relevance only).
 ///
-/// Relevance is the score over the range of the pool's scores. The tail behind the pool keeps its order. O(k · pool).
+/// Relevance is the score over the range of the pool's finite scores. The tail behind the pool keeps its order. O(k · pool).
 pub fn diversify(ordered: &mut [u32], scores: &[f32], traits: &[Traits], lambda: f32, k: usize) {
     let pool = (k * POOL).min(ordered.len());
     if lambda >= 1.0 || pool < 2 {
@@ -29,12 +29,13 @@ pub fn diversify(ordered: &mut [u32], scores: &[f32], traits: &[Traits], lambda:
     }
 }
 
-/// Scores of a pool, best first, over their range.
+/// Scores of a pool, best first, over the range of the finite ones; those that are not have the least relevance.
 pub(super) fn relevances(pool: &[u32], scores: &[f32]) -> Vec<f32> {
-    let score = |index: &u32| finite(scores[*index as usize]);
-    let (high, low) = (pool.first().map_or(0.0, score), pool.last().map_or(0.0, score));
+    let finite = pool.iter().map(|&index| scores[index as usize]).filter(|score| score.is_finite());
+    let (high, low) = finite.fold((f32::MIN, f32::MAX), |(high, low), score| (high.max(score), low.min(score)));
     let range = (high - low).max(f32::MIN_POSITIVE);
-    pool.iter().map(|index| (score(index) - low) / range).collect()
+    let relevance = |score: f32| if score.is_finite() { (score - low) / range } else { f32::MIN };
+    pool.iter().map(|&index| relevance(scores[index as usize])).collect()
 }
 
 /// First place from `place` on with the greatest marginal relevance.
@@ -47,10 +48,6 @@ fn argmax(relevances: &[f32], nearest: &[f32], lambda: f32, place: usize) -> usi
         }
     }
     best
-}
-
-fn finite(score: f32) -> f32 {
-    if score.is_finite() { score } else { f32::MIN }
 }
 
 #[cfg(test)]
@@ -72,5 +69,16 @@ mod tests {
         let mut same = [0, 1, 2, 3];
         diversify(&mut same, &scores, &traits, 1.0, 2);
         assert_eq!(same, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_leaves_the_others_as_relevant_as_they_are() {
+        let item = |(item, category)| Traits { item, category, department: category, brand: NONE };
+        let traits: Vec<Traits> = (0..).zip([1, 1, 1, 2, 3]).map(item).collect();
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut ordered = [0, 1, 2, 3, 4];
+            diversify(&mut ordered, &[1.0, 0.95, 0.9, 0.5, broken], &traits, 0.9, 5);
+            assert_eq!(ordered, [0, 1, 2, 3, 4]);
+        }
     }
 }
