@@ -48,6 +48,10 @@ class StoreUnavailableError(StoreError):
     """The table view does not answer or takes nothing now; the same may work later."""
 
 
+class StoreOutdatedError(StoreError):
+    """The tables are not made, or are those of an older version; `shopkeeper migrate` brings them up to date."""
+
+
 class StoreRowsError(StoreError):
     """Some row does not fit its table; without it the others are taken."""
 

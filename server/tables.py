@@ -21,7 +21,7 @@ from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
 from server.ports import Feed, StoreBusyError, StoreError, StoreUnavailableError
 from server.settings import Settings
-from server.telemetry import configure_logging, serve_metrics
+from server.telemetry import SINK_LAG_RECORDS, SINK_RETRIES, configure_logging, serve_metrics
 from server.workers.exports import answer_to, answer_wants, make_export
 from server.workers.log_feed import LogFeed
 from server.workers.profile_fill import fill_profiles
@@ -35,13 +35,30 @@ _WAIT_S: Final = 5.0
 
 
 def open_store(settings: Settings) -> SqlStore:
-    """Return the tables of the deployment, up to date; chDB's have one owner, which then is this process.
+    """Return the tables of the deployment, as they are; chDB's have one owner, which then is this process.
+
+    Raises
+    ------
+    StoreBusyError : another process owns them
+    StoreUnavailableError : their server does not answer
+    StoreOutdatedError : they are not up to date
+    """
+    return _opened(settings, lambda store: store.check())
+
+
+def prepare_store(settings: Settings) -> SqlStore:
+    """Return the tables, brought up to date and with the retention of the settings: the part of sinks and `migrate`.
 
     Raises
     ------
     StoreBusyError : another process owns them
     StoreUnavailableError : their server does not answer
     """
+    return _opened(settings, lambda store: store.migrate())
+
+
+def _opened(settings: Settings, first: Callable[[SqlStore], object]) -> SqlStore:
+    """Return the tables once `first` was done."""
     consent, days = settings.privacy.consent_default, settings.sink.retention_days
     facts: dict[str, Any] = {"consent_default": consent, "retention_days": days, "time_zone": settings.time_zone}
     store: SqlStore
@@ -51,7 +68,7 @@ def open_store(settings: Settings) -> SqlStore:
     else:
         store = ChdbStore(settings.store_dir, **facts)
     try:
-        store.migrate()
+        first(store)
     except BaseException:
         store.close()
         raise
@@ -86,13 +103,19 @@ def reached_store(settings: Settings, timeout_s: float) -> Iterator[SqlStore]:
     StoreBusyError : their owner does not answer in time
     """
     try:
-        store = open_store(settings)
+        store = _own_store(settings)
     except StoreBusyError as busy:
         yield AskedStore(settings.export_dir, busy, timeout_s=timeout_s)
         return
     with closing(store):
         drain(settings, store)
         yield store
+
+
+def _own_store(settings: Settings) -> SqlStore:
+    """Return tables that this process may fill; those in chDB that nobody made yet are made."""
+    is_new = not (settings.clickhouse.server or settings.store_dir.exists())
+    return prepare_store(settings) if is_new else open_store(settings)
 
 
 def drain(settings: Settings, store: SqlStore) -> None:
@@ -176,13 +199,24 @@ def _awaited_store(settings: Settings, stopping: threading.Event) -> Iterator[Sq
     retries = stamina.retry_context(on=_worth_waiting(stopping), attempts=None, timeout=None, wait_max=_WAIT_S)
     with suppress(StoreUnavailableError):  # left only when we were told to stop
         for attempt in retries:
-            with attempt:
-                store = open_store(settings)
+            with attempt, _shown():
+                store = prepare_store(settings)
     if store is None:
         yield None
         return
     with closing(store):
         yield store
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    """Let the alarms see tables that are not there; how many records wait for them is not known."""
+    try:
+        yield
+    except StoreError:
+        SINK_RETRIES.inc()
+        SINK_LAG_RECORDS.set(1)
+        raise
 
 
 def _worth_waiting(stopping: threading.Event) -> Callable[[Exception], bool]:
@@ -197,7 +231,7 @@ def _worth_waiting(stopping: threading.Event) -> Callable[[Exception], bool]:
 
 def _export(settings: Settings, folder: Path, deadline: float) -> Path:
     """Export here. Tables that follow Kafka are filled by their sink alone, so that one is awaited."""
-    with closing(open_store(settings)) as store:
+    with closing(_own_store(settings)) as store:
         if settings.tables_follow_kafka:
             return make_export(lambda: _await_sink(settings, store, deadline), store, folder)
         return make_export(lambda: drain(settings, store), store, folder)

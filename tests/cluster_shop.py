@@ -8,16 +8,18 @@ from pathlib import Path
 from server.adapters.sqlite_log import SqliteLog
 from server.ports import StoreError
 from server.settings import ClickHouseSettings, Settings
-from server.tables import open_store
+from server.tables import open_store, prepare_store
 from shopkeeper.v1.record_pb2 import RECORD_KIND_EVENT
 from tests.kafka_shop import kafka_settings, topics
 from tests.shop_process import ShopProcess
 
 
 def cluster_settings(kafka_address: str, clickhouse_address: str, data_dir: Path) -> Settings:
-    """Return settings with topics, which are made, and a database of their own."""
+    """Return settings with topics and a database of their own, made as `shopkeeper migrate` does."""
     clickhouse = ClickHouseSettings(server=clickhouse_address, database=f"test_{uuid.uuid4().hex}")
-    return Settings(data_dir=data_dir, kafka=topics(kafka_settings(kafka_address)), clickhouse=clickhouse)
+    settings = Settings(data_dir=data_dir, kafka=topics(kafka_settings(kafka_address)), clickhouse=clickhouse)
+    prepare_store(settings).close()
+    return settings
 
 
 def start(settings: Settings, folder: Path, **options: str) -> ShopProcess:

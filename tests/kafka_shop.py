@@ -1,5 +1,7 @@
 """A log that is shipped to topics of its own, and the tables that follow them."""
 
+import asyncio
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from typing import Any, Self
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from server.adapters.kafka import make_topics
+from server.adapters.kafka import make_topics, missing_topics
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.kafka_stream import KafkaStream
 from server.adapters.outbox import SqliteOutbox
@@ -17,6 +19,7 @@ from server.adapters.sqlite_log import SqliteLog
 from server.clock import clock_of
 from server.ports import EventStore, LogRecord, NewRecord
 from server.settings import ClockSettings, KafkaSettings, SinkSettings
+from server.streams import TOPICS
 from server.workers.shipper import Shipper
 from server.workers.sink import Sink
 
@@ -98,6 +101,21 @@ async def forget_all(settings: KafkaSettings) -> None:
     await admin.start()
     parts = [TopicPartition(f"{settings.prefix}.events", number) for number in range(settings.partitions)]
     await admin.delete_records({part: RecordsToDelete(-1) for part in parts})
+    await admin.close()
+
+
+def make_anew(settings: KafkaSettings) -> None:
+    """Let Kafka have the topics, and nothing in them, as one that was built anew."""
+    asyncio.run(_remove(settings))
+    while missing_topics(settings) != list(TOPICS):
+        time.sleep(0.05)
+    make_topics(settings)
+
+
+async def _remove(settings: KafkaSettings) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.servers)
+    await admin.start()
+    await admin.delete_topics([f"{settings.prefix}.{topic}" for topic in TOPICS])
     await admin.close()
 
 

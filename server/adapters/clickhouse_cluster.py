@@ -108,6 +108,12 @@ class ClickHouseCluster(ClickHouseStore):
                     node.query(one.sql, params)
         return pa.table({})
 
+    def make_database(self) -> None:
+        """Make the database on every node where there is none."""
+        super().make_database()
+        for node in (node for shard in self._shards for node in shard):
+            node.make_database()
+
     def close(self) -> None:
         """Close the connections."""
         if "_shards" in self.__dict__:
@@ -117,7 +123,7 @@ class ClickHouseCluster(ClickHouseStore):
 
     @cached_property
     def _shards(self) -> list[list[ClickHouseStore]]:
-        """The nodes of each shard, each with the database."""
+        """The nodes of each shard."""
         name = self._settings.cluster
         shards: dict[int, list[ClickHouseStore]] = {}
         for shard, host, port in rows_of(super().query(_NODES, {"name": name})):

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from clickhouse_driver import Client
 from clickhouse_driver import errors as faults
 
-from server.adapters.sql_store import ROW_FAULTS, SqlStore
-from server.ports import StoreError, StoreRowsError, StoreUnavailableError
+from server.adapters.sql_store import ROW_FAULTS, SqlStore, rows_of
+from server.ports import StoreError, StoreOutdatedError, StoreRowsError, StoreUnavailableError
 from server.settings import ClickHouseSettings
 
 _Columns = list[tuple[str, str]]
@@ -85,19 +85,35 @@ class ClickHouseStore(SqlStore):
         super().__init__(consent_default=consent_default, retention_days=retention_days, time_zone=time_zone)
         self._settings = settings
         self._turn = threading.Lock()
-        self._client = self._connect("default")
-        try:
+        with self._outside():
             self.check_version()
-            self.query(f"CREATE DATABASE IF NOT EXISTS {settings.database}")
-        finally:
-            self._client.disconnect()
-        self._client = self._connect(settings.database)
 
     def reach(self) -> dict[str, object]:
         """Return how another process reaches the tables; the password is not among it."""
         settings = self._settings
         where = settings.model_dump(mode="json", include={"server", "database", "user", "tls", "ca"})
         return {**where, "ca": where["ca"] or "", "settings": self._query_settings()}
+
+    def migrate(self) -> list[str]:
+        """Bring database and tables up to date; return the names of the migrations applied now."""
+        self.make_database()
+        return super().migrate()
+
+    def check(self) -> None:
+        """Raise StoreError if the database is too old, and StoreOutdatedError if the tables are; change nothing."""
+        server, database = self._settings.server, self._settings.database
+        self.close()
+        with self._outside():
+            ((is_made,),) = rows_of(self.query(f"EXISTS DATABASE {database}"))
+        if not is_made:
+            raise StoreOutdatedError(f"ClickHouse {server} has no database {database}; run `shopkeeper migrate`")
+        super().check()
+
+    def make_database(self) -> None:
+        """Make the database of the tables where there is none."""
+        self.close()
+        with self._outside():
+            self.query(f"CREATE DATABASE IF NOT EXISTS {self._settings.database}")
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Add rows in one block; a row with a known key replaces the old one."""
@@ -121,18 +137,40 @@ class ClickHouseStore(SqlStore):
         self._client.disconnect()
 
     def write(self, path: Path, select: str) -> None:
-        """Write the result of `select` as a Parquet file, without keeping it in memory."""
-        self._run(lambda: self._stream(path, select))
+        """Write the result of `select` as a Parquet file, without keeping it in memory.
 
-    def _stream(self, path: Path, select: str) -> None:
+        Raises
+        ------
+        StoreError : the file cannot be written
+        """
+        with self._turn:
+            rows = self._rows(select)
+            columns, *first = next(rows)
+            schema = pa.schema([(name, _arrow_type(kind)) for name, kind in columns])
+            try:
+                with pq.ParquetWriter(path, schema) as writer:
+                    for chunk in chain([first], rows):
+                        values = list(zip(*chunk, strict=True)) or [()] * len(columns)
+                        writer.write_table(_table(values, columns))
+            except OSError as error:
+                self._client.disconnect()  # the rest of the answer is on its way
+                raise StoreError(f"{path} cannot be written ({error}); free space on its disk") from error
+
+    def _rows(self, select: str) -> Iterator[Any]:
+        """Yield the result chunk by chunk, before the first row its columns."""
         options = {"with_column_types": True, "chunk_size": _EXPORT_ROWS, "settings": _BYTES}
-        rows = iter(self._client.execute_iter(select, **options))
-        columns, *first = next(rows)
-        schema = pa.schema([(name, _arrow_type(kind)) for name, kind in columns])
-        with pq.ParquetWriter(path, schema) as writer:
-            for chunk in chain([first], rows):
-                values = list(zip(*chunk, strict=True)) or [()] * len(columns)
-                writer.write_table(_table(values, columns))
+        with self._translated():
+            yield from self._client.execute_iter(select, **options)
+
+    @contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Be outside of our database, which may not be there; afterwards inside."""
+        self._client = self._connect("default")
+        try:
+            yield
+        finally:
+            self._client.disconnect()
+            self._client = self._connect(self._settings.database)
 
     def _connect(self, database: str) -> Client:
         settings = self._settings

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 
 from server import telemetry
 from server.adapters.kafka import LoopThread, connection_of, topic_name
@@ -78,9 +78,15 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._run(self._measure())
 
     def ends(self) -> dict[str, int]:
-        """Return the last offset of each partition that still has records; for a feed without a group."""
+        """Return the last offset of each partition that still has records; for a feed without a group.
+
+        Raises
+        ------
+        StoreError : one ends before our position
+        """
         self._run(self._start())
-        begins, ends = self._run(self._begins(self._parts())), self._run(self._ends())
+        begins, ends = self._run(self._begins(self._parts())), self._run(self._ends(self._parts()))
+        _check_ends(self._positions(), ends)
         return {_name(part): end - 1 for part, end in ends.items() if end > begins[part]}
 
     def missed(self) -> bool:
@@ -146,7 +152,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             **connection_of(self._settings),
             group_id=self._group,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # a place that is gone is looked at by `_place`
             isolation_level="read_committed",
             max_poll_interval_ms=600_000,
             session_timeout_ms=10_000,
@@ -161,19 +167,20 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         await consumer.start()
 
     def _place(self) -> None:
-        """Go to where the tables are in every partition that became ours."""
+        """Go to where the tables are in every partition that became ours; StoreError where one ends before that."""
         parts = self._unplaced
         if parts:
             positions = self._positions()
-            begins = self._run(self._begins(parts))
+            begins, ends = self._run(self._begins(parts)), self._run(self._ends(parts))
+            _check_ends(positions, ends)  # by a consumer that stays: who leaves the group disturbs the others
             self._run(self._seek(parts, positions, begins))
 
     async def _begins(self, parts: set[TopicPartition]) -> dict[TopicPartition, int]:
         found: dict[TopicPartition, int] = await self._running.beginning_offsets(list(parts))
         return found
 
-    async def _ends(self) -> dict[TopicPartition, int]:
-        found: dict[TopicPartition, int] = await self._running.end_offsets(list(self._running.assignment()))
+    async def _ends(self, parts: set[TopicPartition]) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = await self._running.end_offsets(list(parts))
         return found
 
     async def _seek(
@@ -199,7 +206,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         deadline = time.monotonic() + patience_s
         while len(arrivals) < limit and self._reached:
             wanted = limit - len(arrivals)
-            found = await self._running.getmany(*self._reached, timeout_ms=_WAIT_MS, max_records=wanted)
+            found: dict[TopicPartition, list[ConsumerRecord]] = {}
+            with suppress(NoOffsetForPartitionError):  # it was dealt to us anew meanwhile
+                found = await self._running.getmany(*self._reached, timeout_ms=_WAIT_MS, max_records=wanted)
             for part, messages in found.items():
                 if part in self._reached:  # else it was taken from us meanwhile
                     arrivals += self._news(part, messages)
@@ -249,3 +258,13 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _name(part: TopicPartition) -> str:
     return f"{part.topic}/{part.partition}"
+
+
+def _check_ends(positions: Mapping[str, int], ends: Mapping[TopicPartition, int]) -> None:
+    """Raise StoreError where a partition ends before the position there: what it has is not what was read from it."""
+    for part, end in ends.items():
+        if (position := positions.get(_name(part), -1)) >= end:
+            raise StoreError(
+                f"{_name(part)} was read up to offset {position} and ends at {end - 1}, so this is another Kafka; "
+                "take a new kafka.prefix with an empty database and new data folders"
+            )

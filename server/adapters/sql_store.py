@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from server.adapters.migrations import FLOOR, Migration, migrations
-from server.ports import Erasure, StoreError
+from server.ports import Erasure, StoreError, StoreOutdatedError
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION
 
 ROW_FAULTS: Final = frozenset({6, 26, 27, 38, 41, 53, 69, 70, 72, 117, 407, 469})
@@ -81,7 +81,7 @@ class SqlStore(ABC):
         """Write the result of `select` as a Parquet file, without keeping it in memory."""
 
     def migrate(self) -> list[str]:
-        """Bring the tables up to date; return the names of the migrations applied now."""
+        """Bring the tables up to date, let rows end as the settings say; return the names of the migrations applied."""
         self.check_version()
         self.query(_MIGRATIONS_TABLE)
         applied = dict(rows_of(self.query("SELECT name, checksum FROM migrations ORDER BY name")))
@@ -92,6 +92,14 @@ class SqlStore(ABC):
     def applied(self) -> list[str]:
         """Return the names of the migrations that the tables have."""
         return [name for (name,) in rows_of(self.query("SELECT DISTINCT name FROM migrations ORDER BY name"))]
+
+    def check(self) -> None:
+        """Raise StoreError if the database is too old, and StoreOutdatedError if the tables are; change nothing."""
+        self.check_version()
+        ((is_made,),) = rows_of(self.query("EXISTS TABLE migrations"))
+        applied = self.applied() if is_made else []
+        if missing := [one.name for one in migrations() if one.name not in applied]:
+            raise StoreOutdatedError(f"the tables lack the migration {missing[0]}; run `shopkeeper migrate`")
 
     def check_version(self) -> None:
         """Raise StoreError if the database is too old."""

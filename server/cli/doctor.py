@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,18 +130,28 @@ def _store(settings: Settings) -> Row:
     server = settings.clickhouse.server
     if not (server or settings.store_dir.is_dir()):
         return Row("store", "warn", f"{settings.store_dir} does not exist", "`shopkeeper serve` or `shopkeeper export`")
-    from server.ports import StoreBusyError, StoreError  # noqa: PLC0415
+    from server.ports import StoreBusyError, StoreError, StoreOutdatedError  # noqa: PLC0415
     from server.tables import open_store  # noqa: PLC0415 - needs core_rs, which is a check of its own
 
     try:
         with closing(open_store(settings)) as store:
-            place, offset = server or "in process", sum(store.positions().values())
-            return Row("store", "ok", "ClickHouse {}.{} {}, offset {:,}".format(*store.version(), place, offset))
+            place, reached = server or "in process", _reached(store.positions())
+            return Row("store", "ok", "ClickHouse {}.{} {}, {}".format(*store.version(), place, reached))
     except StoreBusyError as error:
         return Row("store", "ok", str(error))
+    except StoreOutdatedError as error:
+        return Row("store", "fail", str(error), "`shopkeeper migrate`")
     except StoreError as error:
         fix = "look at [clickhouse] in the settings" if server else f"stop the server, remove {settings.store_dir}"
         return Row("store", "fail", str(error), f"{fix}; the tables are made again from the log")
+
+
+def _reached(positions: Mapping[str, int]) -> str:
+    """Say how far the tables are; the partitions of Kafka have each an offset of their own."""
+    parts = [name for name in positions if name.count("/") == 1 and not name.partition("/")[0].endswith(".profiles")]
+    if parts:
+        return f"with records of {len(parts)} partitions of Kafka"
+    return f"offset {positions.get('log', 0):,}"
 
 
 def _bundles(settings: Settings) -> Row:

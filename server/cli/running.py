@@ -56,11 +56,11 @@ def serve(
 def migrate(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonFlag = False) -> None:
     """Bring the tables up to date, and make or check the topics on Kafka; may be repeated while others serve."""
     from server.adapters.kafka import make_topics  # noqa: PLC0415 - the other commands need neither
-    from server.tables import open_store  # noqa: PLC0415
+    from server.tables import prepare_store  # noqa: PLC0415
 
     settings = settings_of(config, data_dir)
     made = make_topics(settings.kafka) if settings.kafka.servers else []
-    with closing(open_store(settings)) as store:
+    with closing(prepare_store(settings)) as store:
         facts = {
             "clickhouse": "{}.{}".format(*store.version()),
             "migrations": store.applied(),

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from server.ports import StoreError, StoreUnavailableError
 from server.settings import SinkSettings
 from server.telemetry import SINK_RETRIES
 from server.workers import sink as sinking
@@ -149,6 +151,19 @@ def test_too_many_parts_are_awaited(shop: Shop) -> None:
         shop.store.query("ALTER TABLE events RESET SETTING parts_to_delay_insert, parts_to_throw_insert")
         wait_until(lambda: is_done(shop))
     assert_stored_once(shop, 1_000)
+
+
+def test_full_disk_of_an_export_is_not_taken_for_an_absent_server(shop: Shop, tmp_path: Path) -> None:
+    add_rows(shop, range(500))
+    shop.sink.drain()
+    with small_disk(tmp_path / "disk", mebibytes=1) as disk:
+        fill(disk)
+        path = disk / "lines.parquet"
+        with pytest.raises(StoreError, match=rf"^{path} cannot be written .*; free space on its disk$") as told:
+            shop.store.write(path, "SELECT number, toString(rand64()) AS text FROM numbers(200000)")
+        assert not isinstance(told.value, StoreUnavailableError)
+    shop.store.export(tmp_path / "export")
+    assert pq.read_table(tmp_path / "export" / "events.parquet").num_rows == 500
 
 
 def test_full_disk_of_clickhouse_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from server.adapters.migrations import migrations
 from server.adapters.sql_store import rows_of
 from server.ports import StoreError
 from server.settings import ClickHouseSettings, Settings
-from server.tables import open_store
+from server.tables import open_store, prepare_store
 from tests.integration.test_dialect import heard
 from tests.servers import ClickHouseServer
 from tests.table_shop import Shop, clickhouse_store, erasure, event
@@ -71,8 +71,8 @@ def test_settings_choose_the_cluster(servers: list[ClickHouseServer], tmp_path: 
     settings = Settings(
         data_dir=tmp_path, clickhouse={"server": servers[1].address, "database": "chosen", "cluster": NAME}
     )
-    for _ in range(2):
-        store = open_store(settings)
+    for opened in (prepare_store, prepare_store, open_store):
+        store = opened(settings)
         assert store.applied() == [one.name for one in migrations()]
         engines = {
             (name, engine)
@@ -105,6 +105,7 @@ def test_replicated_tables_are_made_and_changed_by_statements_that_the_server_ta
 ) -> None:
     database = "replicated"
     node = ClickHouseStore(ClickHouseSettings(server=servers[0].address, database=database))
+    node.make_database()
     for sql in (sql for one in migrations() for sql in one.statements):
         for one in placed(sql, NAME, database, replicated=True):
             node.query(one.sql if sql.startswith("CREATE") else f"EXPLAIN AST {one.sql}")

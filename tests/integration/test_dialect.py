@@ -2,6 +2,7 @@
 
 import ast
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 from server import adapters
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_store import ClickHouseStore
+from server.adapters.memory_log import MemoryLog
 from server.adapters.migrations import migrations
 from server.adapters.sql_store import SqlStore
 from server.ports import NewRecord, StoreError, StoreUnavailableError
 from server.quality import examine
 from server.readiness import facts_of
+from server.workers.profile_fill import fill_profiles
 from server.workers.replay import Fate, Mended, Replay
 from server.workers.restore import DUMPS
 from server.workers.rows import rows_of
@@ -108,14 +111,19 @@ def heard(store: SqlStore, folder: Path) -> Iterator[Statement]:
     shop.add(erasure("u"), erasure("o'Neil\\\t]\n"))
     shop.sink.drain()
     shop.another_sink()
+    old = MemoryLog()
+    old.append_later([profile("o'Neil", {"size": "M"}, training=False)], 1_000)
+    for name in "ab":
+        fill_profiles(old, store, f"test.profiles/{name}", threading.Event())
     store.query("SELECT event_id FROM events ORDER BY 1")
     for days in (9, 0):
         store._retention_days = days
         store.migrate()
+    store.check()
     assert store.applied() == [one.name for one in migrations()]
     store.version()
     store.close()
-    own = ("CREATE DATABASE", "USE", "INSERT INTO", "SELECT version")
+    own = ("CREATE DATABASE", "EXISTS DATABASE", "USE", "INSERT INTO", "SELECT version")
     yield from (one for one in statements if not one[0].startswith(own) and " INTO OUTFILE " not in one[0])
 
 

@@ -23,13 +23,14 @@ from server.cli.main import app
 from server.ports import LogRecord, NewRecord, StoreError, StreamError, StreamUnavailableError
 from server.settings import KafkaSettings
 from server.streams import FOLLOWED, TOPICS, headers_of
+from server.telemetry import LOST_OFFSETS
 from server.workers.follower import Follower
 from server.workers.sink import Sink
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
-from tests.kafka_shop import Machine, drain, drained, ids, kafka_settings, sink_of, topics
+from tests.kafka_shop import Machine, drain, drained, forget_all, ids, kafka_settings, make_anew, sink_of, topics
 from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile
 
 
@@ -233,6 +234,52 @@ def test_tables_follow_kafka_and_are_made_again_from_it(
         assert shop.rows("SELECT count() FROM decisions FINAL") == [(1,)]
         assert shop.rows("SELECT visitor_id, trait_values FROM profiles FINAL") == [("v1", ["M"])]
     rebuilt.store.close()
+
+
+def test_kafka_that_ends_before_the_tables_is_told_from_theirs(
+    machine: Machine, settings: KafkaSettings, tables: Shop
+) -> None:
+    machine.add(*(event(f"e{number}", "a") for number in range(30)))
+    machine.ship()
+    with sink_of(settings, tables.store) as sink:
+        drain(sink, 30)
+    make_anew(settings)
+    machine.add(event("e30", "a"))
+    machine.another_shipper().step()
+    another = r"events/2 was read up to offset 29 and ends at 0, so this is another Kafka; take a new kafka\.prefix"
+    with sink_of(settings, tables.store) as sink:
+        for _ in range(2):
+            with pytest.raises(StoreError, match=another):
+                step_until([sink], lambda: False)
+            assert sink._feed.lag() > 0, "the alarm sees it"
+    with closing(KafkaFeed(settings, topics=FOLLOWED)) as feed:
+        feed.begin(tables.store.positions)
+        with pytest.raises(StoreError, match=another):
+            feed.ends()  # which the follower asks for before anything is shipped
+    assert tables.rows("SELECT count() FROM events FINAL") == [(30,)]
+
+
+@pytest.mark.parametrize("offset", [0, 99])
+async def test_place_that_is_gone_under_a_reader_is_looked_for_anew(
+    machine: Machine, feed: KafkaFeed, settings: KafkaSettings, offset: int
+) -> None:
+    """It would else go on from the first offset of a Kafka that it did not look at, and count nothing as lost."""
+    part = TopicPartition(f"{settings.prefix}.events", 2)
+    machine.add(event("e0", "a"))
+    machine.ship()
+    drained(feed, 1)
+    feed.begin(lambda: {f"{part.topic}/2": 0})
+    machine.add(*(event(f"e{number}", "a") for number in range(1, 30)))
+    machine.ship()
+    await forget_all(settings)
+    lost = LOST_OFFSETS._value.get()
+    feed._running.seek(part, offset)
+    with pytest.raises(StreamUnavailableError, match="OffsetOutOfRange"):
+        drained(feed, 1)
+    machine.add(event("e30", "a"))
+    machine.ship()
+    assert ids(drained(feed, 1)) == ["e30"]
+    assert LOST_OFFSETS._value.get() == lost + 29
 
 
 def test_place_moves_on_though_all_that_came_was_known(machine: Machine, settings: KafkaSettings, tables: Shop) -> None:

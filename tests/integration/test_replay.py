@@ -20,7 +20,7 @@ from server.cli.main import app
 from server.lockfile import FileLock, LockHeldError
 from server.ports import NewRecord, StoreBusyError, StoreError
 from server.settings import Settings
-from server.tables import open_store
+from server.tables import open_store, prepare_store
 from server.workers.replay import Fate, Mended, Outcome, Replay
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.item_pb2 import Item
@@ -246,7 +246,7 @@ def is_owned(data_dir: Path) -> bool:
 
 def test_owner_that_does_not_answer_is_named(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.cli.replay._ANSWER_S", 0.1)
-    with closing(open_store(Settings(data_dir=data_dir))):
+    with closing(prepare_store(Settings(data_dir=data_dir))):
         status, found = run("--data-dir", data_dir)
     assert status == 4
     assert "no answer within 0.1 s; tables" in found["error"]["why"]

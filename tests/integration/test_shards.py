@@ -14,7 +14,7 @@ from server.bundle_check import check
 from server.cli.main import app
 from server.ports import NewRecord
 from server.settings import ClickHouseSettings, Settings
-from server.tables import request_export
+from server.tables import prepare_store, request_export
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.item_pb2 import Item
@@ -61,6 +61,7 @@ def settings(clickhouse_address: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_two_processes_count_what_one_does_byte_by_byte(settings: Settings, tmp_path: Path) -> None:
+    prepare_store(settings).close()
     options = ["--shards", "3", "--processes", "2", "--ranker", "one", "--data-dir", str(settings.data_dir), "--json"]
     BundleMaker(settings.bundle_dir).make("one")
     outcome = CliRunner().invoke(app, ["count", *options])

@@ -21,6 +21,7 @@ from server.workers import rows
 from server.workers import sink as module
 from server.workers.exports import KEEP_S, answer_wants
 from server.workers.log_feed import LogFeed
+from server.workers.profile_fill import fill_profiles
 from server.workers.rows import Row, document_row
 from server.workers.sink import Sink
 from shopkeeper.v1.item_pb2 import Item, PromotionInterval
@@ -174,6 +175,25 @@ def test_profiles_merge(shop: Shop) -> None:
     shop.sink.drain()
     sql = "SELECT trait_names, trait_values, training, marketing FROM profiles FINAL"
     assert shop.rows(sql) == [(["size"], ["L"], False, None)]
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_denial_that_any_log_ends_with_is_filled(shop: Shop, step: int) -> None:
+    """Offsets of two logs tell nothing of each other's time: the longer may be a backup that lacks what came since."""
+    grants = profile("granted", training=False), profile("granted", {"size": "M"}, training=True)
+    logs = MemoryLog(), MemoryLog()
+    logs[0].append_later([profile("denied", {"size": "M"}, training=False), *grants], 1_000)
+    old = profile("denied", {"city": "Ulm"}, training=True), profile("other", {"size": "L"})
+    logs[1].append_later([profile("other"), *grants[1:] * 7, *old], 1_000)
+    for number, log in [*enumerate(logs)][::step]:
+        assert fill_profiles(log, shop.store, f"test.profiles/{number}", threading.Event()) > 1
+        assert fill_profiles(log, shop.store, f"test.profiles/{number}", threading.Event()) == 0
+    names = "visitor_id, trait_names, trait_values, training"
+    assert shop.rows(f"SELECT {names} FROM profiles FINAL ORDER BY 1") == [  # noqa: S608
+        ("denied", ["city", "size"], ["Ulm", "M"], False),
+        ("granted", ["size"], ["M"], True),
+        ("other", ["size"], ["L"], None),
+    ]
 
 
 def test_decisions_become_one_row_a_slate(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -14,15 +15,17 @@ import pytest
 from server import tables
 from server.adapters.kafka_stream import KafkaStream
 from server.adapters.outbox import SqliteOutbox
+from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
+from server.cli import doctor
 from server.clock import clock_of
-from server.ports import StoreBusyError, StoreError
-from server.settings import ClickHouseSettings, Settings, load_settings
-from server.tables import open_store, request_export, run_sink
+from server.ports import StoreBusyError, StoreError, StoreOutdatedError
+from server.settings import ClickHouseSettings, MetricsSettings, Settings, SinkSettings, load_settings
+from server.tables import open_store, prepare_store, request_export, run_sink
 from server.workers.shipper import Shipper
 from tests.kafka_shop import kafka_settings, topics
-from tests.servers import ClickHouseServer
-from tests.table_shop import event, wait_until
+from tests.servers import ClickHouseServer, free_ports
+from tests.table_shop import KINDS, event, wait_until
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def exported(folder: Path) -> list[str]:
 
 
 def test_second_opener_learns_the_owner(settings: Settings) -> None:
-    store = open_store(settings)
+    store = prepare_store(settings)
     with pytest.raises(StoreBusyError, match=f"owned by process {os.getpid()}"):
         open_store(settings)
     store.close()
@@ -60,7 +63,7 @@ def test_export_is_made_here_when_nobody_owns_the_tables(settings: Settings) -> 
 
 
 def test_export_of_owned_tables_times_out_with_the_owner(settings: Settings) -> None:
-    store = open_store(settings)
+    store = prepare_store(settings)
     with pytest.raises(StoreError, match=rf"no export within 0.2 s; .* process {os.getpid()}"):
         request_export(settings, 0.2)
     store.close()
@@ -70,20 +73,67 @@ def test_export_of_owned_tables_times_out_with_the_owner(settings: Settings) -> 
 def test_export_comes_from_a_server_while_its_sink_runs(settings: Settings, clickhouse_address: str) -> None:
     settings = with_server(settings, clickhouse_address)
     fill(settings, "e1")
-    stores = open_store(settings), open_store(settings)
+    stores = prepare_store(settings), open_store(settings)
     assert exported(request_export(settings, 60)) == ["e1"]
     for store in stores:
         assert store.positions() == {"log": 1}
         store.close()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_opening_alters_no_table(settings: Settings, request: pytest.FixtureRequest, kind: str) -> None:
+    """A command may have other settings than the servers: `retention_days` of 0 would take their TTL away."""
+    if kind == "clickhouse":
+        settings = with_server(settings, request.getfixturevalue("clickhouse_address"))
+    servers = settings.model_copy(update={"sink": SinkSettings(retention_days=30)})
+    for wanted, days in ((servers, True), (settings, False)):
+        with closing(prepare_store(wanted)) as store:
+            assert is_retained(store) == days
+        other = settings if days else servers
+        with closing(open_store(other)) as store:
+            assert is_retained(store) == days
+        request_export(other, 60)
+        with closing(open_store(other)) as store:
+            assert is_retained(store) == days
+            row = doctor._store(other)  # chDB's owner is this process
+        assert row.state == "ok"
+
+
+def is_retained(store: SqlStore) -> bool:
+    return any("\nTTL " in text for text in store.query("SHOW CREATE TABLE events").column(0).to_pylist())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_that_are_not_up_to_date_name_migrate(
+    settings: Settings, request: pytest.FixtureRequest, kind: str
+) -> None:
+    if kind == "clickhouse":
+        settings = with_server(settings, request.getfixturevalue("clickhouse_address"))
+    with pytest.raises(StoreOutdatedError, match="run `shopkeeper migrate`"):
+        open_store(settings)
+    with closing(prepare_store(settings)) as store:
+        delete = "ALTER TABLE migrations DELETE WHERE name = '0003_profiles' SETTINGS mutations_sync = 2"
+        store.query(delete)
+    for _ in range(2):
+        with pytest.raises(StoreOutdatedError, match="lack the migration 0003_profiles; run `shopkeeper migrate`"):
+            open_store(settings)
+    row = doctor._store(settings)
+    assert (row.state, row.then) == ("fail", "`shopkeeper migrate`")
+    prepare_store(settings).close()
+    open_store(settings).close()
+    assert "offset 0" in doctor._store(settings).finding
+
+
 def test_sink_waits_for_an_absent_server_and_loses_nothing(settings: Settings, tmp_path: Path) -> None:
     server = ClickHouseServer(tmp_path / "clickhouse")
-    settings = with_server(settings, server.address)
+    port = free_ports(1)[0]
+    metrics = MetricsSettings(port=port - settings.listen.workers)
+    settings = with_server(settings, server.address).model_copy(update={"metrics": metrics})
     fill(settings, "e1")
     process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings, str))
     process.start()
-    process.join(3)
+    wait_until(lambda: metric(port, "shopkeeper_sink_retries_total") > 1)
+    assert metric(port, "shopkeeper_sink_lag_records") == 1, "not known, and the alarm sees it"
     assert process.exitcode is None
     with server:
         wait_until(lambda: stored(settings) == {"log": 1})
@@ -98,11 +148,23 @@ def test_sink_waits_for_an_absent_server_and_loses_nothing(settings: Settings, t
     assert process.exitcode == 0
 
 
+def metric(port: int, name: str) -> float:
+    """Return what a process shows to Prometheus; nothing while it shows nothing."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            lines = connection.makefile(encoding="utf-8").read().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+
 def test_export_without_a_sink_on_kafka_says_so(
     settings: Settings, kafka_address: str, clickhouse_address: str
 ) -> None:
     settings = with_server(settings, clickhouse_address)
     settings = settings.model_copy(update={"kafka": topics(kafka_settings(kafka_address))})
+    prepare_store(settings).close()
     fill(settings, "e1")
     with pytest.raises(StoreError, match="no export in time: this log is not shipped"):
         request_export(settings, 0.5)
@@ -117,6 +179,7 @@ def test_export_waits_for_what_there_was_and_not_for_what_comes(
 ) -> None:
     settings = with_server(settings, clickhouse_address)
     settings = settings.model_copy(update={"kafka": topics(kafka_settings(kafka_address))})
+    prepare_store(settings).close()
     fill(settings, "e0")
     numbers = count(1)
     with closing(SqliteOutbox(settings.log_path)) as outbox, closing(KafkaStream(settings.kafka)) as stream:

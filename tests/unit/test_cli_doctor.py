@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+from server.cli.doctor import _reached
 from server.defaults import PLACEMENTS
 
 
@@ -42,6 +43,13 @@ def test_doctor_takes_no_lock_for_a_snapshot(run, tmp_path):
     (tmp_path / "snapshots" / "lock").touch()
     rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", tmp_path, "--json").stdout)["checks"]}
     assert rows["snapshot"]["state"] == "warn"
+
+
+def test_doctor_adds_no_offsets_of_partitions_up():
+    kafka = {"shop.events/0": 7, "shop.events/0/a1": 4, "shop.items/1": 2, "shop.profiles/a1": 1}
+    assert _reached(kafka) == "with records of 2 partitions of Kafka"
+    assert _reached({"log": 1_234}) == "offset 1,234"
+    assert _reached({}) == "offset 0"
 
 
 def test_doctor_with_broken_settings_ends_with_3(run, monkeypatch):

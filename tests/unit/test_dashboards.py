@@ -88,6 +88,14 @@ def test_every_alert_says_what_to_do():
     assert len({rule["alert"] for rule in rules()}) == len(rules())
 
 
+def test_every_alert_is_tested_to_come_and_to_keep_quiet():
+    tests = yaml.safe_load((RULES.parent / "rules_test.yml").read_text(encoding="utf-8"))["tests"]
+    told = [one for test in tests for one in test["alert_rule_test"]]
+    names = {rule["alert"] for rule in rules()}
+    assert {one["alertname"] for one in told if one.get("exp_alerts")} == names
+    assert {one["alertname"] for one in told if not one.get("exp_alerts")} == names
+
+
 def test_panels_have_ids_and_places_of_their_own():
     ids = [panel["id"] for panel in BOARD["panels"]]
     places = [tuple(panel["gridPos"][side] for side in "xy") for panel in BOARD["panels"]]
