@@ -19,8 +19,9 @@ OPSET = 17
 
 _HELD_OUT = 20
 """One visitor in so many is for calibration: half of them to fit it, half to measure it."""
-_LEAST_OUTCOMES = 100
-"""Rows of a half that an action followed, and that it did not; two numbers made of fewer are mostly chance."""
+_LEAST_HALF, _LEAST_OUTCOMES = 1_000, 100
+"""Rows of a half that ask for an action, and of these that it followed, and that it did not; two numbers made of fewer
+are mostly chance."""
 
 SERVED_EXPOSURE = np.float32(1)
 """Exposure at which every candidate is judged when it is served: as if it were shown first."""
@@ -214,7 +215,8 @@ def _halves(rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 def _enough(rows: Rows) -> NDArray[np.bool_]:
     """Return which actions the held-out rows are enough to calibrate, shape (h,)."""
     halves = [_outcomes(rows.labels[half], rows.weights[half]) for half in _halves(rows)]
-    return np.asarray((np.concatenate(halves) >= _LEAST_OUTCOMES).all(axis=0))
+    enough = [(half >= _LEAST_OUTCOMES).all(axis=0) & (half.sum(axis=0) >= _LEAST_HALF) for half in halves]
+    return np.asarray(np.logical_and(*enough))
 
 
 def _outcomes(labels: NDArray[np.bool_], weights: NDArray[np.float32]) -> NDArray[np.int64]:

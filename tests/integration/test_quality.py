@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,7 +16,7 @@ from server.ports import NewRecord
 from server.quality import AHEAD_MS, DAY_MS, LATE_MS, RECENT_DAYS, Finding, examine
 from server.readiness import facts_of
 from server.settings import Settings
-from shopkeeper.v1.event_pb2 import Event
+from shopkeeper.v1.event_pb2 import Event, EventType
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.record_pb2 import ItemChange, RecordKind
 from tests.table_shop import Shop, event, item
@@ -121,6 +122,13 @@ def test_field_that_is_lost_and_type_that_begins_or_ends_are_drift(shop: Shop) -
     assert "known_item" not in finding.finding
 
 
+def shown(*names: str, **named: Any) -> NewRecord:
+    record = event(*names, **named)
+    message = Event.FromString(record.payload)
+    message.event_type = EventType.EVENT_TYPE_IMPRESSION
+    return record._replace(payload=message.SerializeToString())
+
+
 def test_facts_count_what_recommenders_need(shop: Shop) -> None:
     add(
         shop,
@@ -130,6 +138,7 @@ def test_facts_count_what_recommenders_need(shop: Shop) -> None:
         event("b3", "c", "d", visitor_id="v", time_ms=NOW),
         event("b4", "a", visitor_id="w", time_ms=NOW - 20 * DAY_MS),
         event("s", visitor_id="w", time_ms=NOW),
+        shown("i", *"abcde", visitor_id="w", time_ms=NOW),
     )
     shop.sink.drain()
     assert facts_of(shop.store, NOW) == {

@@ -36,6 +36,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 @pytest.fixture(scope="module", autouse=True)
 def few_rows_calibrate() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainers.ranker._LEAST_HALF", 20)
         patch.setattr("trainers.ranker._LEAST_OUTCOMES", 10)
         yield
 

@@ -235,6 +235,12 @@ def test_an_action_of_few_outcomes_in_a_half_is_not_calibrated_and_has_no_error(
     assert (ranker.calibrations_[0] == Calibration()) == ("purchase" not in calibrated)
 
 
+def test_a_half_of_few_rows_calibrates_nothing():
+    data = visited_rows(50)
+    few = data.part((np.arange(len(data)) % 100 > 0) | (data.visitors > 0))
+    assert Watched().fit(few).metrics(ACTIONS) == {}
+
+
 def test_rows_of_some_actions_ask_for_these():
     data = rows(4)
     weights = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], np.float32)
