@@ -40,7 +40,9 @@ class UpsertItemsRequest(_message.Message):
 
     @_builtins.property
     def set_time(self) -> _timestamp_pb2.Timestamp:
-        """Optional. When the values were true at their source; an older message than the last one loses. Defaults to now."""
+        """Optional. When the values were true at their source; an older message than the last one loses. Without it the
+        values are true now, and the message never loses.
+        """
 
     def __init__(
         self,

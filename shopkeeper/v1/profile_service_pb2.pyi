@@ -157,7 +157,7 @@ class LiveState(_message.Message):
     """Purchases applied."""
     @_builtins.property
     def recent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interaction]:
-        """Latest interactions, newest first."""
+        """Latest interactions, newest first; impressions are not among them."""
 
     @_builtins.property
     def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Affinity]:

@@ -100,8 +100,7 @@ class Histories:
         place = starts[:, None] + np.arange(length)
         inside = place < stops[:, None]
         place = np.minimum(place, len(self.items) - 1)
-        seconds = self.time_ms // 1000
-        gaps = 1000 * (seconds[place] - seconds[np.maximum(place - 1, 0)])
+        gaps = 1000 * (self.time_ms[place] // 1000 - self.time_ms[np.maximum(place - 1, 0)] // 1000)
         gaps[:, :1] = 0
         return Inputs(
             np.where(inside, self.items[place], PADDING),
