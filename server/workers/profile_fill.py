@@ -1,8 +1,10 @@
 """Profiles that Kafka keeps no longer, for the tables that it fills: each machine states once what its log knows."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from google.protobuf.message import DecodeError
 
@@ -17,6 +19,7 @@ BEFORE_ALL: Final = -(2**62)
 """Added to offsets of the log, so that whatever Kafka has is newer."""
 _READ_ROWS: Final = 20_000
 _WRITE_ROWS: Final = 1_000
+_CHANGES_AT_ONCE: Final = 500_000
 _FILLED: Final = """
 SELECT visitor_id, log_offset, payload FROM profiles FINAL
 WHERE visitor_id IN {visitors:Array(String)} AND log_offset < 0
@@ -37,8 +40,8 @@ def fill_profiles(log: EventLog, store: EventStore, name: str, stopping: threadi
 
     What Kafka brought of a visitor stays, and what it has comes again from there after this, newer than all of it. Of
     a visitor whom the fill of another log brought, who is denied in either stays denied: their offsets do not tell
-    which answer is newer, for a log may be an old backup. Of a trait that both have, the last fill's value stays. All
-    profiles of the log are in memory meanwhile.
+    which answer is newer, for a log may be an old backup. Of a trait that both have, the last fill's value stays. A
+    long log is read several times, for a part of its visitors each, which are in memory meanwhile.
 
     Parameters
     ----------
@@ -50,30 +53,37 @@ def fill_profiles(log: EventLog, store: EventStore, name: str, stopping: threadi
     if name in store.positions():
         return 0
     writer = TableWriter(store)
-    stated = _stated(log, stopping)
-    visitors = list(stated)
-    for start in range(0, len(visitors), _WRITE_ROWS):
-        if stopping.is_set():
-            break
-        batch = visitors[start : start + _WRITE_ROWS]
-        filled = _filled(store, batch)
-        writer.write([_record(visitor_id, stated[visitor_id], filled.get(visitor_id)) for visitor_id in batch])
+    parts = 1 + sum(1 for _ in _profiles(log, stopping)) // _CHANGES_AT_ONCE
+    count = 0
+    for part in range(parts):
+        stated = _stated(one for one in _profiles(log, stopping) if crc32(one.key.encode()) % parts == part)
+        visitors = list(stated)
+        for start in range(0, len(visitors), _WRITE_ROWS):
+            if stopping.is_set():
+                return count
+            batch = visitors[start : start + _WRITE_ROWS]
+            filled = _filled(store, batch)
+            writer.write([_record(visitor_id, stated[visitor_id], filled.get(visitor_id)) for visitor_id in batch])
+            count += len(batch)
     if not stopping.is_set():
         store.save_positions({name: 1})
-    return len(visitors)
+    return count
 
 
-def _stated(log: EventLog, stopping: threading.Event) -> dict[str, _Stated]:
-    """Return what the log says in the end of each visitor."""
-    found: dict[str, _Stated] = {}
+def _profiles(log: EventLog, stopping: threading.Event) -> Iterator[LogRecord]:
+    """Yield the changes of profiles of the log, in order."""
     after = 0
     while not stopping.is_set() and (records := log.profiles(after, _READ_ROWS)):
         after = records[-1].offset
-        for record in records:
-            try:
-                change = Profile.FromString(record.payload)
-            except DecodeError:
-                continue
+        yield from records
+
+
+def _stated(records: Iterable[LogRecord]) -> dict[str, _Stated]:
+    """Return what the records say in the end of each visitor."""
+    found: dict[str, _Stated] = {}
+    for record in records:
+        with suppress(DecodeError):
+            change = Profile.FromString(record.payload)
             found[change.visitor_id] = _changed(found.get(change.visitor_id), record.offset, record.time_ms, change)
     return found
 

@@ -177,9 +177,12 @@ def test_profiles_merge(shop: Shop) -> None:
     assert shop.rows(sql) == [(["size"], ["L"], False, None)]
 
 
-@pytest.mark.parametrize("step", [1, -1])
-def test_denial_that_any_log_ends_with_is_filled(shop: Shop, step: int) -> None:
+@pytest.mark.parametrize(("step", "at_once"), [(1, 500_000), (-1, 500_000), (1, 3)])
+def test_denial_that_any_log_ends_with_is_filled(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, step: int, at_once: int
+) -> None:
     """Offsets of two logs tell nothing of each other's time: the longer may be a backup that lacks what came since."""
+    monkeypatch.setattr("server.workers.profile_fill._CHANGES_AT_ONCE", at_once)
     grants = profile("granted", training=False), profile("granted", {"size": "M"}, training=True)
     logs = MemoryLog(), MemoryLog()
     logs[0].append_later([profile("denied", {"size": "M"}, training=False), *grants], 1_000)
