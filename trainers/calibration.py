@@ -98,4 +98,4 @@ def expected_error(
     resamples = [error(weights * drawn[owner]) for drawn in counts if drawn.any()]
     low, high = np.quantile(resamples, [0.025, 0.975]) - np.mean(resamples)
     found = error(weights)
-    return Metric(found, max(found + float(low), 0.0), found + float(high))
+    return Metric(found, max(found + min(float(low), 0.0), 0.0), found + max(float(high), 0.0))

@@ -34,7 +34,9 @@ class Network:
 
     def __init__(self, widths: tuple[int, ...], prior: Floats, rng: np.random.Generator) -> None:
         shapes = list(pairwise(widths))
-        self.weights = [rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / shape[0])) for shape in shapes]
+        self.weights = [
+            rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / max(shape[0], 1))) for shape in shapes
+        ]
         self.biases = [np.zeros(width, np.float32) for width in widths[1:]]
         self.weights[-1] *= np.float32(0.1)
         self.biases[-1][:] = np.log(prior / (1 - prior))

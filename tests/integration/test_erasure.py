@@ -20,7 +20,7 @@ from server.adapters.kafka import make_topics, topic_name
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.sql_store import rows_of
 from server.settings import ClickHouseSettings, KafkaSettings, Settings
-from server.tables import open_store, request_export
+from server.tables import open_store, prepare_store, request_export
 from server.workers.exports import KEEP_S
 from server.workers.follower import Follower
 from shopkeeper.v1 import profile_service_pb2 as profiles
@@ -48,7 +48,9 @@ def settings(tmp_path: Path, clickhouse_address: str, monkeypatch: pytest.Monkey
         kafka = kafka_settings(server.address)
         make_topics(kafka)
         clickhouse = ClickHouseSettings(server=clickhouse_address, database=f"test_{uuid.uuid4().hex}")
-        yield Settings(data_dir=tmp_path / "a" / "data", kafka=kafka, clickhouse=clickhouse)
+        settings = Settings(data_dir=tmp_path / "a" / "data", kafka=kafka, clickhouse=clickhouse)
+        prepare_store(settings).close()
+        yield settings
 
 
 def events(user_id: str, visitor_id: str, trace: str, item_id: str) -> list[Event]:
