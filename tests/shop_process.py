@@ -49,7 +49,7 @@ class ShopProcess:
         return self._process.pid
 
     def call(self, method: str, request: bytes, timeout_s: float = 180.0) -> bytes:
-        """Return the bytes of an answer; waits for a server that is starting, which takes a minute on a busy machine."""
+        """Return the bytes of an answer; waits for a server that is starting: a minute on a busy machine."""
         return self.channel.unary_unary(f"/shopkeeper.v1.{method}")(request, timeout=timeout_s, wait_for_ready=True)
 
     def kill(self) -> None:
