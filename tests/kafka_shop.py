@@ -23,6 +23,9 @@ from server.streams import TOPICS
 from server.workers.shipper import Shipper
 from server.workers.sink import Sink
 
+_PATIENCE_S, _PAUSE_S = 60.0, 0.01
+"""While a group deals its partitions anew, reads give nothing at once."""
+
 
 def kafka_settings(address: str, **options: Any) -> KafkaSettings:
     """Return settings with topics of their own, which are not made yet."""
@@ -64,10 +67,10 @@ class Machine:
 def drained(feed: KafkaFeed, count: int) -> list[LogRecord]:
     """Return what the feed gives until there are `count` records, and what comes with them."""
     records: list[LogRecord] = []
-    for _ in range(200):
+    deadline = time.monotonic() + _PATIENCE_S
+    while len(records) < count and time.monotonic() < deadline:
         records += feed.read(1_000).records
-        if len(records) >= count:
-            break
+        time.sleep(_PAUSE_S)
     return records
 
 
@@ -83,10 +86,10 @@ def sink_of(settings: KafkaSettings, store: EventStore) -> Iterable[Sink]:  # ty
 def drain(sink: Sink, count: int) -> int:
     """Return how many records the sink wrote, once there are `count`."""
     written = 0
-    for _ in range(200):
+    deadline = time.monotonic() + _PATIENCE_S
+    while written < count and time.monotonic() < deadline:
         written += sink.step()
-        if written >= count:
-            break
+        time.sleep(_PAUSE_S)
     return written
 
 
