@@ -183,7 +183,7 @@ class KafkaServer(Server):
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
             "group.min.session.timeout.ms": 1_000,
-            "broker.session.timeout.ms": 1_500,  # a broker that was killed may come back as soon
+            "broker.session.timeout.ms": 4_000,  # a killed broker is back after it
             "broker.heartbeat.interval.ms": 500,
             "log.cleaner.dedupe.buffer.size": 2_097_152,
             "log.initial.task.delay.ms": 500,
