@@ -9,9 +9,9 @@ from server.adapters.sqlite_log import SqliteLog
 from server.ports import StoreError
 from server.settings import ClickHouseSettings, Settings
 from server.tables import open_store, prepare_store
-from shopkeeper.v1.record_pb2 import RECORD_KIND_EVENT
 from tests.kafka_shop import kafka_settings, topics
 from tests.shop_process import ShopProcess
+from tests.whole_log import event_ids
 
 
 def cluster_settings(kafka_address: str, clickhouse_address: str, data_dir: Path) -> Settings:
@@ -40,7 +40,9 @@ def start(settings: Settings, folder: Path, **options: str) -> ShopProcess:
 def logged(folder: Path) -> set[str]:
     """Return the event ids in the log of the machine in `folder`; it has each but once."""
     with closing(SqliteLog(folder / "data" / "log.sqlite")) as log:
-        return {record.record_id for record in log.read(0, 10**9) if record.kind == RECORD_KIND_EVENT}
+        ids = event_ids(log)
+    assert len(ids) == len(set(ids))
+    return set(ids)
 
 
 def stored_count(settings: Settings) -> int:

@@ -81,9 +81,9 @@ def write_bundle(folder, names, vectors, *, without=()):
     return folder
 
 
-def view(*item_ids, visitor="v", user="", at_ms=NOW):
+def view(*item_ids, visitor="v", user="", at_ms=NOW, kind=EVENT_TYPE_VIEW):
     event = Event(
-        event_type=EVENT_TYPE_VIEW,
+        event_type=kind,
         context=Context(visitor_id=visitor, user_id=user),
         items=[EventItem(item_id=item_id) for item_id in item_ids],
         event_time=Timestamp(seconds=at_ms // 1000, nanos=at_ms % 1000 * 1_000_000),

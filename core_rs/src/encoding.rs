@@ -31,7 +31,8 @@ pub struct Histories {
     encoder: u64,
     ticket: u64,
     keys: Vec<Box<str>>,
-    events: Vec<u32>,
+    /// [`Visitor::ring_lines`] of each.
+    ring_lines: Vec<u32>,
 }
 
 impl Histories {
@@ -47,8 +48,8 @@ impl Histories {
 
     /// Vectors of all histories from `values`, one after the other; `None` where one has a value that is not finite.
     pub fn vectors(&self, values: &[f32]) -> Vec<Option<SequenceVector>> {
-        let rows = values.chunks_exact(self.width.max(1)).zip(&self.events);
-        rows.map(|(values, &events)| SequenceVector::new(self.encoder, events, values)).collect()
+        let rows = values.chunks_exact(self.width.max(1)).zip(&self.ring_lines);
+        rows.map(|(values, &lines)| SequenceVector::new(self.encoder, lines, values)).collect()
     }
 
     /// Takes the shape that the encoder of `bundle` reads and answers.
@@ -71,14 +72,14 @@ impl Histories {
         self.items.resize(end, 0);
         self.actions.resize(end, 0);
         self.gaps.resize(end, 0);
-        self.events.push(visitor.events);
+        self.ring_lines.push(visitor.ring_lines);
     }
 }
 
 /// Whether a visitor has a history that no vector of `encoder` reflects.
 pub fn is_behind(visitor: &Visitor, encoder: &Encoder) -> bool {
     let vector = visitor.sequence.as_ref().filter(|vector| encoder.fits(vector));
-    visitor.recent().next().is_some() && vector.is_none_or(|vector| vector.events != visitor.events)
+    visitor.recent().next().is_some() && vector.is_none_or(|vector| vector.ring_lines != visitor.ring_lines)
 }
 
 /// Takes up to `count` visitors who wait, all of one bundle: that of the first.

@@ -20,7 +20,7 @@ use crate::{
     state::State,
     time::wall_millis,
     trial,
-    visitor::{Visitor, seconds},
+    visitor::{Visitor, days, seconds},
 };
 use std::{sync::Arc, time::Instant};
 
@@ -385,8 +385,8 @@ fn bought_factors(query: &Query, candidates: &[Candidate]) -> Vec<f32> {
     let Some(visitor) = visitor else { return Vec::new() };
     let recovered = |item| {
         visitor.bought(item).map_or(1.0, |bought| {
-            let days = seconds(query.now_ms).saturating_sub(bought.last_s) as f32 / 86_400.0;
-            1.0 - (-days / BOUGHT_RECOVERY_DAYS as f32).exp2()
+            let since = days(bought.last_s, seconds(query.now_ms));
+            1.0 - (-since / BOUGHT_RECOVERY_DAYS as f32).exp2()
         })
     };
     candidates.iter().map(|candidate| recovered(candidate.item)).collect()

@@ -8,8 +8,8 @@ const STEPS: f32 = 127.0;
 pub struct SequenceVector {
     /// Encoder that made it, as by [`identity`]; vectors of two encoders have nothing in common.
     pub encoder: u64,
-    /// Events of the visitor that it reflects.
-    pub events: u32,
+    /// [`Visitor::ring_lines`](crate::visitor::Visitor::ring_lines) that it reflects.
+    pub ring_lines: u32,
     /// Length of a step.
     pub scale: f32,
     /// Steps of each dimension.
@@ -18,12 +18,12 @@ pub struct SequenceVector {
 
 impl SequenceVector {
     /// Quantises `values`; `None` where one is not finite.
-    pub fn new(encoder: u64, events: u32, values: &[f32]) -> Option<Self> {
+    pub fn new(encoder: u64, ring_lines: u32, values: &[f32]) -> Option<Self> {
         let greatest =
             values.iter().try_fold(0.0_f32, |greatest, value| value.is_finite().then(|| greatest.max(value.abs())))?;
         let scale = greatest / STEPS;
         let step = |value: &f32| if scale > 0.0 { (value / scale).round().clamp(-STEPS, STEPS) as i8 } else { 0 };
-        Some(Self { encoder, events, scale, steps: values.iter().map(step).collect() })
+        Some(Self { encoder, ring_lines, scale, steps: values.iter().map(step).collect() })
     }
 
     /// The values that the steps stand for.

@@ -172,6 +172,7 @@ impl State {
         let anonymous = self.take_anonymous(context);
         let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_default();
         visitor.is_user |= !context.user_id.is_empty();
+        let known_lines = visitor.ring_lines;
         if let Some(anonymous) = anonymous {
             visitor.merge(&anonymous);
             if forget_if_denied(visitor) {
@@ -191,7 +192,9 @@ impl State {
             self.popularity.record(item, kind, time_ms, basket);
             self.places.record(store, item, 1);
         }
-        self.await_vector(Self::visitor_key(context), log_ms);
+        if visitor.ring_lines > known_lines {
+            self.await_vector(Self::visitor_key(context), log_ms);
+        }
     }
 
     /// Lets a visitor of whom an event came wait for a new sequence vector, if a bundle encodes it and it consents.

@@ -57,6 +57,8 @@ impl Bought {
 pub struct Visitor {
     ring: [Interaction; RING],
     ring_len: u8,
+    /// Lines that the ring ever took; what was made of it with the same number is up to date.
+    pub ring_lines: u32,
     /// Strongest categories, in no order.
     pub categories: [Affinity; AFFINITIES],
     /// Strongest brands, in no order.
@@ -92,6 +94,7 @@ impl Default for Visitor {
         Self {
             ring: [Interaction { item: NONE, time_s: 0, kind: 0 }; RING],
             ring_len: 0,
+            ring_lines: 0,
             categories: [NO_AFFINITY; AFFINITIES],
             brands: [NO_AFFINITY; AFFINITIES],
             bought: Vec::new(),
@@ -181,6 +184,7 @@ impl Visitor {
         all.truncate(RING);
         self.ring_len = all.len() as u8;
         self.ring[..all.len()].copy_from_slice(&all);
+        self.ring_lines = self.ring_lines.saturating_add(other.ring_lines);
         for affinity in other.categories.iter().filter(|affinity| affinity.key != NONE) {
             strengthen(&mut self.categories, affinity.key, affinity.weight);
         }
@@ -230,6 +234,7 @@ impl Visitor {
         let kept = len.min(RING - 1);
         self.ring.copy_within(position..kept.max(position), position + 1);
         self.ring[position] = interaction;
+        self.ring_lines = self.ring_lines.saturating_add(1);
         self.ring_len = (kept + 1) as u8;
     }
 
@@ -312,6 +317,11 @@ fn ordinal(baskets: u32) -> u16 {
 /// Unix seconds of a time, within what `u32` holds.
 pub fn seconds(time_ms: i64) -> u32 {
     (time_ms / 1000).clamp(0, i64::from(u32::MAX)) as u32
+}
+
+/// Days from one time to another, Unix seconds; 0 if it is not after it.
+pub fn days(from_s: u32, until_s: u32) -> f32 {
+    until_s.saturating_sub(from_s) as f32 / 86_400.0
 }
 
 #[cfg(test)]

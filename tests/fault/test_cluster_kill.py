@@ -63,7 +63,7 @@ def assert_each_once(
     assert len(ledger.acknowledged) == ledger.sent_count - ledger.rejected_count > 0
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(4800)
 @pytest.mark.parametrize("rounds", [4, pytest.param(30, marks=pytest.mark.soak)])
 def test_machines_that_are_killed_at_random_lose_and_double_nothing(
     settings: Settings, clickhouse: ClickHouseServer, tmp_path: Path, rounds: int

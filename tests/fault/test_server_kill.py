@@ -13,9 +13,9 @@ from server.settings import Settings
 from server.workers.log_feed import LogFeed
 from server.workers.sink import Sink
 from shopkeeper.v1.event_pb2 import Event
-from shopkeeper.v1.record_pb2 import RECORD_KIND_EVENT
 from tests.shop_load import BATCH, LINES, Load, answers, fill_catalogue, served_count
 from tests.shop_process import ShopProcess
+from tests.whole_log import event_ids
 
 
 def stored_events(data_dir: Path) -> tuple[set[str], Counter[str]]:
@@ -26,7 +26,7 @@ def stored_events(data_dir: Path) -> tuple[set[str], Counter[str]]:
     Sink(LogFeed(log), store, settings.sink).drain()
     rows = store.query("SELECT event_id, line FROM events FINAL").to_pydict()
     in_table = Counter(f"{name}#{line}" for name, line in zip(rows["event_id"], rows["line"], strict=True))
-    in_log = {record.record_id for record in log.read(0, 10**9) if record.kind == RECORD_KIND_EVENT}
+    in_log = set(event_ids(log))
     log.close()
     store.close()
     return in_log, in_table

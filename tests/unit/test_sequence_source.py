@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core_rs import BundleError, InvalidRequestError, history_length
+from shopkeeper.v1.event_pb2 import EVENT_TYPE_IMPRESSION
 from shopkeeper.v1.model_service_pb2 import Trial
 from shopkeeper.v1.recommendation_service_pb2 import REASON_NEXT_ITEM
 from tests.encoded_shop import (
@@ -82,6 +83,14 @@ def test_an_event_lets_its_visitor_wait_once_and_the_last_vector_serves_meanwhil
     assert shop.engine.waiting == 1
     assert shop.ask(size=1).slates[0].items[0].item_id == "i3"
     assert shop.encode() == 1
+
+
+def test_what_is_shown_changes_no_history_and_lets_nobody_wait(shop):
+    shop.put(view("i3"))
+    shop.encode()
+    shop.put(view("i4", "i5", kind=EVENT_TYPE_IMPRESSION))
+    response = shop.ask(size=1)
+    assert (shown(response), list(response.degraded), shop.engine.waiting) == (["i3"], [], 0)
 
 
 def test_an_event_that_comes_while_the_encoder_works_is_not_forgotten(shop):

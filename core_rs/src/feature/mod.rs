@@ -16,7 +16,7 @@ use crate::{
     proto::{Context, Device, EventType},
     query::Query,
     source::{self, buy_again::due_share},
-    visitor::{Visitor, seconds},
+    visitor::{Visitor, days, seconds},
 };
 use interest::{Interest, Key};
 use std::sync::LazyLock;
@@ -182,8 +182,8 @@ impl<'a> Shared<'a> {
         let Some((visitor, bought)) = bought else { return [0.0; BOUGHT.len()] };
         let now_ms = self.query.now_ms;
         let baskets = f32::from(bought.baskets);
-        let since = seconds(now_ms).saturating_sub(bought.last_s) as f32 / 86_400.0;
-        let owned_days = seconds(now_ms).saturating_sub(bought.first_s) as f32 / 86_400.0;
+        let since = days(bought.last_s, seconds(now_ms));
+        let owned_days = days(bought.first_s, seconds(now_ms));
         let interval = if bought.baskets > 1 { (owned_days - since) / (baskets - 1.0) } else { 0.0 };
         let since_baskets = visitor.baskets.saturating_sub(u32::from(bought.last_basket)) as f32;
         let expected = owned_days / self.basket_interval_days.max(0.1);
@@ -301,7 +301,7 @@ fn basket_interval(visitor: &Visitor, now_ms: i64) -> f32 {
 fn visitor_part(visitor: &Visitor, known: bool, now_ms: i64) -> [f32; VISITOR.len()] {
     let baskets = visitor.baskets as f32;
     let last_s = visitor.bought.iter().map(|bought| bought.last_s).max();
-    let since = last_s.map_or(0.0, |last_s| seconds(now_ms).saturating_sub(last_s) as f32 / 86_400.0);
+    let since = last_s.map_or(0.0, |last_s| days(last_s, seconds(now_ms)));
     let lines = visitor.lines as f32;
     [
         baskets.ln_1p(),

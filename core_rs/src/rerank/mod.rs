@@ -39,3 +39,21 @@ fn similarity(a: &Traits, b: &Traits) -> f32 {
     let same = |a: u32, b: u32, weight: f32| if a != NONE && a == b { weight } else { 0.0 };
     same(a.category, b.category, 0.6) + same(a.brand, b.brand, 0.25) + same(a.department, b.department, 0.15)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_that_is_not_finite_leaves_the_others_as_relevant_as_they_are() {
+        let item = |(item, category)| Traits { item, category, department: category, brand: NONE };
+        let traits: Vec<Traits> = (0..).zip([1, 1, 1, 2, 3]).map(item).collect();
+        for variety in [Variety::Mmr, Variety::Dpp] {
+            for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut ordered = [0, 1, 2, 3, 4];
+                diversify(variety, &mut ordered, &[1.0, 0.95, 0.9, 0.5, broken], &traits, 0.9, 5);
+                assert_eq!(ordered, [0, 1, 2, 3, 4], "{variety:?}, {broken}");
+            }
+        }
+    }
+}

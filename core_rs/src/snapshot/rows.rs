@@ -120,6 +120,8 @@ pub struct VisitorRow {
     /// Set while the visitor waits for a sequence vector.
     #[prost(sint64, optional, tag = "28")]
     pub waits_since_ms: Option<i64>,
+    #[prost(uint32, tag = "29")]
+    pub ring_lines: u32,
 }
 
 /// Sequence vector of a visitor.
@@ -128,7 +130,7 @@ pub struct SequenceRow {
     #[prost(fixed64, tag = "1")]
     pub encoder: u64,
     #[prost(uint32, tag = "2")]
-    pub events: u32,
+    pub ring_lines: u32,
     #[prost(float, tag = "3")]
     pub scale: f32,
     #[prost(bytes = "vec", tag = "4")]
@@ -137,13 +139,13 @@ pub struct SequenceRow {
 
 impl SequenceRow {
     fn new(vector: &SequenceVector) -> Self {
-        let SequenceVector { encoder, events, scale, ref steps } = *vector;
-        Self { encoder, events, scale, steps: steps.iter().map(|&step| step as u8).collect() }
+        let SequenceVector { encoder, ring_lines, scale, ref steps } = *vector;
+        Self { encoder, ring_lines, scale, steps: steps.iter().map(|&step| step as u8).collect() }
     }
 
     fn vector(&self) -> SequenceVector {
-        let Self { encoder, events, scale, ref steps } = *self;
-        SequenceVector { encoder, events, scale, steps: steps.iter().map(|&step| step as i8).collect() }
+        let Self { encoder, ring_lines, scale, ref steps } = *self;
+        SequenceVector { encoder, ring_lines, scale, steps: steps.iter().map(|&step| step as i8).collect() }
     }
 }
 
@@ -231,6 +233,7 @@ impl VisitorRow {
             store_lead: u32::from(visitor.store_lead),
             sequence: visitor.sequence.as_deref().map(SequenceRow::new),
             waits_since_ms,
+            ring_lines: visitor.ring_lines,
         }
     }
 
@@ -257,6 +260,7 @@ impl VisitorRow {
         let recent = self.recent_items.iter().zip(&self.recent_times).zip(&self.recent_kinds);
         let recent = recent.map(|((&item, &time_s), &kind)| Interaction { item, time_s, kind });
         visitor.restore_recent(recent);
+        visitor.ring_lines = self.ring_lines;
         Ok(visitor)
     }
 

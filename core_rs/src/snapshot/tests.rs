@@ -45,7 +45,7 @@ fn encode(state: &mut State, key: &str, number: i64) {
     let Some(visitor) = state.visitors.get_mut(key) else { return };
     if number % 3 == 0 {
         let values = [number as f32, -1.0, 0.5];
-        visitor.sequence = SequenceVector::new(number as u64, visitor.events, &values).map(Box::new);
+        visitor.sequence = SequenceVector::new(number as u64, visitor.ring_lines, &values).map(Box::new);
     }
     if number % 2 == 0 {
         state.waiting.add(key, NOW - number);
