@@ -260,7 +260,8 @@ impl VisitorRow {
         let recent = self.recent_items.iter().zip(&self.recent_times).zip(&self.recent_kinds);
         let recent = recent.map(|((&item, &time_s), &kind)| Interaction { item, time_s, kind });
         visitor.restore_recent(recent);
-        visitor.ring_lines = self.ring_lines;
+        // An older snapshot does not tell them.
+        visitor.ring_lines = self.ring_lines.max(visitor.recent().count() as u32);
         Ok(visitor)
     }
 
