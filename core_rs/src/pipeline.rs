@@ -201,6 +201,9 @@ fn rank<'a>(
     if base.iter().any(|score| !score.is_finite()) {
         note(degraded, "score_not_finite");
     }
+    if actions.is_some() && score::values_another(&slot.placement.action_values, &plan.actions) {
+        note(degraded, "action_not_predicted");
+    }
     let scores = controlled(&base, &slot.factors);
     let mut stages = vec![Stage::new("score", "", slot.candidates.len(), slot.candidates.len(), began)];
     let began = Instant::now();

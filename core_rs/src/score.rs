@@ -28,6 +28,11 @@ pub fn action_weights(values: &[ActionValue], actions: &[String]) -> Vec<f32> {
     (0..actions.len()).map(|column| if column == purchase { 1.0 } else { 0.0 }).collect()
 }
 
+/// Whether a placement values an action that is no column.
+pub fn values_another(values: &[ActionValue], actions: &[String]) -> bool {
+    values.iter().any(|value| value.value != 0.0 && !actions.contains(&value.action))
+}
+
 /// Blended score of one row.
 pub fn blend(row: &[f32], weights: &[f32]) -> f32 {
     row.iter().zip(weights).map(|(value, weight)| value * weight).sum()

@@ -59,7 +59,9 @@ class ActionValue(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     action: _builtins.str
-    """Required. Action the model predicts, e.g. `purchase`."""
+    """Required. Action the model predicts, one of `Model.actions`, e.g. `purchase`. Another one counts nothing, and
+    `degraded` has `action_not_predicted`.
+    """
     value: _builtins.float
     """Required. Value of one action. -1,000 to 1,000."""
     def __init__(
