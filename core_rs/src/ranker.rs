@@ -1,6 +1,7 @@
 //! A ranker's ONNX graph compiled for the engine, where it is of a form that is known here.
 
-use crate::{network::Network, trees::Trees};
+use crate::{network::Network, onnx::ModelProto, trees::Trees};
+use prost::Message;
 
 /// A compiled graph.
 pub enum Ranker {
@@ -13,8 +14,9 @@ pub enum Ranker {
 impl Ranker {
     /// Compiles an ONNX model whose input has `width` columns; `None` where onnxruntime must run it.
     pub fn compile(model: &[u8], width: usize) -> Option<Self> {
-        let network = || Network::compile(model, width).map(Self::Network);
-        Trees::compile(model, width).map(Self::Trees).or_else(network)
+        let graph = ModelProto::decode(model).ok()?.graph?;
+        let network = || Network::compile(&graph, width).map(Self::Network);
+        Trees::compile(&graph, width).map(Self::Trees).or_else(network)
     }
 
     /// Number of columns that it answers.
@@ -39,5 +41,16 @@ impl Ranker {
             Self::Trees(trees) => trees.score(features),
             Self::Network(network) => network.score(features),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_model_or_has_no_graph_is_left_to_onnxruntime() {
+        assert!(Ranker::compile(b"no model", 4).is_none());
+        assert!(Ranker::compile(&ModelProto::default().encode_to_vec(), 4).is_none());
     }
 }

@@ -2,10 +2,9 @@
 
 use core_rs::{
     network::Network,
-    onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto},
+    onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto},
 };
 use proptest::{collection::vec, prelude::*};
-use prost::Message;
 
 /// Weights of shape (inputs, outputs), bias, and whether the graph keeps the weights the other way round.
 #[derive(Clone, Debug)]
@@ -78,10 +77,6 @@ fn graph(layers: &[Dense]) -> GraphProto {
     graph
 }
 
-fn compiled(graph: GraphProto, width: usize) -> Option<Network> {
-    Network::compile(&ModelProto { graph: Some(graph) }.encode_to_vec(), width)
-}
-
 /// Features of which whole columns are 0 in many rows, as those of candidates are.
 fn rows() -> impl Strategy<Value = Vec<Vec<f32>>> {
     let runs = vec((vec(prop_oneof![2 => Just(0.0_f32), 1 => -2.0..2.0_f32], 40), 1..16_usize), 1..5);
@@ -93,7 +88,7 @@ proptest! {
     fn a_compiled_network_answers_as_the_operators_say_whatever_the_other_rows(layers in networks(), rows in rows()) {
         let (width, columns) = (layers[0].weights.len(), layers.last().expect("a layer").bias.len());
         let rows: Vec<&[f32]> = rows.iter().map(|row| &row[..width]).collect();
-        let wide = compiled(graph(&layers), width).expect("compiles");
+        let wide = Network::compile(&graph(&layers), width).expect("compiles");
         let answers = wide.score(&rows.concat());
         prop_assert_eq!(answers.len(), rows.len() * columns);
         for (row, answers) in rows.iter().zip(answers.chunks_exact(columns)) {
@@ -116,7 +111,7 @@ fn small() -> GraphProto {
 
 #[test]
 fn what_is_no_number_stays_visible() {
-    let network = compiled(small(), 4).expect("compiles");
+    let network = Network::compile(&small(), 4).expect("compiles");
     let answers = network.score(&[1.0, f32::NAN, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
     assert_eq!(answers.iter().map(|answer| answer.is_nan()).collect::<Vec<_>>(), [true, true, false, false]);
 }
@@ -126,10 +121,10 @@ fn what_is_no_small_chain_of_layers_is_left_to_onnxruntime() {
     let changed = |change: &dyn Fn(&mut GraphProto)| {
         let mut graph = small();
         change(&mut graph);
-        compiled(graph, 4).is_some()
+        Network::compile(&graph, 4).is_some()
     };
     let scaled = AttributeProto { name: "alpha".into(), f: 2.0, ..AttributeProto::default() };
-    assert!(changed(&|_| ()) && compiled(small(), 5).is_none());
+    assert!(changed(&|_| ()) && Network::compile(&small(), 5).is_none());
     assert!(!changed(&|graph| graph.node[0].attribute.push(scaled.clone())));
     assert!(!changed(&|graph| graph.node[1].op_type = "Tanh".into()));
     assert!(!changed(&|graph| graph.node[2].input[0] = "features".into()));
@@ -141,5 +136,5 @@ fn what_is_no_small_chain_of_layers_is_left_to_onnxruntime() {
     assert!(!changed(&|graph| graph.output[0].name = "sum1".into()));
     let large = Dense { weights: vec![vec![0.0; 1_000]; 4], bias: vec![0.0; 1_000], turned: false };
     let narrow = Dense { weights: vec![vec![0.0; 100]; 1_000], bias: vec![0.0; 100], turned: false };
-    assert!(compiled(graph(&[large, narrow]), 4).is_none());
+    assert!(Network::compile(&graph(&[large, narrow]), 4).is_none());
 }

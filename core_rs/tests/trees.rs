@@ -1,11 +1,10 @@
 //! Compiled trees against a plain reading of the ONNX operator.
 
 use core_rs::{
-    onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto},
+    onnx::{AttributeProto, GraphProto, NodeProto, ValueInfoProto},
     trees::Trees,
 };
 use proptest::{collection::vec, prelude::*};
-use prost::Message;
 
 const WIDTH: usize = 4;
 const MODES: [&str; 4] = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GT", "BRANCH_GTE"];
@@ -136,10 +135,9 @@ fn regressor(trees: &[Vec<Plain>], base: &[f32], post: &str) -> NodeProto {
     }
 }
 
-fn model(nodes: Vec<NodeProto>) -> Vec<u8> {
+fn graph(nodes: Vec<NodeProto>) -> GraphProto {
     let named = |name: &str| vec![ValueInfoProto { name: name.into() }];
-    let graph = GraphProto { node: nodes, input: named("features"), output: named("actions"), ..GraphProto::default() };
-    ModelProto { graph: Some(graph) }.encode_to_vec()
+    GraphProto { node: nodes, input: named("features"), output: named("actions"), ..GraphProto::default() }
 }
 
 proptest! {
@@ -150,12 +148,12 @@ proptest! {
         rows in vec(vec(prop_oneof![3 => value(), 1 => Just(f32::NAN)], WIDTH), 1..140),
     ) {
         let node = regressor(&trees, &base, "NONE");
-        let compiled = Trees::compile(&model(vec![node.clone()]), WIDTH).expect("compiles");
+        let compiled = Trees::compile(&graph(vec![node.clone()]), WIDTH).expect("compiles");
         let start = if base.is_empty() { vec![0.0; 2] } else { base };
         let expected: Vec<f32> = rows.iter().flat_map(|row| plain(&trees, row, &start)).collect();
         prop_assert_eq!(&compiled.score(&rows.concat()), &expected);
         prop_assert_eq!(&compiled.scalar().score(&rows.concat()), &expected);
-        let bent = Trees::compile(&model(vec![regressor(&trees, &start, "LOGISTIC")]), WIDTH).expect("compiles");
+        let bent = Trees::compile(&graph(vec![regressor(&trees, &start, "LOGISTIC")]), WIDTH).expect("compiles");
         for (answer, sum) in bent.score(&rows.concat()).iter().zip(&expected) {
             prop_assert!((answer - 1.0 / (1.0 + (-sum).exp())).abs() < 1e-6);
         }
@@ -172,7 +170,7 @@ fn nodes_of_trees_may_stand_in_any_order_after_their_roots() {
         interleave(&mut attribute.floats);
         interleave(&mut attribute.strings);
     }
-    let score = |node| Trees::compile(&model(vec![node]), WIDTH).expect("compiles").score(&[0.0; WIDTH]);
+    let score = |node| Trees::compile(&graph(vec![node]), WIDTH).expect("compiles").score(&[0.0; WIDTH]);
     assert_eq!(score(mixed), score(node));
 }
 
@@ -195,7 +193,7 @@ fn columns_of_ensembles_stand_side_by_side() {
         op_type: "Concat".into(),
         attribute: vec![AttributeProto { i: 1, ..attribute("axis") }],
     };
-    let compiled = Trees::compile(&model(vec![named("a", &one), named("b", &two), concat]), WIDTH).expect("compiles");
+    let compiled = Trees::compile(&graph(vec![named("a", &one), named("b", &two), concat]), WIDTH).expect("compiles");
     assert_eq!(compiled.score(&[0.0; 2 * WIDTH]), [0.0, 2.0, 1.0, 0.0, 0.0, 2.0, 1.0, 0.0]);
 }
 
@@ -203,7 +201,7 @@ fn columns_of_ensembles_stand_side_by_side() {
 fn what_is_not_only_trees_is_left_to_onnxruntime() {
     let tree = grown(&[((0, 1, 0.5, false), 0)], &[(0, 1.0), (0, 2.0)]);
     let node = regressor(&[tree], &[], "NONE");
-    let compiles = |node: &NodeProto, width| Trees::compile(&model(vec![node.clone()]), width).is_some();
+    let compiles = |node: &NodeProto, width| Trees::compile(&graph(vec![node.clone()]), width).is_some();
     assert!(compiles(&node, 2) && !compiles(&node, 1));
     let changed = |name: &str, change: &dyn Fn(&mut AttributeProto)| {
         let mut node = node.clone();
@@ -217,5 +215,5 @@ fn what_is_not_only_trees_is_left_to_onnxruntime() {
     assert!(!changed("nodes_values", &|values| values.floats[0] = f32::NAN));
     assert!(!changed("target_ids", &|ids| ids.ints[0] = 2));
     let relu = NodeProto { op_type: "Relu".into(), ..node.clone() };
-    assert!(!compiles(&relu, WIDTH) && Trees::compile(b"no model", WIDTH).is_none());
+    assert!(!compiles(&relu, WIDTH));
 }

@@ -9,10 +9,9 @@ mod graph;
 mod layer;
 mod logistic;
 
-use crate::{onnx::ModelProto, processor};
+use crate::{onnx::GraphProto, processor};
 use layer::{Layer, ROWS};
 use logistic::logistic;
-use prost::Message;
 
 /// Weights that stay in the nearest caches; a larger network is better off with onnxruntime.
 const MOST_WEIGHTS: usize = 32_768;
@@ -40,10 +39,10 @@ struct Scratch {
 }
 
 impl Network {
-    /// Compiles an ONNX model whose input has `width` columns; `None` where it is no chain of layers, or a large one, and
+    /// Compiles a graph whose input has `width` columns; `None` where it is no chain of layers, or a large one, and
     /// on a processor that onnxruntime knows better.
-    pub fn compile(model: &[u8], width: usize) -> Option<Self> {
-        let (layers, logistic) = graph::read(&ModelProto::decode(model).ok()?.graph?)?;
+    pub fn compile(graph: &GraphProto, width: usize) -> Option<Self> {
+        let (layers, logistic) = graph::read(graph)?;
         let fits = layers.windows(2).all(|pair| pair[0].outputs == pair[1].inputs());
         let size: usize = layers.iter().map(|layer| layer.inputs() * layer.outputs).sum();
         let suits = layers.first()?.inputs() == width && size <= MOST_WEIGHTS;

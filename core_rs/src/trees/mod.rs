@@ -10,10 +10,9 @@ mod forest;
 mod graph;
 mod scalar;
 
-use crate::{onnx::ModelProto, processor::is_wide};
+use crate::{onnx::GraphProto, processor::is_wide};
 use ensemble::Post;
 use forest::{Compiled, Forest, ROWS};
-use prost::Message;
 
 /// A compiled graph.
 pub struct Trees {
@@ -25,10 +24,9 @@ pub struct Trees {
 }
 
 impl Trees {
-    /// Compiles an ONNX model whose input has `width` columns; `None` where it is not only tree ensembles.
-    pub fn compile(model: &[u8], width: usize) -> Option<Self> {
-        let graph = ModelProto::decode(model).ok()?.graph?;
-        let (forest, columns) = graph::read(&graph)?;
+    /// Compiles a graph whose input has `width` columns; `None` where it is not only tree ensembles.
+    pub fn compile(graph: &GraphProto, width: usize) -> Option<Self> {
+        let (forest, columns) = graph::read(graph)?;
         let inside = forest.columns.iter().all(|column| (column.feature as usize) < width);
         (inside && !columns.is_empty()).then(|| Self { forest, columns, width, wide: is_wide() })
     }
