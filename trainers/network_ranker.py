@@ -98,7 +98,7 @@ class NetworkRanker(Ranker):
         mean, scale = _moments(table)
         told = scale >= _CONSTANT
         told[list(self.without)] = False
-        inputs = table[:, told]
+        inputs = table.compress(told, axis=1)  # in order of rows, which an index of columns is not
         mean, scale = mean[told], scale[told]
         inputs -= mean.astype(np.float32)
         inputs /= scale.astype(np.float32)
@@ -112,7 +112,8 @@ class NetworkRanker(Ranker):
 
     def _fit_network(self, inputs: NDArray[np.float32], rows: Rows, progress: Progress) -> Network:
         rng = np.random.default_rng(self.seed)
-        labels, weights = rows.labels.astype(np.float32), rows.weights / rows.weights.mean()
+        labels = np.ascontiguousarray(rows.labels, np.float32)
+        weights = np.ascontiguousarray(rows.weights / rows.weights.mean())
         prior = np.average(labels, axis=0, weights=weights).astype(np.float32)
         network = Network((inputs.shape[1], *self.hidden, labels.shape[1]), prior, rng)
         size = min(self.batch_size, max(len(rows) // _LEAST_STEPS, _LEAST_BATCH))
@@ -123,8 +124,8 @@ class NetworkRanker(Ranker):
                 order = rng.permutation(len(rows))
                 for start in starts:
                     batch = order[start : start + size]
-                    # "clip" looks at no place twice, which makes it more than twice as fast as an index.
-                    drawn = (table.take(batch, axis=0, mode="clip") for table in (inputs, labels, weights))
+                    # Twice as fast as an index, but a table that is not in order of rows is copied whole.
+                    drawn = (table.take(batch, axis=0) for table in (inputs, labels, weights))
                     adam.step(network.gradients(*drawn))
                 progress((epoch + 1) / self.epochs)
         return network

@@ -59,6 +59,21 @@ def test_it_learns_probabilities_of_several_actions():
     assert np.abs(ranker.predict(fresh.features) - sigmoid(truth.astype(np.float32))).mean() < 0.04
 
 
+def test_a_step_reads_its_rows_and_no_others(monkeypatch):
+    """What `take` draws from a table that is not in order of rows costs a copy of the table."""
+    read = []
+    fit_network = NetworkRanker._fit_network
+
+    def seen(ranker, inputs, *others):
+        read.append(inputs.flags.c_contiguous)
+        return fit_network(ranker, inputs, *others)
+
+    monkeypatch.setattr(NetworkRanker, "_fit_network", seen)
+    NetworkRanker(epochs=1, batch_size=32).fit(rows())
+    monkeypatch.undo()
+    assert read == [True]
+
+
 def test_weights_count_as_repeats_of_a_row():
     data = rows()
     heavy = np.where(data.labels[:, :1], 5.0, 1.0).astype(np.float32) * data.weights
