@@ -25,6 +25,7 @@ pub mod bundle;
 pub mod catalog;
 pub mod decay;
 pub mod document;
+pub mod login;
 pub mod place;
 pub mod popularity;
 pub mod profile;

@@ -4,6 +4,7 @@ use super::Sound;
 use crate::{
     catalog::Catalog,
     ids::NONE,
+    login::Login,
     params::{AFFINITIES, RING},
     place::Places,
     popularity::{Counts, Popularity},
@@ -56,6 +57,16 @@ pub struct ErasedRow {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(sint64, tag = "2")]
+    pub time_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LoginRow {
+    #[prost(string, tag = "1")]
+    pub visitor: String,
+    #[prost(string, tag = "2")]
+    pub user: String,
+    #[prost(sint64, tag = "3")]
     pub time_ms: i64,
 }
 
@@ -146,6 +157,12 @@ impl SequenceRow {
     fn vector(&self) -> SequenceVector {
         let Self { encoder, ring_lines, scale, ref steps } = *self;
         SequenceVector { encoder, ring_lines, scale, steps: steps.iter().map(|&step| step as i8).collect() }
+    }
+}
+
+impl LoginRow {
+    pub fn new(visitor: &str, login: &Login) -> Self {
+        Self { visitor: visitor.to_owned(), user: login.user.to_string(), time_ms: login.time_ms }
     }
 }
 
