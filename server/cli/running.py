@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 import server
@@ -66,7 +67,9 @@ def migrate(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
             "migrations": store.applied(),
             "topics_made": made,
         }
-    shown = f"tables are up to date (ClickHouse {facts['clickhouse']}); topics made: {', '.join(made) or 'none'}"
+    shown = (
+        f"tables are up to date (ClickHouse {facts['clickhouse']}); topics made or changed: {', '.join(made) or 'none'}"
+    )
     result(facts, shown, as_json=json)
 
 
@@ -92,7 +95,7 @@ def doctor(
     table = Table("check", "state", "finding", "next", title="doctor", title_justify="left")
     for row in rows:
         style = _STYLES[row.state]
-        table.add_row(row.check, f"[{style}]{row.state}[/]", row.finding.replace("[", r"\["), row.then)
+        table.add_row(row.check, f"[{style}]{row.state}[/]", escape(row.finding), escape(row.then))
     result({"ok": all(row.state != "fail" for row in rows), "checks": [vars(row) for row in rows]}, table, as_json=json)
     failed = {row.check for row in rows if row.state == "fail"}
     if failed:

@@ -22,6 +22,8 @@ def test_doctor_names_torch_where_it_is_missing(run, monkeypatch, tmp_path):
     assert rows["packages"]["state"] == "ok"
     assert "encoders of histories" in rows["packages"]["finding"]
     assert "shopkeeper[torch]" in rows["packages"]["then"]
+    monkeypatch.setenv("COLUMNS", "400")
+    assert "shopkeeper[torch]" in run("doctor", "--data-dir", tmp_path).stdout
 
 
 def test_doctor_finds_a_damaged_log(run, tmp_path):
