@@ -48,6 +48,15 @@ def topic_of(kind: int) -> str:
     return _TOPIC_OF.get(kind, "documents")
 
 
+def is_foreign(kind: int, topic: str) -> bool:
+    """Return whether records of a kind are in another topic; what is newer than this program may be in any.
+
+    >>> is_foreign(RECORD_KIND_ITEM, "events"), is_foreign(RECORD_KIND_ITEM, "items"), is_foreign(99, "events")
+    (True, False, False)
+    """
+    return _TOPIC_OF.get(kind, topic) != topic
+
+
 def key_of(record: NewRecord | LogRecord) -> str:
     """Return what keeps records in order: the visitor, the item or the document; empty where it cannot be read."""
     if record.key:

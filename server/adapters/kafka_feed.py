@@ -17,7 +17,7 @@ from server import telemetry
 from server.adapters.kafka import LoopThread, connection_of, topic_name
 from server.ports import Arrival, Batch, LogRecord, StoreError
 from server.settings import KafkaSettings
-from server.streams import TOPICS, arrival_of, offset_of
+from server.streams import TOPICS, arrival_of, is_foreign, offset_of
 
 FETCH_S: Final = 0.5
 """Seconds that the sink's read gathers records, for large batches are cheap."""
@@ -249,11 +249,14 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
                 telemetry.REPEATED_RECORDS.inc()
 
     def _arrival(self, part: TopicPartition, message: ConsumerRecord) -> Arrival:
-        offset = offset_of(self._names[part.topic], part.partition, message.offset)
+        topic = self._names[part.topic]
+        offset = offset_of(topic, part.partition, message.offset)
+        bad = Arrival(LogRecord(offset, _BAD_KIND, message.timestamp, "", "", message.value or b""), "", 0)
         try:
-            return arrival_of(message.headers, message.value or b"", offset)
+            arrival = arrival_of(message.headers, message.value or b"", offset)
         except ValueError:
-            return Arrival(LogRecord(offset, _BAD_KIND, message.timestamp, "", "", message.value or b""), "", 0)
+            return bad
+        return bad if is_foreign(arrival.record.kind, topic) else arrival
 
 
 def _name(part: TopicPartition) -> str:

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,10 +20,11 @@ from server.adapters.sqlite_log import open_log
 from server.cli.main import app
 from server.ports import EventLog, NewRecord
 from server.settings import Settings
-from server.streams import FOLLOWED
+from server.streams import FOLLOWED, offset_of
 from server.tables import fill
 from server.telemetry import LOST_OFFSETS
 from server.workers.follower import Follower
+from server.workers.restore import arrivals_of
 from shopkeeper.v1.common_pb2 import Context, Device, Money
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
@@ -181,3 +183,11 @@ async def test_empty_tables_know_who_denied_though_kafka_has_dropped_it(
     assert sorted(seen) == ["v2", "v3", "v4"]
     assert tables.rows("SELECT count() FROM bad_events") == [(0,)]
     tables.store.close()
+
+
+def test_an_erasure_by_another_topic_is_left_to_it(tmp_path: Path) -> None:
+    row = {"visitor_id": "v", "log_offset": offset_of("documents", 0, 3), "time_ms": 1}
+    nothing = pa.table({"visitor_id": pa.array([], pa.string())})
+    for name, table in {"erasures": pa.Table.from_pylist([row]), "profiles": nothing, "events": nothing}.items():
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    assert list(arrivals_of(tmp_path, {("events", 0): 9})) == []
