@@ -33,6 +33,9 @@ TOPICS: Final[Mapping[str, tuple[int, ...]]] = {
 FOLLOWED: Final = ("events", "items", "documents")
 """Topics that change what a replica answers."""
 
+FOLLOWED_FIRST: Final = ("items",)
+"""Those of them that are read before the others: an event counts for the category that its item has by then."""
+
 MAX_PARTITIONS: Final = 1_024
 """Of one topic."""
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from typing import Final
 
 from rich.table import Table
@@ -16,7 +17,9 @@ from server.adapters.sqlite_log import open_log
 from server.cli.deployment import ConfigOption, DataDirOption, settings_of
 from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
 from server.settings import Settings
+from server.streams import FOLLOWED_FIRST
 from server.tables import open_store
+from server.workers.follower import Follower
 from server.workers.restore import DUMPS, arrivals_of
 from shopkeeper.v1.record_pb2 import RecordKind
 
@@ -67,6 +70,8 @@ def _fill(settings: Settings) -> dict[str, int]:
             begins = feed.begins()
             places = {f"{topic_name(settings.kafka, name)}/{part}": begin - 1 for (name, part), begin in begins.items()}
         with closing(SqliteInbox(settings.log_path)) as inbox:
+            with closing(KafkaFeed(settings.kafka, topics=FOLLOWED_FIRST)) as feed:
+                Follower(feed, inbox).catch_up(Event())
             waiting = arrivals_of(folder, begins)
             while group := list(islice(waiting, _GROUP)):
                 inbox.take(group, {})
