@@ -25,7 +25,6 @@ pub mod bundle;
 pub mod catalog;
 pub mod decay;
 pub mod document;
-pub mod login;
 pub mod place;
 pub mod popularity;
 pub mod profile;

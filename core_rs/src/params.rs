@@ -49,11 +49,6 @@ pub const MAX_WAITING: usize = 100_000;
 /// Time after which an event that a visitor's sequence vector lacks makes an answer degraded, milliseconds.
 pub const SEQUENCE_LATE_MS: i64 = 2_000;
 
-/// Logins that are remembered at most; about 150 bytes each.
-pub const MAX_LOGINS: usize = 1_000_000;
-/// Time after a login in which its anonymous id is still the user's, as clocks of two machines differ, milliseconds.
-pub const LOGIN_GRACE_MS: i64 = 2_000;
-
 /// Stores whose sales are told apart.
 pub const MAX_STORES: usize = 4_096;
 /// Pairs of a store and an item whose sales are counted; about 32 bytes each.

@@ -6,7 +6,6 @@ use crate::{
     document::Documents,
     error::{Error, Result},
     ids::{Interner, NONE},
-    login::Logins,
     place::Places,
     popularity::Popularity,
     proto::{
@@ -49,8 +48,6 @@ pub struct State {
     pub places: Places,
     /// Visitors by key: `user_id` of the known, `visitor_id` of the anonymous.
     pub visitors: HashMap<Box<str>, Box<Visitor>>,
-    /// Who the anonymous visitors turned out to be.
-    pub logins: Logins,
     /// Erased visitors with the time of their erasure, Unix milliseconds.
     pub erased: BTreeMap<Box<str>, i64>,
     /// Placements and controls.
@@ -87,7 +84,7 @@ impl State {
         match RecordKind::try_from(record.kind) {
             Ok(RecordKind::Event) => self.apply_event(&decode(payload, "Event")?, time_ms),
             Ok(RecordKind::Item) => return self.apply_item(&decode(payload, "ItemChange")?, time_ms),
-            Ok(RecordKind::Profile) => self.apply_profile(decode(payload, "Profile")?, time_ms),
+            Ok(RecordKind::Profile) => self.apply_profile(decode(payload, "Profile")?),
             Ok(RecordKind::Document) => {
                 Arc::make_mut(&mut self.documents).apply(decode::<DocumentChange>(payload, "DocumentChange")?);
             }
@@ -95,7 +92,6 @@ impl State {
                 let erasure: Erasure = decode(payload, "Erasure")?;
                 self.visitors.remove(&*erasure.visitor_id);
                 self.waiting.remove(&erasure.visitor_id);
-                self.logins.forget(&erasure.visitor_id);
                 self.erased.insert(erasure.visitor_id.into(), time_ms);
             }
             Ok(RecordKind::Activation) => self.activate(decode(payload, "Activation")?),
@@ -159,19 +155,12 @@ impl State {
         Ok(self.catalog.apply(id, change, time_ms))
     }
 
-    fn apply_profile(&mut self, change: Profile, log_ms: i64) {
-        let own = change.visitor_id.clone();
-        let user = self.logins.user_of(&own, log_ms);
-        let key = user.unwrap_or(&own);
-        let visitor = self.visitors.entry_ref(key).or_default();
-        let profile = visitor.profile.get_or_insert_default();
-        if user.is_some() {
-            profile.adopt(&change)
-        } else {
-            profile.update(change)
-        }
+    fn apply_profile(&mut self, change: Profile) {
+        let key = change.visitor_id.clone();
+        let visitor = self.visitors.entry_ref(&*key).or_default();
+        visitor.profile.get_or_insert_default().update(change);
         if forget_if_denied(visitor) {
-            self.waiting.remove(key);
+            self.waiting.remove(&key);
         }
     }
 
@@ -180,17 +169,14 @@ impl State {
         let time_ms = event.event_time.as_ref().map_or(log_ms, millis);
         let kind = event.event_type();
         self.events += 1;
-        let anonymous = self.log_in(context, log_ms);
-        let own = Self::visitor_key(context);
-        let user = self.logins.user_of(own, log_ms).filter(|_| context.user_id.is_empty());
-        let key = user.unwrap_or(own);
-        let visitor = self.visitors.entry_ref(key).or_default();
-        visitor.is_user |= user.is_some() || !context.user_id.is_empty();
+        let anonymous = self.take_anonymous(context);
+        let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_default();
+        visitor.is_user |= !context.user_id.is_empty();
         let known_lines = visitor.ring_lines;
         if let Some(anonymous) = anonymous {
             visitor.merge(&anonymous);
             if forget_if_denied(visitor) {
-                self.waiting.remove(key);
+                self.waiting.remove(Self::visitor_key(context));
             }
         }
         visitor.begin_event(kind, time_ms);
@@ -207,7 +193,7 @@ impl State {
             self.places.record(store, item, 1);
         }
         if visitor.ring_lines > known_lines {
-            self.await_vector(key, log_ms);
+            self.await_vector(Self::visitor_key(context), log_ms);
         }
     }
 
@@ -220,13 +206,14 @@ impl State {
     }
 
     /// State of the anonymous visitor that an event shows to be a known one; a key that ever was a user's is not one.
-    fn log_in(&mut self, context: &Context, log_ms: i64) -> Option<Box<Visitor>> {
-        let Context { visitor_id, user_id, .. } = context;
-        let is_user = self.visitors.get(&**visitor_id).is_some_and(|visitor| visitor.is_user);
-        if user_id.is_empty() || visitor_id.is_empty() || user_id == visitor_id || is_user {
+    fn take_anonymous(&mut self, context: &Context) -> Option<Box<Visitor>> {
+        if context.user_id.is_empty() || context.user_id == context.visitor_id {
             return None;
         }
-        self.logins.add(visitor_id, user_id, log_ms);
+        let is_user = self.visitors.get(&*context.visitor_id)?.is_user;
+        if is_user {
+            return None;
+        }
         self.waiting.remove(&context.visitor_id);
         self.visitors.remove(&*context.visitor_id)
     }

@@ -3,11 +3,10 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
@@ -24,8 +23,6 @@ _KEPT: Final = frozenset({"items", "documents"})
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _EXISTS: Final = 36
-_OF_TOPIC: Final = 1
-"""Source of a setting that was made for the topic, not taken from the broker."""
 _ADMIN_S: Final = 30.0
 
 _Result = TypeVar("_Result")
@@ -108,16 +105,8 @@ def missing_topics(settings: KafkaSettings) -> list[str]:
     return _as_admin(settings, _missing)
 
 
-def outdated_topics(settings: KafkaSettings) -> list[str]:
-    """Return the names of topics that keep records otherwise than set; raises what `missing_topics` does."""
-    return _as_admin(settings, _outdated)
-
-
 def make_topics(settings: KafkaSettings) -> list[str]:
-    """Make the topics that are missing, change the outdated ones, and return their names.
-
-    Raises what `missing_topics` does. Settings of a topic that are not ours stay.
-    """
+    """Make the topics that are missing and return their names; raises what `missing_topics` does."""
     return _as_admin(settings, _make)
 
 
@@ -161,63 +150,18 @@ async def _missing(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[
 
 
 async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
-    missing = [
-        NewTopic(
-            topic_name(settings, topic),
-            settings.partitions,
-            settings.replication,
-            topic_configs=_topic_configs(settings, topic),
-        )
-        for topic in await _missing(admin, settings)
-    ]
+    missing = [_new_topic(settings, topic) for topic in await _missing(admin, settings)]
     answer = await admin.create_topics(missing) if missing else None
     for name, code, *text in answer.topic_errors if answer else ():
         if code not in {0, _EXISTS}:
             raise StreamError(f"topic {name} cannot be made (code {code}: {text}); look at [kafka]")
-    return [topic.name for topic in missing] + await _change(admin, settings)
+    return [topic.name for topic in missing]
 
 
-async def _outdated(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
-    wanted = _configs(settings, await _missing(admin, settings))
-    found = await _own_configs(admin, list(wanted))
-    return [name for name, configs in wanted.items() if not configs.items() <= found[name].items()]
-
-
-async def _change(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
-    outdated = await _outdated(admin, settings)
-    found = await _own_configs(admin, outdated)
-    for name in outdated:
-        # What this request does not name goes back to what the broker has.
-        configs = found[name] | _configs(settings)[name]
-        (answer,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
-        for code, text, *_ in answer.resources:
-            if code:
-                raise StreamError(f"topic {name} cannot be changed (code {code}: {text}); look at [kafka]")
-    return outdated
-
-
-def _configs(settings: KafkaSettings, without: Collection[str] = ()) -> dict[str, dict[str, str]]:
-    """Return the settings of each topic by its name."""
-    return {topic_name(settings, topic): _topic_configs(settings, topic) for topic in TOPICS if topic not in without}
-
-
-async def _own_configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    """Return the settings that were made for each topic."""
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    answers = await admin.describe_configs(asked) if asked else []
-    found: dict[str, dict[str, str]] = {}
-    for code, text, _, name, entries in (resource for answer in answers for resource in answer.resources):
-        if code:
-            raise StreamError(f"settings of topic {name} cannot be read (code {code}: {text}); look at [kafka]")
-        found[name] = {key: value for key, value, _, source, *_ in entries if source == _OF_TOPIC}
-    return found
-
-
-def _topic_configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
+def _new_topic(settings: KafkaSettings, topic: str) -> NewTopic:
     retention_ms = settings.retention_hours * _HOUR_MS
     ended = {"retention.ms": str(retention_ms), "segment.ms": str(min(retention_ms, _DAY_MS))}  # segments end whole
     configs = {
-        "cleanup.policy": "delete",
         "message.timestamp.type": "LogAppendTime",
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
         "retention.bytes": _FOR_EVER,
@@ -225,4 +169,4 @@ def _topic_configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
     }
     if settings.replication > 2:  # noqa: PLR2004 - of three copies, two are enough to go on
         configs["min.insync.replicas"] = "2"
-    return configs
+    return NewTopic(topic_name(settings, topic), settings.partitions, settings.replication, topic_configs=configs)

@@ -114,19 +114,15 @@ def _kafka(settings: Settings) -> Row:
     servers = settings.kafka.servers
     if not servers:
         return Row("kafka", "ok", "not set: the log stays on this machine")
-    from server.adapters.kafka import missing_topics, outdated_topics  # noqa: PLC0415 - slow, and seldom needed
+    from server.adapters.kafka import missing_topics  # noqa: PLC0415 - slow to import, and seldom needed
     from server.ports import StreamError, StreamUnavailableError  # noqa: PLC0415
 
     try:
-        missing, outdated = missing_topics(settings.kafka), outdated_topics(settings.kafka)
+        missing = missing_topics(settings.kafka)
     except (StreamError, StreamUnavailableError) as error:
         return Row("kafka", "fail", str(error), "look at [kafka] in the settings; meanwhile the log waits here")
     if missing:
         return Row("kafka", "fail", f"{servers} lacks the topics {', '.join(missing)}", "`shopkeeper migrate`")
-    if outdated:
-        return Row(
-            "kafka", "warn", f"{', '.join(outdated)} keep records otherwise than [kafka] says", "`shopkeeper migrate`"
-        )
     return Row("kafka", "ok", f"{servers}, {settings.kafka.partitions} partitions a topic")
 
 

@@ -5,7 +5,6 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event
 from typing import Final
 
 from rich.table import Table
@@ -57,6 +56,14 @@ def restore(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
     note("next: shopkeeper serve")
 
 
+def _take_first(settings: Settings, inbox: SqliteInbox) -> None:
+    """Take over what is to be known before the events; what fails is not tried again."""
+    with closing(KafkaFeed(settings.kafka, topics=FOLLOWED_FIRST)) as feed:
+        follower, ends = Follower(feed, inbox), feed.ends()
+        while any(inbox.places().get(name, -1) < end for name, end in ends.items()):
+            follower.step()
+
+
 def _fill(settings: Settings) -> dict[str, int]:
     """Return how many records of each kind were appended."""
     counts: Counter[int] = Counter()
@@ -70,8 +77,7 @@ def _fill(settings: Settings) -> dict[str, int]:
             begins = feed.begins()
             places = {f"{topic_name(settings.kafka, name)}/{part}": begin - 1 for (name, part), begin in begins.items()}
         with closing(SqliteInbox(settings.log_path)) as inbox:
-            with closing(KafkaFeed(settings.kafka, topics=FOLLOWED_FIRST)) as feed:
-                Follower(feed, inbox).catch_up(Event())
+            _take_first(settings, inbox)
             waiting = arrivals_of(folder, begins)
             while group := list(islice(waiting, _GROUP)):
                 inbox.take(group, {})

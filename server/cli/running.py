@@ -67,9 +67,7 @@ def migrate(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
             "migrations": store.applied(),
             "topics_made": made,
         }
-    shown = (
-        f"tables are up to date (ClickHouse {facts['clickhouse']}); topics made or changed: {', '.join(made) or 'none'}"
-    )
+    shown = f"tables are up to date (ClickHouse {facts['clickhouse']}); topics made: {', '.join(made) or 'none'}"
     result(facts, shown, as_json=json)
 
 

@@ -17,7 +17,7 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from typer.testing import CliRunner
 
 from server.adapters.inbox import SqliteInbox
-from server.adapters.kafka import _own_configs, make_topics, missing_topics, outdated_topics
+from server.adapters.kafka import make_topics, missing_topics
 from server.adapters.kafka_feed import KafkaFeed
 from server.cli.main import app
 from server.ports import LogRecord, NewRecord, StoreError, StreamError, StreamUnavailableError
@@ -31,7 +31,7 @@ from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
 from tests.kafka_shop import Machine, drain, drained, forget_all, ids, kafka_settings, make_anew, sink_of, topics
-from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile, wait_until
+from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile
 
 
 @pytest.fixture
@@ -67,27 +67,6 @@ def test_topics_are_made_once_and_checked(kafka_address: str) -> None:
     assert make_topics(settings) == missing_topics(settings) == []
     with pytest.raises(StreamError, match=r"events has 3 partitions; set kafka\.partitions=3"):
         make_topics(settings.model_copy(update={"partitions": 4}))
-
-
-async def test_topics_made_by_other_settings_are_changed_and_keep_what_is_not_ours(kafka_address: str) -> None:
-    settings = kafka_settings(kafka_address, retention_hours=720)
-    make_topics(settings)
-    events = f"{settings.prefix}.events"
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.servers)
-    await admin.start()
-    try:
-        ours = (await _own_configs(admin, [events]))[events]
-        theirs = {"flush.ms": "777", "cleanup.policy": "compact"}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, events, ours | theirs)])
-        wait_until(lambda: outdated_topics(settings) == [events])
-        shorter = settings.model_copy(update={"retention_hours": 1})
-        ended = {f"{settings.prefix}.{topic}" for topic in TOPICS if topic not in {"items", "documents"}}
-        assert set(make_topics(shorter)) == ended
-        wait_until(lambda: not outdated_topics(shorter))
-        found = (await _own_configs(admin, [events]))[events]
-    finally:
-        await admin.close()
-    assert found == ours | {"flush.ms": "777", "retention.ms": "3600000", "segment.ms": "3600000"}
 
 
 async def test_topics_that_a_new_machine_needs_whole_are_kept_whole(settings: KafkaSettings) -> None:

@@ -14,7 +14,7 @@ use crate::{
     visitor::Visitor,
 };
 use prost::Message;
-use rows::{CatalogRow, ErasedRow, LoginRow, PopularityRow, SalesRow, VisitorRow};
+use rows::{CatalogRow, ErasedRow, PopularityRow, SalesRow, VisitorRow};
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
@@ -111,8 +111,6 @@ struct Part {
     stores: Vec<String>,
     #[prost(message, optional, tag = "13")]
     sales: Option<SalesRow>,
-    #[prost(message, repeated, tag = "14")]
-    logins: Vec<LoginRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -146,10 +144,6 @@ fn write(state: &State, out: &mut impl Write) -> io::Result<()> {
     }
     for rows in state.places.rows().chunks(PART_ROWS) {
         write_part(out, &Part { sales: Some(SalesRow::new(rows)), ..Part::default() })?;
-    }
-    for logins in state.logins.rows().chunks(PART_ROWS) {
-        let logins = logins.iter().map(|&(visitor, login)| LoginRow::new(visitor, login)).collect();
-        write_part(out, &Part { logins, ..Part::default() })?;
     }
     let mut visitors: Vec<(&str, &Visitor)> =
         state.visitors.iter().map(|(key, visitor)| (&**key, &**visitor)).collect();
@@ -274,9 +268,6 @@ fn apply(state: &mut State, part: Part) -> Sound<()> {
             state.waiting.add(&row.key, since_ms);
         }
         state.visitors.insert(row.key.into(), Box::new(visitor));
-    }
-    for LoginRow { visitor, user, time_ms } in part.logins {
-        state.logins.add(&visitor, &user, time_ms);
     }
     state.erased.extend(part.erased.into_iter().map(|row| (row.key.into(), row.time_ms)));
     let documents = Arc::make_mut(&mut state.documents);

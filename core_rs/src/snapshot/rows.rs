@@ -4,7 +4,6 @@ use super::Sound;
 use crate::{
     catalog::Catalog,
     ids::NONE,
-    login::Login,
     params::{AFFINITIES, RING},
     place::Places,
     popularity::{Counts, Popularity},
@@ -57,16 +56,6 @@ pub struct ErasedRow {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(sint64, tag = "2")]
-    pub time_ms: i64,
-}
-
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct LoginRow {
-    #[prost(string, tag = "1")]
-    pub visitor: String,
-    #[prost(string, tag = "2")]
-    pub user: String,
-    #[prost(sint64, tag = "3")]
     pub time_ms: i64,
 }
 
@@ -140,7 +129,7 @@ pub struct VisitorRow {
 pub struct SequenceRow {
     #[prost(fixed64, tag = "1")]
     pub encoder: u64,
-    #[prost(uint32, tag = "2")]
+    #[prost(uint32, tag = "5")]
     pub ring_lines: u32,
     #[prost(float, tag = "3")]
     pub scale: f32,
@@ -157,12 +146,6 @@ impl SequenceRow {
     fn vector(&self) -> SequenceVector {
         let Self { encoder, ring_lines, scale, ref steps } = *self;
         SequenceVector { encoder, ring_lines, scale, steps: steps.iter().map(|&step| step as i8).collect() }
-    }
-}
-
-impl LoginRow {
-    pub fn new(visitor: &str, login: &Login) -> Self {
-        Self { visitor: visitor.to_owned(), user: login.user.to_string(), time_ms: login.time_ms }
     }
 }
 
