@@ -45,7 +45,7 @@ def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator
 
     def is_gone(row: Mapping[str, Any]) -> bool:
         topic, partition, offset = place_of(row["log_offset"])
-        return offset < begins.get((topic, partition), 0)  # other topics are kept for ever
+        return offset < begins.get((topic, partition), 0)  # other topics hold none of these
 
     for row in filter(is_gone, _rows(folder / "erasures.parquet")):
         forgotten[row["visitor_id"]] = row["time_ms"]
