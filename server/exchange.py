@@ -17,7 +17,7 @@ from server.adapters.outbox import SqliteOutbox
 from server.clock import clock_of
 from server.lockfile import FileLock
 from server.settings import Settings
-from server.streams import FOLLOWED, FOLLOWED_FIRST
+from server.streams import FOLLOWED
 from server.telemetry import configure_logging, serve_metrics
 from server.workers.follower import Follower
 from server.workers.shipper import Shipper
@@ -78,11 +78,11 @@ def _remove_snapshots_ahead(folder: Path, last_offset: int) -> None:
 
 def _follow(settings: Settings, stopping: threading.Event, caught_up: threading.Event) -> None:
     """Follow in a thread of its own, which owns its connection to the log."""
-    with closing(SqliteInbox(settings.log_path)) as inbox:
-        with closing(KafkaFeed(settings.kafka, topics=FOLLOWED_FIRST)) as feed:
-            Follower(feed, inbox).catch_up(stopping)
-        with closing(KafkaFeed(settings.kafka, topics=FOLLOWED)) as feed:
-            follower = Follower(feed, inbox)
-            follower.catch_up(stopping)
-            caught_up.set()
-            follower.run(stopping)
+    with (
+        closing(SqliteInbox(settings.log_path)) as inbox,
+        closing(KafkaFeed(settings.kafka, topics=FOLLOWED)) as feed,
+    ):
+        follower = Follower(feed, inbox)
+        follower.catch_up(stopping)
+        caught_up.set()
+        follower.run(stopping)

@@ -33,9 +33,6 @@ TOPICS: Final[Mapping[str, tuple[int, ...]]] = {
 FOLLOWED: Final = ("events", "items", "documents")
 """Topics that change what a replica answers."""
 
-FOLLOWED_FIRST: Final = ("items",)
-"""Those of them that are read before the others: an event counts for the category that its item has by then."""
-
 MAX_PARTITIONS: Final = 1_024
 """Of one topic."""
 
@@ -87,9 +84,9 @@ def partition_of(key: str, count: int) -> int:
     return zlib.crc32(key.encode()) % count
 
 
-def headers_of(record: LogRecord, origin: str) -> list[tuple[str, bytes]]:
+def headers_of(record: LogRecord, origin: str, sent_ms: int) -> list[tuple[str, bytes]]:
     """Return what travels beside key and payload. Kafka's own time is that of arrival: retention goes by it."""
-    numbers = (("kind", record.kind), ("time_ms", record.time_ms), ("offset", record.offset))
+    numbers = (("kind", record.kind), ("time_ms", record.time_ms), ("offset", record.offset), ("sent_ms", sent_ms))
     texts = (("origin", origin), ("key", record.key), ("id", record.record_id))
     return [(name, str(number).encode()) for name, number in numbers] + [(name, text.encode()) for name, text in texts]
 
@@ -112,6 +109,16 @@ def arrival_of(headers: _Headers, payload: bytes, offset: int) -> Arrival:
             raise ValueError(f"the header {name} is not from 0 to {most}")
     record = LogRecord(offset, numbers["kind"], numbers["time_ms"], key, record_id, payload)
     return Arrival(record, origin, numbers["offset"])
+
+
+def sent_ms_of(headers: _Headers, otherwise: int) -> int:
+    """Return the time at which a record was sent, Unix milliseconds; `otherwise` where the headers do not say.
+
+    >>> sent_ms_of([("sent_ms", b"7")], 9), sent_ms_of([], 9), sent_ms_of([("sent_ms", b"soon")], 9)
+    (7, 9, 9)
+    """
+    text = dict(headers).get("sent_ms") or b""
+    return int(text) if text.isdigit() else otherwise
 
 
 def offset_of(topic: str, partition: int, offset: int) -> int:

@@ -2,11 +2,17 @@
 
 The places are kept with the tables, never in Kafka, so rows and places cannot differ. Besides the offset of a partition
 they hold, for each log that ships into it, the offset reached there: what a log ships again is not above that.
+
+A reader of its own gets the records of all partitions in the order in which they were sent; one of a group, which has
+some of the partitions, as they come.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -15,18 +21,26 @@ from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 
 from server import telemetry
 from server.adapters.kafka import LoopThread, connection_of, topic_name
+from server.adapters.time_order import Message, TimeOrder
 from server.ports import Arrival, Batch, LogRecord, StoreError
 from server.settings import KafkaSettings
-from server.streams import TOPICS, arrival_of, is_foreign, offset_of
+from server.streams import TOPICS, arrival_of, is_foreign, offset_of, sent_ms_of
 
 FETCH_S: Final = 0.5
 """Seconds that the sink's read gathers records, for large batches are cheap."""
 _WAIT_MS: Final = 100
+_SETTLE_S: Final = 0.01
+"""Seconds in which the batches of one round come in from all partitions."""
+_PATIENCE_S: Final = 10.0
+"""Seconds for which all partitions wait for one that has more and does not give it, for its broker is away."""
+_QUEUE_RECORDS: Final = 4_000
+"""That wait of one partition; with more it is not read on."""
 _CALL_S: Final = 30.0
 _CLOSE_S: Final = 3.0
 _BAD_KIND: Final = -1
 """Of a message that is no record of ours; the sink sets it aside."""
 
+_Placed = tuple[TopicPartition, Message]
 _Result = TypeVar("_Result")
 
 _logger = structlog.get_logger(__name__)
@@ -52,12 +66,16 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         self._names = {topic_name(settings, topic): topic for topic in topics}
         self._unplaced: set[TopicPartition] = set()
         self._reached: dict[TopicPartition, dict[str, int]] = {}
+        self._order = TimeOrder()
+        self._known_ends: dict[TopicPartition, int] = {}
+        self._moved = time.monotonic()
 
     def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
         """Go on after the positions, which are asked for whenever a partition becomes ours."""
         self._positions = positions
         if self._group is None:
             self._reached = {}
+            self._order.clear()
             self._unplaced = self._parts()
         if strange := sorted(name for name in positions() if not name.startswith(f"{self._settings.prefix}.")):
             raise StoreError(f"the tables follow the part {strange[0]}, which is not on Kafka; take an empty database")
@@ -140,6 +158,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
                 with suppress(Exception):
                     self._thread.run(consumer._client.close(), _CLOSE_S)  # noqa: SLF001 - `stop` did not come to it
         self._reached.clear()
+        self._order.clear()
         self._unplaced = set() if self._group else self._parts()
 
     def _parts(self) -> set[TopicPartition]:
@@ -173,7 +192,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             positions = self._positions()
             begins, ends = self._run(self._begins(parts)), self._run(self._ends(parts))
             _check_ends(positions, ends)  # by a consumer that stays: who leaves the group disturbs the others
-            self._run(self._seek(parts, positions, begins))
+            self._run(self._seek(parts, positions, begins, ends))
 
     async def _begins(self, parts: set[TopicPartition]) -> dict[TopicPartition, int]:
         found: dict[TopicPartition, int] = await self._running.beginning_offsets(list(parts))
@@ -184,7 +203,11 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         return found
 
     async def _seek(
-        self, parts: set[TopicPartition], positions: Mapping[str, int], begins: Mapping[TopicPartition, int]
+        self,
+        parts: set[TopicPartition],
+        positions: Mapping[str, int],
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
     ) -> None:
         if self._unplaced is not parts:  # they were dealt anew
             return
@@ -197,6 +220,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             self._running.seek(part, after + 1 + gone)
             marks = {key: at for key, at in positions.items() if key.startswith(f"{name}/")}
             self._reached[part] = {key.removeprefix(f"{name}/"): at for key, at in marks.items()}
+        self._known_ends = {**ends}
         self._unplaced = set()
 
     async def _fetch(self, limit: int, patience_s: float) -> tuple[list[Arrival], dict[str, int]]:
@@ -205,19 +229,54 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         places: dict[str, int] = {}
         deadline = time.monotonic() + patience_s
         while len(arrivals) < limit and self._reached:
-            wanted = limit - len(arrivals)
-            found: dict[TopicPartition, list[ConsumerRecord]] = {}
-            with suppress(NoOffsetForPartitionError):  # it was dealt to us anew meanwhile
-                found = await self._running.getmany(*self._reached, timeout_ms=_WAIT_MS, max_records=wanted)
-            for part, messages in found.items():
-                if part in self._reached:  # else it was taken from us meanwhile
-                    arrivals += self._news(part, messages)
-                    name = _name(part)
-                    places[name] = messages[-1].offset
-                    places |= {f"{name}/{origin}": at for origin, at in self._reached[part].items()}
+            found = await (self._gather if self._group else self._sorted)(limit - len(arrivals))
+            arrivals += self._news(found)
+            for part, message in found:
+                name = _name(part)
+                places[name] = message.offset
+                places[f"{name}/{message.arrival.origin}"] = self._reached[part][message.arrival.origin]
             if not found or time.monotonic() >= deadline:
                 break
         return arrivals, places
+
+    async def _gather(self, limit: int | None = None, wait_ms: int = _WAIT_MS) -> list[_Placed]:
+        """Return what comes, a partition after the other."""
+        found: dict[TopicPartition, list[ConsumerRecord]] = {}
+        with suppress(NoOffsetForPartitionError):  # it was dealt to us anew meanwhile
+            found = await self._running.getmany(*self._reached, timeout_ms=wait_ms, max_records=limit)
+        ours = [part for part in found if part in self._reached]  # others were taken from us meanwhile
+        return [(part, self._message(part, one)) for part in ours for one in found[part]]
+
+    async def _sorted(self, limit: int) -> list[_Placed]:
+        """Return what may be told by now in the order in which it was sent."""
+        unread = await self._unread()
+        taken = self._order.take(limit, unread)
+        if not taken:
+            if self._queue(await self._gather()) and not (unread := await self._unread()):
+                await asyncio.sleep(_SETTLE_S)
+                self._queue(await self._gather(wait_ms=0))
+            taken = self._order.take(limit, unread)
+        if not taken and unread and time.monotonic() - self._moved > _PATIENCE_S:
+            taken = self._order.take(limit, ())
+        if taken or not unread:
+            self._moved = time.monotonic()
+        return taken
+
+    def _queue(self, found: list[_Placed]) -> int:
+        """Let messages wait for their turn, those of a partition up to some number; return how many there are."""
+        for part, messages in groupby(found, itemgetter(0)):
+            self._order.add(part, [message for _, message in messages])
+        full = {part for part in self._reached if self._order.count(part) > _QUEUE_RECORDS}
+        paused = self._running.paused()
+        self._running.pause(*(full - paused))
+        self._running.resume(*(paused - full))
+        return len(found)
+
+    async def _unread(self) -> set[TopicPartition]:
+        """Return the partitions that have more than was read of them."""
+        running = self._running
+        ends = {part: max(running.highwater(part) or 0, self._known_ends.get(part, 0)) for part in self._reached}
+        return {part for part, end in ends.items() if await running.position(part) < end}
 
     async def _measure(self) -> int:
         total = 0
@@ -225,7 +284,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             with suppress(IllegalStateError):  # it was taken from us meanwhile
                 position = await self._running.position(part)
                 end = self._running.highwater(part)
-                lag = 1 if end is None else max(0, end - position)
+                lag = 1 if end is None else max(0, end - position) + self._order.count(part)
                 labels = self._reader, self._names[part.topic], str(part.partition)
                 telemetry.PARTITION_LAG_RECORDS.labels(*labels).set(lag)
                 total += lag
@@ -237,16 +296,19 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             raise StoreError("the feed is closed")
         return self._consumer
 
-    def _news(self, part: TopicPartition, messages: list[ConsumerRecord]) -> Iterable[Arrival]:
+    def _news(self, found: Iterable[_Placed]) -> Iterable[Arrival]:
         """Yield the arrivals that were not there before."""
-        reached = self._reached[part]
-        for message in messages:
-            arrival = self._arrival(part, message)
+        for part, message in found:
+            arrival, reached = message.arrival, self._reached[part]
             if arrival.origin_offset > reached.get(arrival.origin, -1) or not arrival.origin:
                 reached[arrival.origin] = arrival.origin_offset
                 yield arrival
             else:
                 telemetry.REPEATED_RECORDS.inc()
+
+    def _message(self, part: TopicPartition, message: ConsumerRecord) -> Message:
+        sent_ms = sent_ms_of(message.headers, message.timestamp)
+        return Message(message.offset, self._arrival(part, message), sent_ms)
 
     def _arrival(self, part: TopicPartition, message: ConsumerRecord) -> Arrival:
         topic = self._names[part.topic]

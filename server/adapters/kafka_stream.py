@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -31,6 +32,7 @@ class KafkaStream:
         self._settings = settings
         self._thread = LoopThread("kafka-producer")
         self._producer: AIOKafkaProducer | None = None
+        self._sent_ms = 0
 
     def send(self, records: Sequence[LogRecord], origin: str) -> int:
         """Return how many records, from the first on, are acknowledged now; at least one."""
@@ -49,11 +51,12 @@ class KafkaStream:
         producer = await self._started()
         batches: dict[tuple[str, int], BatchBuilder] = {}
         count = 0
+        self._sent_ms = max(self._sent_ms, time.time_ns() // 1_000_000)  # a clock that is set back changes no order
         for record in records:
             place = topic_of(record.kind), partition_of(key_of(record), self._settings.partitions)
             if place not in batches:
                 batches[place] = producer.create_batch()
-            if not _append(batches[place], record, origin):
+            if not _append(batches[place], record, headers_of(record, origin, self._sent_ms)):
                 break
             count += 1
         filled = [(place, batch) for place, batch in batches.items() if batch.record_count()]
@@ -100,7 +103,6 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
         await asyncio.wait_for(producer.client.close(), _CLOSE_S)
 
 
-def _append(batch: BatchBuilder, record: LogRecord, origin: str) -> bool:
+def _append(batch: BatchBuilder, record: LogRecord, headers: list[tuple[str, bytes]]) -> bool:
     key = key_of(record).encode()
-    headers = headers_of(record, origin)
     return batch.append(timestamp=None, key=key, value=record.payload, headers=headers) is not None

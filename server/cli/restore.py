@@ -16,7 +16,6 @@ from server.adapters.sqlite_log import open_log
 from server.cli.deployment import ConfigOption, DataDirOption, settings_of
 from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
 from server.settings import Settings
-from server.streams import FOLLOWED_FIRST
 from server.tables import open_store
 from server.workers.follower import Follower
 from server.workers.restore import DUMPS, arrivals_of
@@ -57,8 +56,8 @@ def restore(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
 
 
 def _take_first(settings: Settings, inbox: SqliteInbox) -> None:
-    """Take over what is to be known before the events; what fails is not tried again."""
-    with closing(KafkaFeed(settings.kafka, topics=FOLLOWED_FIRST)) as feed:
+    """Take over the catalogue, for an event counts for the category of its item; what fails is not tried again."""
+    with closing(KafkaFeed(settings.kafka, topics=("items",))) as feed:
         follower, ends = Follower(feed, inbox), feed.ends()
         while any(inbox.places().get(name, -1) < end for name, end in ends.items()):
             follower.step()

@@ -55,14 +55,14 @@ def test_keys_keep_what_belongs_together_in_order() -> None:
 
 def test_record_survives_the_journey() -> None:
     sent = record(1, b"\x00\xff", key="ü'\x00", record_id="e1")
-    arrival = arrival_of(headers_of(sent, "here"), sent.payload, 99)
+    arrival = arrival_of(headers_of(sent, "here", 5), sent.payload, 99)
     assert arrival.record == sent._replace(offset=99)
     assert (arrival.origin, arrival.origin_offset) == ("here", 7)
 
 
 @pytest.mark.parametrize("name", ["kind", "time_ms", "offset", "origin", "key", "id"])
 def test_foreign_message_is_refused(name: str) -> None:
-    headers = [pair for pair in headers_of(record(1), "here") if pair[0] != name]
+    headers = [pair for pair in headers_of(record(1), "here", 5) if pair[0] != name]
     with pytest.raises(ValueError, match=name):
         arrival_of(headers, b"", 1)
     for value in (b"\xff", None):
@@ -73,7 +73,7 @@ def test_foreign_message_is_refused(name: str) -> None:
 @pytest.mark.parametrize(("name", "number"), [("kind", 2**31), ("time_ms", 2**63), ("offset", 2**63), ("offset", -1)])
 def test_number_that_no_log_takes_is_refused(name: str, number: int) -> None:
     with pytest.raises(ValueError, match=f"header {name} is not from 0"):
-        arrival_of([*headers_of(record(1), "here"), (name, str(number).encode())], b"", 1)
+        arrival_of([*headers_of(record(1), "here", 5), (name, str(number).encode())], b"", 1)
 
 
 def test_offsets_are_unique_and_rise() -> None:

@@ -1,0 +1,73 @@
+"""Messages of several partitions, one after the other as the machines sent them."""
+
+import heapq
+from collections import deque
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
+
+from aiokafka import TopicPartition
+
+from server.ports import Arrival
+
+Key = tuple[int, str, int]
+
+
+class Message(NamedTuple):
+    """Record as it lies in a partition."""
+
+    offset: int
+    arrival: Arrival
+    sent_ms: int
+    """When its round was sent; all records of a round have one time."""
+
+    @property
+    def key(self) -> Key:
+        """Return what messages are ordered by: a log's records of one round, too, are in the log's order."""
+        return self.sent_ms, self.arrival.origin, self.arrival.origin_offset
+
+
+class TimeOrder:
+    """Merges partitions by the time at which their messages were sent; a partition keeps its own order.
+
+    What an anonymous visitor did lies in another partition than the login that gives it to a user, and an item in
+    another topic than its events. Who read one partition to its end and then the next would see them in an order that
+    never was.
+    """
+
+    def __init__(self) -> None:
+        self._queues: Final[dict[TopicPartition, deque[Message]]] = {}
+
+    def add(self, part: TopicPartition, messages: Iterable[Message]) -> None:
+        """Let messages wait that follow those of the same partition that are there."""
+        self._queues.setdefault(part, deque()).extend(messages)
+
+    def count(self, part: TopicPartition) -> int:
+        """Return how many messages of a partition wait."""
+        return len(self._queues.get(part, ()))
+
+    def take(self, limit: int, unread: Collection[TopicPartition]) -> list[tuple[TopicPartition, Message]]:
+        """Return up to `limit` messages in order, and let go of them.
+
+        `unread` are partitions that have more messages than were added. Nothing is taken while none of theirs waits,
+        for it may be the earliest.
+        """
+        if not all(self.count(part) for part in unread):
+            return []
+        heads = [(queue[0].key, part) for part, queue in self._queues.items() if queue]
+        heapq.heapify(heads)
+        taken: list[tuple[TopicPartition, Message]] = []
+        while heads and len(taken) < limit:
+            part = heads[0][1]
+            queue = self._queues[part]
+            taken.append((part, queue.popleft()))
+            if queue:
+                heapq.heapreplace(heads, (queue[0].key, part))
+            elif part in unread:
+                break
+            else:
+                heapq.heappop(heads)
+        return taken
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._queues.clear()

@@ -1,0 +1,121 @@
+"""A machine that catches up sees what others wrote in their order, though it lies in several partitions."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event as Flag
+
+import pytest
+from aiokafka import TopicPartition
+
+from server.adapters import kafka_feed
+from server.adapters.inbox import SqliteInbox
+from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.sqlite_log import SqliteLog
+from server.ports import NewRecord
+from server.settings import KafkaSettings
+from server.streams import FOLLOWED
+from server.workers.follower import Follower
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.record_pb2 import ItemChange
+from tests.kafka_shop import Machine, kafka_settings, topics
+from tests.table_shop import event, item, profile, wait_until
+
+
+@pytest.fixture
+def settings(kafka_address: str) -> KafkaSettings:
+    return topics(kafka_settings(kafka_address))
+
+
+@pytest.fixture
+def machines(settings: KafkaSettings, tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
+    with Machine(tmp_path / "a", settings) as here, Machine(tmp_path / "b", settings) as there:
+        yield here, there
+
+
+def walk(number: int) -> list[NewRecord]:
+    """Return what a visitor does before and after it says who it is, with an item of its own."""
+    phone, user, brie = f"phone{number}", f"user{number}", f"brie{number}"
+    return [
+        item(ItemChange(item=Item(item_id=brie))),
+        event(f"view{number}", brie, visitor_id=phone),
+        profile(phone, {"size": "M"}, training=False),
+        event(f"login{number}", brie, visitor_id=phone, user_id=user),
+        event(f"after{number}", brie, visitor_id=phone, user_id=user),
+    ]
+
+
+def written(log: SqliteLog) -> list[tuple[int, str, bytes]]:
+    return [(record.kind, record.record_id, record.payload) for record in log.read(0, 100_000)]
+
+
+def followed(settings: KafkaSettings, folder: Path) -> list[tuple[int, str, bytes]]:
+    """Return the log of a new machine."""
+    with closing(SqliteInbox(folder / "log.sqlite")) as inbox, closing(KafkaFeed(settings, topics=FOLLOWED)) as feed:
+        Follower(feed, inbox).catch_up(Flag())
+    with closing(SqliteLog(folder / "log.sqlite")) as log:
+        return written(log)
+
+
+@pytest.mark.parametrize("most_waiting", [4_000, 20])
+def test_what_one_machine_wrote_at_once_keeps_its_order(
+    machines: tuple[Machine, Machine],
+    settings: KafkaSettings,
+    tmp_path: Path,
+    most_waiting: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kafka_feed, "_QUEUE_RECORDS", most_waiting)
+    here, _ = machines
+    records = [record for number in range(400) for record in walk(number)]
+    here.add(*records)
+    here.ship()
+    assert followed(settings, tmp_path / "new") == written(here.log)
+
+
+def test_what_machines_wrote_in_turn_keeps_its_order(
+    machines: tuple[Machine, Machine], settings: KafkaSettings, tmp_path: Path
+) -> None:
+    """The visitor is seen by one machine, and the other is told who it is."""
+    sent = []
+    for number in range(20):
+        for turn, record in enumerate(walk(number)):
+            machine = machines[turn % 2]
+            machine.add(record)
+            machine.ship()
+            sent.append((record.kind, record.record_id, record.payload))
+    assert followed(settings, tmp_path / "new") == sent
+
+
+def test_partition_that_gives_nothing_is_not_waited_for_in_vain(
+    machines: tuple[Machine, Machine], settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its broker may be away for long, and those of the others are there."""
+    monkeypatch.setattr(kafka_feed, "_PATIENCE_S", 0.5)
+    here, _ = machines
+    here.add(*(event(f"e{number}", "a", visitor_id=f"v{number}") for number in range(60)))
+    here.ship()
+    with closing(KafkaFeed(settings, topics=FOLLOWED)) as feed:
+        feed.begin(dict)
+        feed.ends()
+        away = TopicPartition(f"{settings.prefix}.events", 0)
+        running = feed._running
+        monkeypatch.setattr(running, "paused", set)  # nobody resumes it
+
+        async def call(what: str) -> None:
+            getattr(running, what)(away)
+
+        feed._run(call("pause"))
+        records: list[str] = []
+
+        def read() -> int:
+            records.extend(arrival.record.record_id for arrival in feed.read_arrivals(1_000)[0])
+            return len(records)
+
+        assert read() == 0
+        wait_until(lambda: read() > 0)
+        before = len(records)
+        assert before < 60
+        feed._run(call("resume"))
+        wait_until(lambda: read() == 60)
+        assert sorted(records) == sorted(f"e{number}" for number in range(60))

@@ -1,0 +1,52 @@
+"""Partitions are merged in the order of sending, whatever is read first."""
+
+from aiokafka import TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.adapters.time_order import Message, TimeOrder
+from server.ports import Arrival, LogRecord
+
+PARTS = [TopicPartition("events", number) for number in range(3)]
+
+
+def message(sent_ms, offset=0, origin="a", origin_offset=0):
+    return Message(offset, Arrival(LogRecord(0, 1, 0, "v", "", b""), origin, origin_offset), sent_ms)
+
+
+@given(st.lists(st.integers(0, 2), max_size=60), st.randoms(use_true_random=False), st.integers(1, 9))
+def test_order_of_sending_comes_back_however_it_is_read(placed, chance, limit):
+    """`placed` is the partition of each record, three of which are sent at one time."""
+    sent = [
+        (PARTS[part], message(number // 3, number, "ab"[number % 7 < 3], number)) for number, part in enumerate(placed)
+    ]
+    sent.sort(key=lambda one: one[1].key)
+    rest = {part: [one for place, one in sent if place == part] for part in PARTS}
+    order, taken = TimeOrder(), []
+    while any(rest.values()) or any(map(order.count, PARTS)):
+        unread = {part for part in PARTS if rest[part]}
+        taken += order.take(limit, unread)
+        part = chance.choice(PARTS)
+        count = chance.randint(0, 5)
+        order.add(part, rest[part][:count])
+        del rest[part][:count]
+    assert taken == sent
+
+
+def test_nothing_is_taken_while_an_earlier_one_may_come():
+    order = TimeOrder()
+    order.add(PARTS[0], [message(1), message(3)])
+    assert order.take(9, {PARTS[1]}) == []
+    order.add(PARTS[1], [message(2)])
+    assert [one.sent_ms for _, one in order.take(9, {PARTS[1]})] == [1, 2]
+    assert [one.sent_ms for _, one in order.take(9, ())] == [3]
+
+
+def test_partition_keeps_its_own_order_where_clocks_differ():
+    order = TimeOrder()
+    order.add(PARTS[0], [message(9, 0), message(1, 1)])
+    order.add(PARTS[1], [message(5, 0)])
+    assert [(part.partition, one.offset) for part, one in order.take(9, ())] == [(1, 0), (0, 0), (0, 1)]
+    order.add(PARTS[0], [message(1)])
+    order.clear()
+    assert order.count(PARTS[0]) == 0
