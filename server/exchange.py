@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +13,12 @@ import structlog
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.kafka_stream import KafkaStream
+from server.adapters.kafka_topics import differences
 from server.adapters.outbox import SqliteOutbox
 from server.clock import clock_of
 from server.lockfile import FileLock
-from server.settings import Settings
+from server.ports import StreamError, StreamUnavailableError
+from server.settings import KafkaSettings, Settings
 from server.streams import FOLLOWED
 from server.telemetry import configure_logging, serve_metrics
 from server.workers.follower import Follower
@@ -85,4 +87,14 @@ def _follow(settings: Settings, stopping: threading.Event, caught_up: threading.
         follower = Follower(feed, inbox)
         follower.catch_up(stopping)
         caught_up.set()
+        _tell_differences(settings.kafka)
         follower.run(stopping)
+
+
+def _tell_differences(settings: KafkaSettings) -> None:
+    """Log where topics keep records otherwise than set: `EraseUser` promises what the settings say."""
+    with suppress(StreamError, StreamUnavailableError):  # `doctor` says why
+        for one in differences(settings):
+            _logger.warning(
+                "topic_differs", **one._asdict(), fix="mend [kafka], or `shopkeeper migrate --change-topics`"
+            )

@@ -11,9 +11,9 @@ from typing import Any, Self
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from server.adapters.kafka import make_topics, missing_topics
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.kafka_stream import KafkaStream
+from server.adapters.kafka_topics import make_topics, missing_topics
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
 from server.clock import clock_of

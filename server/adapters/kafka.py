@@ -1,32 +1,20 @@
-"""What all talk with Kafka shares: how to connect, the thread it runs in, the topics."""
+"""What all talk with Kafka shares: how to connect, the thread it runs in, the names of topics."""
 
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
-from server.ports import StreamError, StreamUnavailableError
+from server.ports import StreamUnavailableError
 from server.settings import KafkaSettings
-from server.streams import TOPICS
 
 MAX_MESSAGE_BYTES: Final = 16_777_216
 """Of a batch on the wire; the largest record of an import fits."""
 
-_FOR_EVER: Final = "-1"
-_KEPT: Final = frozenset({"items", "documents"})
-"""Topics that keep every record: a change of single fields, a default and a trial each need what came before."""
-_HOUR_MS: Final = 3_600_000
-_DAY_MS: Final = 24 * _HOUR_MS
-_EXISTS: Final = 36
-_ADMIN_S: Final = 30.0
-
 _Result = TypeVar("_Result")
-_Names = Coroutine[Any, Any, list[str]]
 
 
 class LoopThread:
@@ -92,81 +80,3 @@ def connection_of(settings: KafkaSettings) -> dict[str, Any]:
 def topic_name(settings: KafkaSettings, topic: str) -> str:
     """Return the name of a topic on the brokers."""
     return f"{settings.prefix}.{topic}"
-
-
-def missing_topics(settings: KafkaSettings) -> list[str]:
-    """Return the topics that are not there, and check those that are.
-
-    Raises
-    ------
-    StreamUnavailableError : Kafka does not answer
-    StreamError : a topic has another number of partitions, so records would lose their order
-    """
-    return _as_admin(settings, _missing)
-
-
-def make_topics(settings: KafkaSettings) -> list[str]:
-    """Make the topics that are missing and return their names; raises what `missing_topics` does."""
-    return _as_admin(settings, _make)
-
-
-async def _start(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> None:
-    """Connect; where that fails do it once more by hand, for the client logs why and does not raise it."""
-    try:
-        await admin.start()
-    except KafkaConnectionError:
-        arguments = connection_of(settings)
-        for server in arguments.pop("bootstrap_servers"):
-            host, _, port = server.rpartition(":")
-            connection = await create_conn(host.strip("[]"), int(port), **arguments)
-            connection.close()
-        raise
-
-
-def _as_admin(settings: KafkaSettings, work: Callable[[AIOKafkaAdminClient, KafkaSettings], _Names]) -> list[str]:
-    async def connected() -> list[str]:
-        admin = AIOKafkaAdminClient(**connection_of(settings))
-        try:
-            await _start(admin, settings)
-            return await work(admin, settings)
-        finally:
-            await admin.close()
-
-    thread = LoopThread("kafka-admin")
-    try:
-        return thread.run(connected(), _ADMIN_S)
-    finally:
-        thread.close()
-
-
-async def _missing(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
-    names = {topic: topic_name(settings, topic) for topic in TOPICS}
-    described = await admin.describe_topics(list(names.values()))
-    there = {one["topic"]: len(one["partitions"]) for one in described if one["partitions"]}
-    for name, count in there.items():
-        if count != settings.partitions:
-            raise StreamError(f"topic {name} has {count} partitions; set kafka.partitions={count}")
-    return [topic for topic, name in names.items() if name not in there]
-
-
-async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
-    missing = [_new_topic(settings, topic) for topic in await _missing(admin, settings)]
-    answer = await admin.create_topics(missing) if missing else None
-    for name, code, *text in answer.topic_errors if answer else ():
-        if code not in {0, _EXISTS}:
-            raise StreamError(f"topic {name} cannot be made (code {code}: {text}); look at [kafka]")
-    return [topic.name for topic in missing]
-
-
-def _new_topic(settings: KafkaSettings, topic: str) -> NewTopic:
-    retention_ms = settings.retention_hours * _HOUR_MS
-    ended = {"retention.ms": str(retention_ms), "segment.ms": str(min(retention_ms, _DAY_MS))}  # segments end whole
-    configs = {
-        "message.timestamp.type": "LogAppendTime",
-        "max.message.bytes": str(MAX_MESSAGE_BYTES),
-        "retention.bytes": _FOR_EVER,
-        **(ended if retention_ms and topic not in _KEPT else {"retention.ms": _FOR_EVER}),
-    }
-    if settings.replication > 2:  # noqa: PLR2004 - of three copies, two are enough to go on
-        configs["min.insync.replicas"] = "2"
-    return NewTopic(topic_name(settings, topic), settings.partitions, settings.replication, topic_configs=configs)

@@ -114,7 +114,7 @@ def _kafka(settings: Settings) -> Row:
     servers = settings.kafka.servers
     if not servers:
         return Row("kafka", "ok", "not set: the log stays on this machine")
-    from server.adapters.kafka import missing_topics  # noqa: PLC0415 - slow to import, and seldom needed
+    from server.adapters.kafka_topics import differences, missing_topics  # noqa: PLC0415 - slow, and seldom needed
     from server.ports import StreamError, StreamUnavailableError  # noqa: PLC0415
 
     try:
@@ -123,6 +123,12 @@ def _kafka(settings: Settings) -> Row:
         return Row("kafka", "fail", str(error), "look at [kafka] in the settings; meanwhile the log waits here")
     if missing:
         return Row("kafka", "fail", f"{servers} lacks the topics {', '.join(missing)}", "`shopkeeper migrate`")
+    try:
+        found = differences(settings.kafka)
+    except (StreamError, StreamUnavailableError) as error:
+        return Row("kafka", "warn", str(error), "else nobody knows whether the topics keep what is set")
+    if found:
+        return Row("kafka", "warn", "; ".join(map(str, found)), "mend [kafka], or `shopkeeper migrate --change-topics`")
     return Row("kafka", "ok", f"{servers}, {settings.kafka.partitions} partitions a topic")
 
 

@@ -4,7 +4,6 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -54,20 +53,24 @@ def serve(
 
 
 @handled
-def migrate(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonFlag = False) -> None:
-    """Bring the tables up to date, and make or check the topics on Kafka; may be repeated while others serve."""
-    from server.adapters.kafka import make_topics  # noqa: PLC0415 - the other commands need neither
-    from server.tables import prepare_store  # noqa: PLC0415
+def migrate(
+    change_topics: Annotated[
+        bool,
+        typer.Option(
+            "--change-topics", help="Make topics that are there keep what is set; may shorten what they keep."
+        ),
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Bring the tables up to date, and make or check the topics on Kafka; may be repeated while others serve.
 
-    settings = settings_of(config, data_dir)
-    made = make_topics(settings.kafka) if settings.kafka.servers else []
-    with closing(prepare_store(settings)) as store:
-        facts = {
-            "clickhouse": "{}.{}".format(*store.version()),
-            "migrations": store.applied(),
-            "topics_made": made,
-        }
-    shown = f"tables are up to date (ClickHouse {facts['clickhouse']}); topics made: {', '.join(made) or 'none'}"
+    Topics that are there stay as they are unless asked for, and what differs from the settings is shown.
+    """
+    from server.cli.migration import migrated  # noqa: PLC0415 - the other commands need none of it
+
+    facts, shown = migrated(settings_of(config, data_dir), change_topics=change_topics)
     result(facts, shown, as_json=json)
 
 

@@ -16,8 +16,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from core_rs import Engine, NotFoundError
 from server.adapters.inbox import SqliteInbox
-from server.adapters.kafka import make_topics, topic_name
+from server.adapters.kafka import topic_name
 from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.kafka_topics import make_topics
 from server.adapters.sql_store import rows_of
 from server.settings import ClickHouseSettings, KafkaSettings, Settings
 from server.tables import open_store, prepare_store, request_export

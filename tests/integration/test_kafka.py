@@ -1,7 +1,5 @@
 """The log on a real Kafka: shipped in order, read once, made into tables again."""
 
-import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -11,18 +9,13 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupAuthorizationFailedError
-from typer.testing import CliRunner
 
 from server.adapters.inbox import SqliteInbox
-from server.adapters.kafka import make_topics, missing_topics
 from server.adapters.kafka_feed import KafkaFeed
-from server.cli.main import app
-from server.ports import LogRecord, NewRecord, StoreError, StreamError, StreamUnavailableError
+from server.ports import LogRecord, NewRecord, StoreError, StreamUnavailableError
 from server.settings import KafkaSettings
-from server.streams import FOLLOWED, TOPICS, headers_of
+from server.streams import FOLLOWED, headers_of
 from server.telemetry import LOST_OFFSETS
 from server.workers.follower import Follower
 from server.workers.sink import Sink
@@ -58,62 +51,6 @@ def tables(clickhouse_address: str) -> Iterator[Shop]:
     shop = Shop(clickhouse_store(clickhouse_address))
     yield shop
     shop.store.close()
-
-
-def test_topics_are_made_once_and_checked(kafka_address: str) -> None:
-    settings = kafka_settings(kafka_address)
-    assert missing_topics(settings) == list(TOPICS)
-    assert make_topics(settings) == [f"{settings.prefix}.{topic}" for topic in TOPICS]
-    assert make_topics(settings) == missing_topics(settings) == []
-    with pytest.raises(StreamError, match=r"events has 3 partitions; set kafka\.partitions=3"):
-        make_topics(settings.model_copy(update={"partitions": 4}))
-
-
-async def test_topics_that_a_new_machine_needs_whole_are_kept_whole(settings: KafkaSettings) -> None:
-    """An activation and its trial, a default and the shop's own edit have one key: each needs what came before."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.servers)
-    await admin.start()
-    found = {}
-    try:
-        for topic in TOPICS:
-            configs = await configs_of(admin, f"{settings.prefix}.{topic}")
-            found[topic] = configs["cleanup.policy"], configs["retention.ms"]
-    finally:
-        await admin.close()
-    ended = ("delete", str(settings.retention_hours * 3_600_000))
-    kept = ("delete", "-1")
-    assert found == {"events": ended, "decisions": ended, "items": kept, "documents": kept}
-
-
-async def configs_of(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    """Return the configs of a topic, once the broker knows it."""
-    for _ in range(200):
-        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-        ((*_, entries),) = answer.resources
-        if entries:
-            return {name: value for name, value, *_ in entries}
-        await asyncio.sleep(0.05)
-    pytest.fail(f"Kafka does not know {topic}")
-
-
-def test_migrate_makes_the_topics_that_doctor_misses(
-    kafka_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = kafka_settings(kafka_address)
-    for name in ("servers", "prefix", "partitions", "replication"):
-        monkeypatch.setenv(f"SHOPKEEPER__KAFKA__{name.upper()}", str(getattr(settings, name)))
-
-    def answer(command: str) -> dict[str, Any]:
-        found = CliRunner().invoke(app, [command, "--data-dir", str(tmp_path), "--json"]).stdout
-        answer: dict[str, Any] = json.loads(found)
-        return answer
-
-    def checked() -> tuple[str, str]:
-        return next((row["state"], row["then"]) for row in answer("doctor")["checks"] if row["check"] == "kafka")
-
-    assert checked() == ("fail", "`shopkeeper migrate`")
-    assert answer("migrate")["topics_made"] == [f"{settings.prefix}.{topic}" for topic in TOPICS]
-    assert checked() == ("ok", "")
 
 
 def test_records_arrive_once_and_in_order_of_their_visitor(machine: Machine, feed: KafkaFeed) -> None:

@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from server.adapters.clickhouse_store import ClickHouseStore
-from server.adapters.kafka import missing_topics
 from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.kafka_topics import missing_topics
 from server.app import App
 from server.cli.doctor import examine
 from server.cli.output import Exit

@@ -1,0 +1,190 @@
+"""The topics on Kafka: made as set, compared with the settings, and changed where somebody asks for it."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError
+
+from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, topic_name
+from server.ports import StreamError
+from server.settings import KafkaSettings
+from server.streams import TOPICS
+
+_FOR_EVER: Final = "-1"
+_KEPT: Final = frozenset({"items", "documents"})
+"""Topics that keep every record: a change of single fields, a default and a trial each need what came before."""
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+_EXISTS: Final = 36
+_OF_TOPIC: Final = 1
+"""Source of a config that was given to the topic, not taken from the broker."""
+_ADMIN_S: Final = 30.0
+
+_Result = TypeVar("_Result")
+_Configs = dict[str, str]
+
+
+class Difference(NamedTuple):
+    """Config of a topic that is not as set."""
+
+    topic: str
+    config: str
+    found: str
+    wanted: str
+
+    def __str__(self) -> str:
+        """Return it as a line for people."""
+        return f"{self.topic}: {self.config} is {self.found}, by the settings {self.wanted}"
+
+
+def missing_topics(settings: KafkaSettings) -> list[str]:
+    """Return the topics that are not there, and check those that are.
+
+    Raises
+    ------
+    StreamUnavailableError : Kafka does not answer
+    StreamError : a topic has another number of partitions, so records would lose their order
+    """
+    return _as_admin(settings, _missing)
+
+
+def make_topics(settings: KafkaSettings) -> list[str]:
+    """Make the topics that are missing and return their names; raises what `missing_topics` does."""
+    return _as_admin(settings, _make)
+
+
+def differences(settings: KafkaSettings) -> list[Difference]:
+    """Return what the topics that are there keep otherwise than set, whoever said so: the topic or its broker.
+
+    Raises
+    ------
+    StreamUnavailableError : Kafka does not answer
+    StreamError : we may not ask
+    """
+    return _as_admin(settings, _differences)
+
+
+def change_topics(settings: KafkaSettings) -> list[Difference]:
+    """Make the topics that are there keep what is set, and return what was changed; raises what `differences` does.
+
+    Where the settings keep records for less long, Kafka ends those that are older.
+    """
+    return _as_admin(settings, _change)
+
+
+def _as_admin(
+    settings: KafkaSettings, work: Callable[[AIOKafkaAdminClient, KafkaSettings], Coroutine[Any, Any, _Result]]
+) -> _Result:
+    async def connected() -> _Result:
+        admin = AIOKafkaAdminClient(**connection_of(settings))
+        try:
+            await _start(admin, settings)
+            return await work(admin, settings)
+        finally:
+            await admin.close()
+
+    thread = LoopThread("kafka-admin")
+    try:
+        return thread.run(connected(), _ADMIN_S)
+    finally:
+        thread.close()
+
+
+async def _start(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> None:
+    """Connect; where that fails do it once more by hand, for the client logs why and does not raise it."""
+    try:
+        await admin.start()
+    except KafkaConnectionError:
+        arguments = connection_of(settings)
+        for server in arguments.pop("bootstrap_servers"):
+            host, _, port = server.rpartition(":")
+            connection = await create_conn(host.strip("[]"), int(port), **arguments)
+            connection.close()
+        raise
+
+
+async def _replicas(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, int]:
+    """Return the copies of each topic that is there; StreamError where one has another number of partitions."""
+    described = await admin.describe_topics([topic_name(settings, topic) for topic in TOPICS])
+    found = {one["topic"]: one["partitions"] for one in described if one["partitions"]}
+    for name, parts in found.items():
+        if len(parts) != settings.partitions:
+            raise StreamError(f"topic {name} has {len(parts)} partitions; set kafka.partitions={len(parts)}")
+    return {name: min(len(part["replicas"]) for part in parts) for name, parts in found.items()}
+
+
+async def _missing(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
+    there = await _replicas(admin, settings)
+    return [topic for topic in TOPICS if topic_name(settings, topic) not in there]
+
+
+async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
+    missing = [_new_topic(settings, topic) for topic in await _missing(admin, settings)]
+    answer = await admin.create_topics(missing) if missing else None
+    for name, code, *text in answer.topic_errors if answer else ():
+        if code not in {0, _EXISTS}:
+            raise StreamError(f"topic {name} cannot be made (code {code}: {text}); look at [kafka]")
+    return [topic.name for topic in missing]
+
+
+async def _differences(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[Difference]:
+    return [one for ones in (await _compare(admin, settings)).values() for one in ones]
+
+
+async def _compare(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, list[Difference]]:
+    """Return the differences of each topic that is there."""
+    replicas = await _replicas(admin, settings)
+    found: dict[str, list[Difference]] = {}
+    for topic in TOPICS:
+        if (name := topic_name(settings, topic)) in replicas:
+            wanted, is_now = _configs(settings, topic, replicas[name]), await _described(admin, name)
+            pairs = [(key, is_now.get(key, ("",))[0], value) for key, value in wanted.items()]
+            found[name] = [Difference(name, *pair) for pair in pairs if pair[1] != pair[2]]
+    return found
+
+
+async def _change(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[Difference]:
+    compared = await _compare(admin, settings)
+    for name, ones in compared.items():
+        if ones:
+            # What this request does not name goes back to what the broker has, so it names all that the topic has.
+            own = {
+                key: value for key, (value, source) in (await _described(admin, name)).items() if source == _OF_TOPIC
+            }
+            configs = own | {one.config: one.wanted for one in ones}
+            (answer,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
+            for code, text, *_ in answer.resources:
+                if code:
+                    raise StreamError(f"topic {name} cannot be changed (code {code}: {text}); allow it kafka.user")
+    return [one for ones in compared.values() for one in ones]
+
+
+async def _described(admin: AIOKafkaAdminClient, name: str) -> dict[str, tuple[str, int]]:
+    """Return value and source of each config of a topic."""
+    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    ((code, text, _, _, entries),) = answer.resources
+    if code:
+        raise StreamError(f"configs of topic {name} cannot be read (code {code}: {text}); allow it kafka.user")
+    return {key: (value, source) for key, value, _, source, *_ in entries}
+
+
+def _configs(settings: KafkaSettings, topic: str, replicas: int) -> _Configs:
+    """Return what a topic of so many copies shall have."""
+    retention_ms = settings.retention_hours * _HOUR_MS
+    ended = {"retention.ms": str(retention_ms), "segment.ms": str(min(retention_ms, _DAY_MS))}  # segments end whole
+    return {
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "LogAppendTime",
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "retention.bytes": _FOR_EVER,
+        **(ended if retention_ms and topic not in _KEPT else {"retention.ms": _FOR_EVER}),
+        **({"min.insync.replicas": "2"} if replicas > 2 else {}),  # noqa: PLR2004 - two of three are enough to go on
+    }
+
+
+def _new_topic(settings: KafkaSettings, topic: str) -> NewTopic:
+    configs = _configs(settings, topic, settings.replication)
+    return NewTopic(topic_name(settings, topic), settings.partitions, settings.replication, topic_configs=configs)
