@@ -293,6 +293,8 @@ class Engine:
     @property
     def trial(self) -> bytes:
         """`Trial` in force; empty if there is none."""
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of visitors, items, placements and controls; costs nothing."""
     def stats(self) -> dict[str, int]:
         """Return counts and bytes: visitors, items, events, visitor_bytes, item_bytes, neighbour_bytes, …."""
 

@@ -8,6 +8,7 @@ import secrets
 import signal
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import grpc
@@ -155,8 +156,13 @@ class App:
     def _observe(self) -> None:
         telemetry.serve_metrics(self._settings, self._index)
         telemetry.DECISIONS_DROPPED.set_function(lambda: self._log.dropped_count)
+        for kind in self.engine.counts():
+            telemetry.ENGINE_ENTRIES.labels(kind).set_function(partial(self._count, kind))
         telemetry.ENCODER_WAITING.set_function(lambda: self.engine.waiting)
         telemetry.BUNDLE_AGE_SECONDS.set_function(lambda: self._models.age_s(self._clock.now_ms()))
+
+    def _count(self, kind: str) -> int:
+        return self.engine.counts()[kind]
 
 
 def _credentials(tls: TlsSettings) -> grpc.ServerCredentials | None:

@@ -43,6 +43,9 @@ ENCODER_BATCH: Final = Histogram(
 )
 ENCODER_SECONDS: Final = Histogram("shopkeeper_encoder_duration_seconds", "Time to encode one batch.", buckets=_SECONDS)
 ENCODER_FAILURES: Final = Counter("shopkeeper_encoder_failures", "Batches that got no vectors.")
+ENGINE_ENTRIES: Final = Gauge(
+    "shopkeeper_engine_entries", "Visitors, items, placements and controls that the engine knows.", ["kind"]
+)
 LOG_LAG_RECORDS: Final = Gauge("shopkeeper_log_lag_records", "Records of the log not yet applied by this replica.")
 SINK_LAG_RECORDS: Final = Gauge("shopkeeper_sink_lag_records", "Records of the log not yet in the tables.")
 SINK_BATCH_RECORDS: Final = Histogram(
@@ -67,6 +70,9 @@ PARTITION_LAG_RECORDS: Final = Gauge(
 )
 FOREIGN_RECORDS: Final = Counter("shopkeeper_foreign_records", "Records of other machines that came into this log.")
 REPEATED_RECORDS: Final = Counter("shopkeeper_repeated_records", "Records that came twice from Kafka and count once.")
+CONFLICTING_EVENTS: Final = Counter(
+    "shopkeeper_conflicting_events", "Events of other machines whose id this log has with another content."
+)
 LOST_OFFSETS: Final = Counter(
     "shopkeeper_lost_offsets", "Offsets of Kafka or of a trimmed log that were gone before they were read."
 )

@@ -210,19 +210,20 @@ impl Engine {
         self.read().trial.as_ref().map_or_else(Vec::new, Message::encode_to_vec)
     }
 
-    /// Counts and bytes of the state.
+    /// Numbers of what machines of one shop have in common.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.read().counts()
+    }
+
+    /// Counts and bytes of the state; goes through all visitors.
     pub fn stats(&self) -> Vec<(&'static str, u64)> {
         let state = self.read();
         let key_bytes = |key: &str| key.len() + size_of::<(Box<str>, Box<Visitor>)>();
         let visitor_bytes: usize = state.visitors.iter().map(|(key, visitor)| key_bytes(key) + visitor.bytes()).sum();
         let encoded = || state.visitors.values().filter_map(|visitor| visitor.sequence.as_ref());
         let bundle_bytes: usize = state.bundles.values().map(|bundle| bundle.bundle.bytes()).sum();
-        let counts = [
-            ("visitors", state.visitors.len()),
-            ("items", state.catalog.len()),
+        let others = [
             ("item_ids", state.items.len()),
-            ("placements", state.documents.placements.len()),
-            ("controls", state.documents.controls.len()),
             ("bundles", state.bundles.len()),
             ("erased", state.erased.len()),
             ("visitor_bytes", visitor_bytes),
@@ -235,7 +236,8 @@ impl Engine {
             ("waiting", state.waiting.len()),
         ];
         let totals = [("events", state.events), ("skipped_records", self.skipped.load(Ordering::Relaxed))];
-        counts.map(|(name, count)| (name, count as u64)).into_iter().chain(totals).collect()
+        let others = others.map(|(name, count)| (name, count as u64));
+        state.counts().into_iter().chain(others).chain(totals).collect()
     }
 
     /// Visitors whose sequence vector is missing or behind.

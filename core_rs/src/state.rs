@@ -71,6 +71,17 @@ pub struct State {
 }
 
 impl State {
+    /// Numbers of what machines of one shop have in common.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let counts = [
+            ("visitors", self.visitors.len()),
+            ("items", self.catalog.len()),
+            ("placements", self.documents.placements.len()),
+            ("controls", self.documents.controls.len()),
+        ];
+        counts.map(|(name, count)| (name, count as u64)).to_vec()
+    }
+
     /// Applies one record; returns whether it changed anything. Records at or below the offset are skipped.
     ///
     /// # Errors

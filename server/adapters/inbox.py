@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from server import telemetry
 from server.adapters import log_erasure
 from server.adapters.log_rows import INSERT, Row, row_of
 from server.adapters.outbox import SqliteOutbox
@@ -26,6 +27,7 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_ACTIVATION,
     RECORD_KIND_DOCUMENT,
     RECORD_KIND_ERASURE,
+    RECORD_KIND_EVENT,
     RECORD_KIND_ITEM,
     RECORD_KIND_PROFILE,
     Erasure,
@@ -134,6 +136,7 @@ class SqliteInbox:
             return 0
         cursor = transaction.execute(INSERT, _row(record))
         if not cursor.rowcount:
+            _count_conflict(transaction, record)
             return 0
         _mark(transaction, cursor.lastrowid)
         if is_change:
@@ -176,6 +179,14 @@ def _offset_of(transaction: sqlite3.Connection, record_id: str) -> int | None:
     sql = """SELECT "offset" FROM records WHERE record_id = ? AND record_id != ''"""
     found = transaction.execute(sql, (record_id,)).fetchone()
     return None if found is None else int(found[0])
+
+
+def _count_conflict(transaction: sqlite3.Connection, record: LogRecord) -> None:
+    """Count an event that this log has with another content: each machine keeps what it took first."""
+    sql = "SELECT payload FROM records WHERE record_id = ? AND record_id != '' AND kind = ?"
+    found = transaction.execute(sql, (record.record_id, RECORD_KIND_EVENT)).fetchone()
+    if record.kind == RECORD_KIND_EVENT and found is not None and found[0] != record.payload:
+        telemetry.CONFLICTING_EVENTS.inc()
 
 
 def _mark(transaction: sqlite3.Connection, offset: int | None) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY
 
 from server.adapters.outbox import SqliteOutbox
 from server.app import App
@@ -91,6 +92,14 @@ async def test_a_decision_on_its_way_does_not_outlive_an_erasure(stocked, monkey
     await append([], 0)
     assert not decisions
     assert {record.kind for record in log.records_of("v")} == {RecordKind.RECORD_KIND_ERASURE}
+
+
+async def test_prometheus_sees_what_the_engine_knows(stocked):
+    known = {
+        kind: REGISTRY.get_sample_value("shopkeeper_engine_entries", {"kind": kind}) for kind in ("items", "controls")
+    }
+    assert known == {"items": stocked.app.engine.stats()["items"], "controls": 0}
+    assert known["items"] > 0
 
 
 async def test_pages_of_items_cover_the_catalogue_once(stocked):

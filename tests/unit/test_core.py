@@ -92,6 +92,19 @@ def test_apply_is_idempotent(engine: Engine) -> None:
     assert (engine.offset, answer(engine), engine.stats()) == before
 
 
+def test_counts_are_those_of_the_log(engine: Engine) -> None:
+    before = engine.counts()
+    assert set(before) == {"visitors", "items", "placements", "controls"}
+    control = record_pb2.DocumentChange(control={"control_id": "new", "pin": {"item_id": "i1", "position": 1}})
+    changes = [
+        (record_pb2.RECORD_KIND_EVENT, view("first", "new", "i1").SerializeToString()),
+        (record_pb2.RECORD_KIND_DOCUMENT, control.SerializeToString()),
+    ]
+    engine.apply([(engine.offset + number, kind, NOW, payload) for number, (kind, payload) in enumerate(changes, 1)])
+    assert engine.counts() == before | {"visitors": before["visitors"] + 1, "controls": before["controls"] + 1}
+    assert engine.counts().items() <= engine.stats().items()
+
+
 def test_a_record_that_cannot_be_read_is_counted_and_passed_over(engine: Engine) -> None:
     offset = engine.offset
     good = view("last", "v1", "i1").SerializeToString()

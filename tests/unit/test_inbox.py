@@ -12,8 +12,10 @@ from server.clock import ShiftedClock
 from server.importing.writing import profile_record
 from server.ports import Arrival, NewRecord
 from server.services.catalog import CatalogService
+from server.telemetry import CONFLICTING_EVENTS
 from server.workers.rows import item_row
 from shopkeeper.v1.catalog_service_pb2 import DeleteItemRequest, UpsertItemsRequest
+from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse, Profile
 from shopkeeper.v1.record_pb2 import ItemChange, RecordKind
@@ -38,6 +40,18 @@ def exchange(machines: list[Machine], stream: list[Arrival], *senders: Machine) 
             machine.ship(stream)
     for machine in machines:
         machine.follow(stream, len(stream))
+
+
+def test_event_id_with_two_contents_is_counted(machines: list[Machine]) -> None:
+    here, there, _ = machines
+    stream: list[Arrival] = []
+    here.write(event("same", "a"), event("e1", "a"))
+    there.write(event("same", "a"), event("e1", "b"))
+    before = CONFLICTING_EVENTS._value.get()
+    exchange(machines, stream, here, there)
+    assert CONFLICTING_EVENTS._value.get() == before + 3, "each of the two sees it, and who has neither"
+    kept = [[Event.FromString(one.payload).items[0].item_id for one in machine.records()] for machine in machines]
+    assert kept == [["a", "a"], ["a", "b"], ["a", "a"]]
 
 
 def catalog(machine: Machine, time_ms: int) -> CatalogService:

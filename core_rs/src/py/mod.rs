@@ -23,13 +23,9 @@ use error::{enter, enter_detached};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods, ndarray::ArrayView2,
 };
-use pyo3::{
-    prelude::*,
-    pybacked::PyBackedBytes,
-    types::{PyBytes, PyDict},
-};
+use pyo3::{prelude::*, pybacked::PyBackedBytes, types::PyBytes};
 use rayon::prelude::*;
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 // A decision makes some hundred small allocations; this allocator took a fifth off its time.
 #[global_allocator]
@@ -307,12 +303,12 @@ impl Engine {
         Ok(PyBytes::new(py, &enter(|| Ok(self.0.trial()))?))
     }
 
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = PyDict::new(py);
-        for (name, count) in enter_detached(py, || Ok::<_, Error>(self.0.stats()))? {
-            stats.set_item(name, count)?;
-        }
-        Ok(stats)
+    fn counts(&self) -> PyResult<HashMap<&'static str, u64>> {
+        enter(|| Ok(self.0.counts().into_iter().collect()))
+    }
+
+    fn stats(&self, py: Python<'_>) -> PyResult<HashMap<&'static str, u64>> {
+        enter_detached(py, || Ok::<_, Error>(self.0.stats().into_iter().collect()))
     }
 
     #[getter]
