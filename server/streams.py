@@ -40,6 +40,7 @@ _TOPIC_OF: Final = {kind: name for name, kinds in TOPICS.items() for kind in kin
 _SLOTS: Final = MAX_PARTITIONS * len(TOPICS)
 _NUMBERS: Final[Mapping[str, int]] = {"kind": 2**31 - 1, "time_ms": 2**63 - 1, "offset": 2**63 - 1}
 """Headers that are numbers, with the most that a log and an engine take."""
+_TIME_DIGITS: Final = 16
 _Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -114,11 +115,11 @@ def arrival_of(headers: _Headers, payload: bytes, offset: int) -> Arrival:
 def sent_ms_of(headers: _Headers, otherwise: int) -> int:
     """Return the time at which a record was sent, Unix milliseconds; `otherwise` where the headers do not say.
 
-    >>> sent_ms_of([("sent_ms", b"7")], 9), sent_ms_of([], 9), sent_ms_of([("sent_ms", b"soon")], 9)
-    (7, 9, 9)
+    >>> [sent_ms_of(headers, 9) for headers in ([("sent_ms", b"7")], [], [("sent_ms", b"soon")])]
+    [7, 9, 9]
     """
     text = dict(headers).get("sent_ms") or b""
-    return int(text) if text.isdigit() else otherwise
+    return int(text) if text.isdigit() and len(text) < _TIME_DIGITS else otherwise
 
 
 def offset_of(topic: str, partition: int, offset: int) -> int:

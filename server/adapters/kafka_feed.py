@@ -32,9 +32,13 @@ _WAIT_MS: Final = 100
 _SETTLE_S: Final = 0.01
 """Seconds in which the batches of one round come in from all partitions."""
 _PATIENCE_S: Final = 10.0
-"""Seconds for which all partitions wait for one that has more and does not give it, for its broker is away."""
-_QUEUE_RECORDS: Final = 4_000
+"""Seconds for which all partitions wait for one that gives nothing, for its broker is away."""
+_FRESH_S: Final = 3.0
+"""Seconds for which an answer of a broker tells where a partition ends."""
+_QUEUE_RECORDS: Final = 2_000
 """That wait of one partition; with more it is not read on."""
+_SKEW_MS: Final = 60_000
+"""By which a machine's clock may differ from Kafka's, and the most that a round takes."""
 _CALL_S: Final = 30.0
 _CLOSE_S: Final = 3.0
 _BAD_KIND: Final = -1
@@ -67,8 +71,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unplaced: set[TopicPartition] = set()
         self._reached: dict[TopicPartition, dict[str, int]] = {}
         self._order = TimeOrder()
-        self._known_ends: dict[TopicPartition, int] = {}
-        self._moved = time.monotonic()
+        self._waiting_since: float | None = None
 
     def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
         """Go on after the positions, which are asked for whenever a partition becomes ours."""
@@ -192,7 +195,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             positions = self._positions()
             begins, ends = self._run(self._begins(parts)), self._run(self._ends(parts))
             _check_ends(positions, ends)  # by a consumer that stays: who leaves the group disturbs the others
-            self._run(self._seek(parts, positions, begins, ends))
+            self._run(self._seek(parts, positions, begins))
 
     async def _begins(self, parts: set[TopicPartition]) -> dict[TopicPartition, int]:
         found: dict[TopicPartition, int] = await self._running.beginning_offsets(list(parts))
@@ -203,11 +206,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         return found
 
     async def _seek(
-        self,
-        parts: set[TopicPartition],
-        positions: Mapping[str, int],
-        begins: Mapping[TopicPartition, int],
-        ends: Mapping[TopicPartition, int],
+        self, parts: set[TopicPartition], positions: Mapping[str, int], begins: Mapping[TopicPartition, int]
     ) -> None:
         if self._unplaced is not parts:  # they were dealt anew
             return
@@ -220,7 +219,6 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             self._running.seek(part, after + 1 + gone)
             marks = {key: at for key, at in positions.items() if key.startswith(f"{name}/")}
             self._reached[part] = {key.removeprefix(f"{name}/"): at for key, at in marks.items()}
-        self._known_ends = {**ends}
         self._unplaced = set()
 
     async def _fetch(self, limit: int, patience_s: float) -> tuple[list[Arrival], dict[str, int]]:
@@ -239,44 +237,52 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
                 break
         return arrivals, places
 
-    async def _gather(self, limit: int | None = None, wait_ms: int = _WAIT_MS) -> list[_Placed]:
-        """Return what comes, a partition after the other."""
+    async def _gather(self, limit: int) -> list[_Placed]:
+        """Return what comes, a partition after the other; of partitions of which much waits, nothing more."""
+        wanted = [part for part in self._reached if self._order.count(part) < _QUEUE_RECORDS]
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
-        with suppress(NoOffsetForPartitionError):  # it was dealt to us anew meanwhile
-            found = await self._running.getmany(*self._reached, timeout_ms=wait_ms, max_records=limit)
+        if wanted:
+            with suppress(NoOffsetForPartitionError):  # it was dealt to us anew meanwhile
+                found = await self._running.getmany(*wanted, timeout_ms=_WAIT_MS, max_records=limit)
         ours = [part for part in found if part in self._reached]  # others were taken from us meanwhile
         return [(part, self._message(part, one)) for part in ours for one in found[part]]
 
     async def _sorted(self, limit: int) -> list[_Placed]:
         """Return what may be told by now in the order in which it was sent."""
-        unread = await self._unread()
-        taken = self._order.take(limit, unread)
-        if not taken:
-            if self._queue(await self._gather()) and not (unread := await self._unread()):
-                await asyncio.sleep(_SETTLE_S)
-                self._queue(await self._gather(wait_ms=0))
-            taken = self._order.take(limit, unread)
-        if not taken and unread and time.monotonic() - self._moved > _PATIENCE_S:
-            taken = self._order.take(limit, ())
-        if taken or not unread:
-            self._moved = time.monotonic()
-        return taken
+        if taken := await self._take(limit):
+            return taken
+        if await self._queue(limit) and not await self._unread():
+            await asyncio.sleep(_SETTLE_S)
+            await self._queue(limit)
+        return await self._take(limit)
 
-    def _queue(self, found: list[_Placed]) -> int:
-        """Let messages wait for their turn, those of a partition up to some number; return how many there are."""
+    async def _queue(self, limit: int) -> int:
+        """Let what comes wait for its turn; return how much that is."""
+        found = await self._gather(limit)
         for part, messages in groupby(found, itemgetter(0)):
             self._order.add(part, [message for _, message in messages])
-        full = {part for part in self._reached if self._order.count(part) > _QUEUE_RECORDS}
-        paused = self._running.paused()
-        self._running.pause(*(full - paused))
-        self._running.resume(*(paused - full))
         return len(found)
 
+    async def _take(self, limit: int) -> list[_Placed]:
+        """Return what waits and is next, and after some time without regard to partitions that give nothing."""
+        unread = await self._unread()
+        silent = {part for part in unread if not self._order.count(part)}
+        if not (silent and any(map(self._order.count, self._reached))):
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+        is_late = self._waiting_since is not None and time.monotonic() - self._waiting_since > _PATIENCE_S
+        return self._order.take(limit, unread - silent if is_late else unread)
+
     async def _unread(self) -> set[TopicPartition]:
-        """Return the partitions that have more than was read of them."""
-        running = self._running
-        ends = {part: max(running.highwater(part) or 0, self._known_ends.get(part, 0)) for part in self._reached}
-        return {part for part, end in ends.items() if await running.position(part) < end}
+        """Return the partitions that have more than was read of them, or of which nothing was heard lately."""
+        running, since_ms = self._running, 1_000 * (time.time() - _FRESH_S)
+        return {
+            part
+            for part in self._reached
+            if (running.last_poll_timestamp(part) or 0) < since_ms
+            or await running.position(part) < (running.last_stable_offset(part) or 0)
+        }
 
     async def _measure(self) -> int:
         total = 0
@@ -307,8 +313,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
                 telemetry.REPEATED_RECORDS.inc()
 
     def _message(self, part: TopicPartition, message: ConsumerRecord) -> Message:
-        sent_ms = sent_ms_of(message.headers, message.timestamp)
-        return Message(message.offset, self._arrival(part, message), sent_ms)
+        sent_ms, came_ms = sent_ms_of(message.headers, message.timestamp), message.timestamp
+        is_likely = abs(sent_ms - came_ms) < _SKEW_MS  # else the sender's clock was wrong
+        return Message(message.offset, self._arrival(part, message), sent_ms if is_likely else came_ms)
 
     def _arrival(self, part: TopicPartition, message: ConsumerRecord) -> Arrival:
         topic = self._names[part.topic]

@@ -142,7 +142,7 @@ async def _compare(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[
         if (name := topic_name(settings, topic)) in replicas:
             wanted, is_now = _configs(settings, topic, replicas[name]), await _described(admin, name)
             pairs = [(key, is_now.get(key, ("",))[0], value) for key, value in wanted.items()]
-            found[name] = [Difference(name, *pair) for pair in pairs if pair[1] != pair[2]]
+            found[name] = [Difference(name, *pair) for pair in pairs if not _is_as_wanted(*pair)]
     return found
 
 
@@ -169,6 +169,19 @@ async def _described(admin: AIOKafkaAdminClient, name: str) -> dict[str, tuple[s
     if code:
         raise StreamError(f"configs of topic {name} cannot be read (code {code}: {text}); allow it kafka.user")
     return {key: (value, source) for key, value, _, source, *_ in entries}
+
+
+def _is_as_wanted(config: str, found: str, wanted: str) -> bool:
+    """Return whether a config does what it shall: more copies or room, and shorter segments, do no harm.
+
+    >>> _is_as_wanted("segment.ms", "5", "9"), _is_as_wanted("segment.ms", "10", "9"), _is_as_wanted("x", "5", "9")
+    (True, False, False)
+    """
+    if config == "segment.ms" and found:
+        return int(found) <= int(wanted)
+    if config in {"min.insync.replicas", "max.message.bytes"} and found:
+        return int(found) >= int(wanted)
+    return found == wanted
 
 
 def _configs(settings: KafkaSettings, topic: str, replicas: int) -> _Configs:

@@ -77,7 +77,7 @@ class Follower:
             return 0
         try:
             count = self._inbox.take(arrivals, places)
-        except LogUnavailableError:
+        except (LogUnavailableError, LogWentBackError):
             self._feed.begin(self._inbox.places)
             raise
         telemetry.FOREIGN_RECORDS.inc(count)
@@ -100,7 +100,6 @@ class Follower:
 
     def _part_from(self, error: LogWentBackError) -> None:
         self._inbox.part_from(error.origin, error.offset)
-        self._feed.begin(self._inbox.places)
         _logger.error(
             "log_went_back",
             origin=error.origin,

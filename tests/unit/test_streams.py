@@ -9,6 +9,7 @@ from server.streams import (
     key_of,
     offset_of,
     partition_of,
+    sent_ms_of,
     topic_of,
 )
 from shopkeeper.v1.item_pb2 import Item
@@ -74,6 +75,11 @@ def test_foreign_message_is_refused(name: str) -> None:
 def test_number_that_no_log_takes_is_refused(name: str, number: int) -> None:
     with pytest.raises(ValueError, match=f"header {name} is not from 0"):
         arrival_of([*headers_of(record(1), "here", 5), (name, str(number).encode())], b"", 1)
+
+
+@pytest.mark.parametrize("value", [b"", b"-1", b"soon", b"9" * 5_000, b"\xc2\xb2", None])
+def test_time_of_sending_that_is_none_does_no_harm(value: bytes | None) -> None:
+    assert sent_ms_of([("sent_ms", value)], 7) == 7
 
 
 def test_offsets_are_unique_and_rise() -> None:
