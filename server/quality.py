@@ -86,8 +86,10 @@ FROM events FINAL WHERE line = 0 AND time_ms > {{since:Int64}}
 GROUP BY event_type, is_recent ORDER BY event_type, is_recent
 """  # noqa: S608
 _BAD: Final = """
-SELECT kind, reason, count() AS rows FROM bad_events FINAL GROUP BY kind, reason ORDER BY rows DESC, kind, reason
+SELECT kind, reason, count() AS rows FROM bad_events FINAL WHERE dismiss_ms = 0
+GROUP BY kind, reason ORDER BY rows DESC, kind, reason
 """
+_DISMISSED: Final = "SELECT count() FROM bad_events FINAL WHERE dismiss_ms > 0"
 _NEWEST: Final = "SELECT max(time_ms) AS end_ms FROM events WHERE time_ms <= {now:Int64}"
 _PAYLOADS: Final[Mapping[str, type[Message]]] = {"items": Item, "profiles": Profile}
 
@@ -223,11 +225,14 @@ def _has_unknown(kind: type[Message], payload: bytes) -> bool:
 
 def _bad(store: RowStore) -> Finding:
     rows = _rows(store, _BAD)
+    ((dismissed,),) = _rows(store, _DISMISSED)
+    more = f"; {dismissed:,} are dismissed" if dismissed else ""
     if rows:
         count = sum(number for *_, number in rows)
-        text = f"{count:,} records are set aside, most for: {rows[0][1][:200]}"
-        return Finding("bad records", "warn", text, "`shopkeeper replay --out FILE`")
-    return Finding("bad records", "ok", "none is set aside")
+        text = f"{count:,} records are set aside, most for: {rows[0][1][:200]}{more}"
+        then = "`shopkeeper replay --out FILE`; what can never be mended, `shopkeeper replay FILE --dismiss`"
+        return Finding("bad records", "warn", text, then)
+    return Finding("bad records", "ok", f"none is set aside{more}")
 
 
 def _of_share(check: str, count: int, total: int, texts: tuple[str, str]) -> Finding:

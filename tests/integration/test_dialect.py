@@ -108,6 +108,11 @@ def heard(store: SqlStore, folder: Path) -> Iterator[Statement]:
     assert [outcome.fate for outcome in Replay(store, shop.log).try_again()] == [Fate.BAD]
     mended = Mended(shop.log.read(0, 99)[6].offset, event("bad", "a").payload)
     assert [outcome.fate for outcome in Replay(store, shop.log).put_back([mended])] == [Fate.STORED]
+    shop.add(NewRecord(RecordKind.RECORD_KIND_EVENT, "v", "worse", b"\xff"))
+    shop.sink.drain()
+    assert [outcome.fate for outcome in Replay(store, shop.log).dismiss([shop.log.last_offset()], 9)] == [
+        Fate.DISMISSED
+    ]
     shop.add(erasure("u"), erasure("o'Neil\\\t]\n"))
     shop.sink.drain()
     shop.another_sink()
