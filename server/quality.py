@@ -182,6 +182,8 @@ def _drift(store: RowStore, span: Mapping[str, int]) -> Finding:
     sides: dict[str, dict[bool, dict[str, int]]] = defaultdict(dict)
     for row in store.query(_FILLED, span).to_pylist():
         sides[row.pop("event_type")][bool(row.pop("is_recent"))] = row
+    if sum(side[False]["events"] for side in sides.values() if False in side) < _LEAST_EVENTS:
+        return Finding("drift", "ok", f"too few events came before the last {RECENT_DAYS} days to compare with")
     changes = [change for name, side in sorted(sides.items()) for change in _changes(name, side)]
     if changes:
         return Finding("drift", "warn", "; ".join(changes), "ask who sends these events what changed")

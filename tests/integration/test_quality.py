@@ -122,6 +122,14 @@ def test_field_that_is_lost_and_type_that_begins_or_ends_are_drift(shop: Shop) -
     assert "known_item" not in finding.finding
 
 
+def test_nothing_is_new_before_there_was_a_time_without_it(shop: Shop) -> None:
+    searches = [event(f"s{number}", visitor_id=f"v{number}", time_ms=RECENT + number) for number in range(100)]
+    add(shop, *purchases(100, RECENT, "new"), *searches, *purchases(99, BEFORE, "trial"))
+    assert found(shop)["drift"] == ("drift", "ok", "too few events came before the last 7 days to compare with", "")
+    add(shop, *purchases(1, BEFORE, "one-more-"))
+    assert "search is new (100 events)" in found(shop)["drift"].finding
+
+
 def shown(*names: str, **named: Any) -> NewRecord:
     record = event(*names, **named)
     message = Event.FromString(record.payload)
