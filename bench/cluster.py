@@ -67,8 +67,11 @@ def main(
     whole: Annotated[bool, typer.Option("--whole", help="Import the whole year in place of its first month.")] = False,
     views: Annotated[int, typer.Option(min=300, help="Views whose lag is measured.")] = 1_000,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write them to bench/results, which is committed, not to data.")
+    ] = False,
 ) -> None:
-    """Run the cluster, print what was seen, and write it to bench/results/cluster.json."""
+    """Run the cluster, print what was seen, and write it to data/cluster.json."""
     (ROOT / "data").mkdir(exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "data", prefix="cluster-")))
@@ -78,13 +81,22 @@ def main(
         for one in machines:
             require(one.process.stop() == 0, "a server did not stop in good order")
     figures = {"import": imported, **fresh, "command": _command(whole=whole), "machine": machine()}
-    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    known["year" if whole else "month"] = figures
-    RESULTS.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    path = write(figures, whole=whole, keep=keep)
     if json_:
         typer.echo(json.dumps(figures))
     else:
         _print(figures)
+    _say(f"the figures are in {path}")
+
+
+def write(figures: dict[str, Any], *, whole: bool, keep: bool) -> Path:
+    """Write figures beside those of the other span, and return where: among the committed results if they are kept."""
+    path = RESULTS if keep else ROOT / "data" / RESULTS.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known["year" if whole else "month"] = figures
+    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    return path
 
 
 def _command(*, whole: bool) -> str:

@@ -1,7 +1,7 @@
 """Whether the data that come in are what they should be: counts by type, and one finding for each kind of fault."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
@@ -9,7 +9,9 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from server.ports import RowStore
 from server.workers.rows import rows_of
+from shopkeeper.v1.common_pb2 import Interval
 from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.placement_pb2 import Control
 from shopkeeper.v1.profile_service_pb2 import Profile
 
 DAY_MS: Final = 86_400_000
@@ -86,8 +88,14 @@ FROM events FINAL WHERE line = 0 AND time_ms > {{since:Int64}}
 GROUP BY event_type, is_recent ORDER BY event_type, is_recent
 """  # noqa: S608
 _BAD: Final = """
-SELECT kind, reason, count() AS rows FROM bad_events FINAL GROUP BY kind, reason ORDER BY rows DESC, kind, reason
+SELECT kind, reason, count() AS rows FROM bad_events FINAL WHERE dismiss_ms = 0
+GROUP BY kind, reason ORDER BY rows DESC, kind, reason
 """
+_DISMISSED: Final = "SELECT count() FROM bad_events FINAL WHERE dismiss_ms > 0"
+_CONTROLS: Final = """
+SELECT payload FROM documents FINAL WHERE kind = 'control' AND NOT deleted ORDER BY document_id
+"""
+_THERE: Final = "SELECT item_id FROM items FINAL WHERE NOT deleted AND item_id IN {ids:Array(String)} ORDER BY item_id"
 _NEWEST: Final = "SELECT max(time_ms) AS end_ms FROM events WHERE time_ms <= {now:Int64}"
 _PAYLOADS: Final[Mapping[str, type[Message]]] = {"items": Item, "profiles": Profile}
 
@@ -120,6 +128,7 @@ def examine(store: RowStore, now_ms: int) -> Quality:
     findings = [
         _fresh(end_ms, now_ms),
         _unjoined(store, since),
+        _pinned(store, now_ms),
         *_times(events, late, ahead),
         *_duplicates(store, since, events),
         _types(types),
@@ -141,10 +150,34 @@ def _fresh(end_ms: int, now_ms: int) -> Finding:
 
 def _unjoined(store: RowStore, since: Mapping[str, int]) -> Finding:
     ((lines, unjoined, items),) = _rows(store, _UNJOINED, since)
-    examples = ", ".join(item_id for item_id, _ in _rows(store, _UNKNOWN_ITEMS, since))
+    examples = [item_id for item_id, _ in _rows(store, _UNKNOWN_ITEMS, since)]
     text = f"{unjoined:,} of {lines:,} lines name {items:,} items that the catalogue lacks"
-    then = f"import the items, or send their ids as the catalogue has them; e.g. {examples}"
+    then = f"import the items, or send their ids as the catalogue has them; {_some(examples)}"
     return _of_share("unjoined items", unjoined, lines, (text, then))
+
+
+def _pinned(store: RowStore, now_ms: int) -> Finding:
+    """Look for pins in force, now or later, of items that the catalogue lacks; a pin may be set before its item is."""
+    controls = [Control.FromString(row["payload"]) for row in rows_of(store.query(_CONTROLS))]
+    pins = {
+        control.pin.item_id
+        for control in controls
+        if control.HasField("pin") and not control.paused and not _is_over(control.active, now_ms)
+    }
+    there = {item_id for (item_id,) in _rows(store, _THERE, {"ids": sorted(pins)})} if pins else set()
+    if missing := sorted(pins - there):
+        text = f"{len(missing):,} of {len(pins):,} items that controls pin are not in the catalogue"
+        then = f"import the items, or mend the controls, as `shopkeeper placements` lists them; {_some(missing)}"
+        return Finding("pinned items", "warn", text, then)
+    return Finding("pinned items", "ok", f"the catalogue has the {len(pins):,} items that controls pin")
+
+
+def _is_over(span: Interval, now_ms: int) -> bool:
+    return span.HasField("end_time") and span.end_time.ToMilliseconds() <= now_ms
+
+
+def _some(ids: Sequence[str]) -> str:
+    return f"e.g. {', '.join(ids[:_EXAMPLES])}"
 
 
 def _times(events: int, late: int, ahead: int) -> Iterator[Finding]:
@@ -180,6 +213,8 @@ def _drift(store: RowStore, span: Mapping[str, int]) -> Finding:
     sides: dict[str, dict[bool, dict[str, int]]] = defaultdict(dict)
     for row in store.query(_FILLED, span).to_pylist():
         sides[row.pop("event_type")][bool(row.pop("is_recent"))] = row
+    if sum(side[False]["events"] for side in sides.values() if False in side) < _LEAST_EVENTS:
+        return Finding("drift", "ok", f"too few events came before the last {RECENT_DAYS} days to compare with")
     changes = [change for name, side in sorted(sides.items()) for change in _changes(name, side)]
     if changes:
         return Finding("drift", "warn", "; ".join(changes), "ask who sends these events what changed")
@@ -223,11 +258,14 @@ def _has_unknown(kind: type[Message], payload: bytes) -> bool:
 
 def _bad(store: RowStore) -> Finding:
     rows = _rows(store, _BAD)
+    ((dismissed,),) = _rows(store, _DISMISSED)
+    more = f"; {dismissed:,} are dismissed" if dismissed else ""
     if rows:
         count = sum(number for *_, number in rows)
-        text = f"{count:,} records are set aside, most for: {rows[0][1][:200]}"
-        return Finding("bad records", "warn", text, "`shopkeeper replay --out FILE`")
-    return Finding("bad records", "ok", "none is set aside")
+        text = f"{count:,} records are set aside, most for: {rows[0][1][:200]}{more}"
+        then = "`shopkeeper replay --out FILE`; what can never be mended, `shopkeeper replay FILE --dismiss`"
+        return Finding("bad records", "warn", text, then)
+    return Finding("bad records", "ok", f"none is set aside{more}")
 
 
 def _of_share(check: str, count: int, total: int, texts: tuple[str, str]) -> Finding:

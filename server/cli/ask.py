@@ -1,5 +1,6 @@
 """Commands that ask a running server: `recommend`, `explain`, `placements`."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -87,21 +88,54 @@ def explain(
 
 @handled
 def placements(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
-    """List the placements, the places of the shop that can be asked for."""
-    request = placement_pb.ListPlacementsRequest(page_size=_PAGE_SIZE)
-    found: list[placement_pb2.Placement] = []
+    """List the placements, the places of the shop that can be asked for, and the controls that steer them.
+
+    A control may pin an item before the catalogue has it; such items are named, for a typing error looks the same.
+    """
     with connected(address) as remote:
-        while True:
-            page = remote.placements.ListPlacements(request, timeout=CALL_S)
-            found += page.placements
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                break
+        listed = placement_pb.ListPlacementsRequest(page_size=_PAGE_SIZE)
+        found: list[placement_pb2.Placement] = _pages(remote.placements.ListPlacements, listed, "placements")
+        steering = placement_pb.ListControlsRequest(page_size=_PAGE_SIZE)
+        controls: list[placement_pb2.Control] = _pages(remote.placements.ListControls, steering, "controls")
+        pinned = sorted({control.pin.item_id for control in controls if control.HasField("pin")})
+        known = remote.items(pinned)
+    missing = [item_id for item_id in pinned if item_id not in known]
     table = Table("placement", "what it shows", title="placements", title_justify="left")
     for placement in found:
         table.add_row(placement.placement_id, placement.description)
-    rows = [MessageToDict(placement, preserving_proto_field_name=True) for placement in found]
-    result({"placements": rows}, table, as_json=json)
+    facts = {
+        "placements": [MessageToDict(one, preserving_proto_field_name=True) for one in found],
+        "controls": [MessageToDict(one, preserving_proto_field_name=True) for one in controls],
+        "missing_item_ids": missing,
+    }
+    result(facts, Group(table, _controls(controls, missing)) if controls else table, as_json=json)
+
+
+def _pages(call: Callable[..., Any], request: Any, name: str) -> list[Any]:
+    """Return what all pages hold under `name`."""
+    found: list[Any] = []
+    while True:
+        page = call(request, timeout=CALL_S)
+        found += getattr(page, name)
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return found
+
+
+def _controls(controls: list[placement_pb2.Control], missing: list[str]) -> Table:
+    table = Table("control", "placements", "what it does", "state", title="controls", title_justify="left")
+    for control in controls:
+        action = control.WhichOneof("action") or ""
+        does = {
+            "boost": f"multiplies scores by {control.boost.factor:g}",
+            "pin": f"puts {control.pin.item_id} at position {control.pin.position}",
+        }
+        state = "paused" if control.paused else ""
+        if control.pin.item_id in missing:
+            state = "[yellow]the catalogue lacks the item[/]"
+        where = ", ".join(control.placement_ids) or "all"
+        table.add_row(control.control_id, where, does.get(action, action).replace("[", r"\["), state)
+    return table
 
 
 def _slate(placement: str, count: int, items: list[str] | None, categories: list[str] | None) -> pb.PlacementRequest:

@@ -28,6 +28,7 @@ CALL_S = 10.0
 """Deadline of an ordinary call, seconds."""
 LOAD_S = 120.0
 """Deadline of a call that loads a bundle, seconds."""
+_BATCH_IDS = 1_000
 _TLS = "tls://"
 
 
@@ -42,10 +43,12 @@ class Remote:
 
     def items(self, item_ids: Iterable[str]) -> dict[str, item_pb2.Item]:
         """Return the items of these ids that the catalogue knows."""
-        request = catalog_service_pb2.BatchGetItemsRequest(item_ids=sorted(set(item_ids)))
-        if not request.item_ids:
-            return {}
-        return {item.item_id: item for item in self.catalog.BatchGetItems(request, timeout=CALL_S).items}
+        wanted = sorted(set(item_ids))
+        found: dict[str, item_pb2.Item] = {}
+        for start in range(0, len(wanted), _BATCH_IDS):
+            request = catalog_service_pb2.BatchGetItemsRequest(item_ids=wanted[start : start + _BATCH_IDS])
+            found |= {item.item_id: item for item in self.catalog.BatchGetItems(request, timeout=CALL_S).items}
+        return found
 
     def slate_rows(self, slate: recommendation_pb.Slate) -> list[dict[str, Any]]:
         """Return a slate as rows that people can read."""

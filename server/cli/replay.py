@@ -1,19 +1,20 @@
-"""`shopkeeper replay`: records that the tables could not take come back, as they are or mended."""
+"""`shopkeeper replay`: records that the tables could not take come back, as they are or mended, or are dismissed."""
 
 import base64
 import json as jsonlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO, TypeVar
 
 import typer
 from rich.table import Table
 
 from server.cli.deployment import ConfigOption, DataDirOption, existing_log, settings_of
 from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
+from server.clock import clock_of
 from server.tables import reached_store
 from server.telemetry import configure_logging
 from server.workers.replay import MESSAGES, Fate, Mended, Outcome, Replay
@@ -23,28 +24,38 @@ _ANSWER_S = 120.0
 _SHOWN_ROWS = 20
 _MENDABLE = {name.removeprefix("RECORD_KIND_").lower(): kind for name, kind in RecordKind.items() if kind in MESSAGES}
 _LEFT = frozenset({Fate.BAD, Fate.OUTDATED, Fate.REFUSED, Fate.CONFLICT})
+_TOLD = _LEFT | {Fate.ABSENT, Fate.DISMISSED}
+
+_Line = TypeVar("_Line")
 
 
 @handled
 def replay(
     file: Annotated[
-        str | None, typer.Argument(help="JSON lines of mended rows, - for standard input; without it all are retried.")
+        str | None, typer.Argument(help="JSON lines that name rows, - for standard input; without it all are retried.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the rows that are not put back, as JSON lines to be mended.")
     ] = None,
+    dismiss: Annotated[
+        bool, typer.Option("--dismiss", help="Dismiss the rows of the file, which can never be mended.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at all and count, but change nothing.")] = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Put rows of `bad_events` back, each once.
+    """Put rows of `bad_events` back, each once, or dismiss them.
 
     Without a file every row is tried again as it is, for the cause may be gone: a newer server, a mended table. With
     one, each line has `log_offset` and either `payload`, the encoded message in base64, or `message`, its fields as
     protobuf writes them in JSON; `kind` (event, decision, item, profile, document) where the row has none of these.
-    Mended rows become records of the log. Status 1 tells that some row was not put back.
+    Mended rows become records of the log. With `--dismiss` a line needs no more than its `log_offset`: the row stays in
+    `bad_events` with the time, is not tried again, and may still be mended. Status 1 tells that some row was not put
+    back, or not found.
     """
+    if dismiss and not file:
+        raise typer.BadParameter("--dismiss takes the file of the rows; `shopkeeper replay --out FILE` writes all")
     settings = settings_of(config, data_dir)
     configure_logging("error")  # what is still bad is told by the result
     counts: Counter[Fate] = Counter()
@@ -53,10 +64,15 @@ def replay(
         log = stack.enter_context(existing_log(settings))
         work = Replay(stack.enter_context(reached_store(settings, _ANSWER_S)), log, rehearse=dry_run)
         left = stack.enter_context(out.open("w", encoding="utf-8")) if out else None
-        for outcome in work.put_back(_lines(file)) if file else work.try_again():
+        if file and dismiss:
+            outcomes = work.dismiss(_lines(file, _offset_of), clock_of(settings.clock).now_ms())
+        else:
+            outcomes = work.put_back(_lines(file, _mended)) if file else work.try_again()
+        for outcome in outcomes:
             counts[outcome.fate] += 1
-            if outcome.fate in _LEFT:
+            if outcome.fate in _TOLD:
                 shown += [outcome] if len(shown) < _SHOWN_ROWS else []
+            if outcome.fate in _LEFT:
                 _keep(left, outcome)
     _show(counts, shown, dry_run=dry_run, as_json=json)
     if out and counts.keys() & _LEFT:
@@ -65,8 +81,8 @@ def replay(
         raise typer.Exit(Exit.FAILED)
 
 
-def _lines(name: str) -> Iterator[Mended]:
-    """Yield the mended rows of a file; CliError names the first line that is none."""
+def _lines(name: str, read: Callable[[dict[str, Any]], _Line]) -> Iterator[_Line]:
+    """Yield what is read of the lines of a file; CliError names the first that names no row."""
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -74,19 +90,23 @@ def _lines(name: str) -> Iterator[Mended]:
     for number, line in enumerate(text.splitlines(), 1):
         try:
             if line.strip():
-                yield _mended(jsonlib.loads(line))
+                yield read(jsonlib.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CliError(
-                f"Line {number} of {name} is no mended row.",
+                f"Line {number} of {name} names no row.",
                 why=f"{type(error).__name__}: {error}",
                 then='write lines like {"log_offset": 17, "payload": "CgJlMQ=="}; `shopkeeper replay --help`',
             ) from None
 
 
+def _offset_of(line: dict[str, Any]) -> int:
+    return int(line["log_offset"])
+
+
 def _mended(line: dict[str, Any]) -> Mended:
     kind = _MENDABLE[line["kind"]] if line.get("kind") in _MENDABLE else 0
     payload = line["message"] if "message" in line else base64.b64decode(line["payload"], validate=True)
-    return Mended(int(line["log_offset"]), payload, kind)
+    return Mended(_offset_of(line), payload, kind)
 
 
 def _keep(file: TextIO | None, outcome: Outcome) -> None:
@@ -112,9 +132,13 @@ def _show(counts: Counter[Fate], shown: list[Outcome], *, dry_run: bool, as_json
     table = Table(title="Rehearsal" if dry_run else "Replay", title_justify="left")
     table.add_column("row")
     table.add_column("count", justify="right")
+    table.add_column("log_offset", overflow="fold")
     table.add_column("why", overflow="fold")
     for fate in Fate:
         if counts[fate]:
-            why = next((one.reason for one in shown if one.fate == fate), "")
-            table.add_row(fate.value, f"{counts[fate]:,}", why.replace("[", r"\["))
-    result(facts, table if counts else "bad_events is empty", as_json=as_json)
+            told = [one for one in shown if one.fate == fate]
+            offsets = ", ".join(str(one.log_offset) for one in told)
+            more = ", …" if 0 < len(told) < counts[fate] else ""
+            why = told[0].reason if told else ""
+            table.add_row(fate.value, f"{counts[fate]:,}", offsets + more, why.replace("[", r"\["))
+    result(facts, table if counts else "no row of bad_events waits", as_json=as_json)

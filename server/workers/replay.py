@@ -1,7 +1,8 @@
-"""Rows of `bad_events` come back: tried again as they are, or mended.
+"""Rows of `bad_events` come back, tried again as they are or mended, or are dismissed.
 
 Tried again, a record makes the rows that it would have made at its own place in the log, as a rebuild of the tables
 would. Mended, it is a new record at the end of the log, from where it reaches every view, once whatever is repeated.
+Dismissed, its row stays with the time, is counted apart, and is neither tried again nor written anew by a sink.
 """
 
 import asyncio
@@ -55,11 +56,15 @@ MESSAGES: Final[Mapping[int, type[Message]]] = {
 _CHUNK_ROWS: Final = 1_000
 _COLUMNS: Final = "log_offset, kind, time_ms, visitor_id, record_id, reason, payload"
 _NEXT: Final = (
-    f"SELECT {_COLUMNS} FROM bad_events FINAL WHERE log_offset > {{after:Int64}} "  # noqa: S608
+    f"SELECT {_COLUMNS} FROM bad_events FINAL WHERE log_offset > {{after:Int64}} AND dismiss_ms = 0 "  # noqa: S608
     "ORDER BY log_offset LIMIT {limit:Int64}"
 )
 _NAMED: Final = f"SELECT {_COLUMNS} FROM bad_events FINAL WHERE log_offset IN {{offsets:Array(Int64)}}"  # noqa: S608
 _KNOWN: Final = "SELECT DISTINCT event_id FROM events WHERE event_id IN {ids:Array(String)}"
+_DISMISS: Final = (
+    "ALTER TABLE bad_events UPDATE dismiss_ms = {now:Int64} "
+    "WHERE log_offset IN {offsets:Array(Int64)} AND dismiss_ms = 0 SETTINGS mutations_sync = 2"
+)
 _REMOVE: Final = "ALTER TABLE bad_events DELETE WHERE log_offset IN {offsets:Array(Int64)} SETTINGS mutations_sync = 2"
 
 
@@ -73,6 +78,7 @@ class Fate(StrEnum):
     BAD = "still bad"
     REFUSED = "refused"
     CONFLICT = "in conflict with the log"
+    DISMISSED = "dismissed"
     ABSENT = "not in bad_events"
 
 
@@ -102,7 +108,7 @@ class Outcome(NamedTuple):
     log_offset: int
     fate: Fate
     reason: str = ""
-    """Why, where it was not put back."""
+    """Why it was not put back; of one that is dismissed, why it was in `bad_events`."""
     row: BadRow | None = None
 
 
@@ -111,7 +117,7 @@ class MendError(Exception):
 
 
 class Replay:
-    """Puts rows of `bad_events` back.
+    """Puts rows of `bad_events` back, or dismisses them.
 
     Parameters
     ----------
@@ -127,7 +133,7 @@ class Replay:
         self._event_ids: set[str] = set()
 
     def try_again(self) -> Iterator[Outcome]:
-        """Yield the fate of every row, tried once more as it is."""
+        """Yield the fate of every row that is not dismissed, tried once more as it is."""
         writer = TableWriter(_Rehearsal(self._store) if self._rehearse else self._store)
         after = -1
         while rows := self._rows(_NEXT, {"after": after, "limit": _CHUNK_ROWS}):
@@ -157,6 +163,25 @@ class Replay:
                 except MendError as error:
                     outcomes.append(Outcome(one.log_offset, Fate.REFUSED, str(error), row))
             yield from self._settled(outcomes + self._append(records))
+
+    def dismiss(self, offsets: Iterable[int], now_ms: int) -> Iterator[Outcome]:
+        """Yield the fate of every row that is named by its offset; one may still be mended later.
+
+        Parameters
+        ----------
+        offsets : `log_offset` of each row
+        now_ms : Unix milliseconds, kept with rows that were not dismissed before
+        """
+        waiting = iter(offsets)
+        while chunk := list(dict.fromkeys(islice(waiting, _CHUNK_ROWS))):
+            rows = {row.record.offset: row for row in self._rows(_NAMED, {"offsets": chunk})}
+            if rows and not self._rehearse:
+                self._store.query(_DISMISS, {"now": now_ms, "offsets": list(rows)})
+            for offset in chunk:
+                if row := rows.get(offset):
+                    yield Outcome(offset, Fate.DISMISSED, row.reason, row)
+                else:
+                    yield Outcome(offset, Fate.ABSENT, "put back before, or erased")
 
     def _append(self, records: Sequence[tuple[BadRow, NewRecord]]) -> list[Outcome]:
         """Return the fates of records that are appended at the times of their rows, unless their event is known."""

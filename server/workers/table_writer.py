@@ -1,7 +1,8 @@
 """Records of the log become rows of the table view, each at its own place, whatever came before.
 
 Exactly once by the keys of the tables: the same record makes the same row, and a row with a known key replaces the old
-one. What no row can be made of, or what a table refuses, goes to `bad_events`, and the rest goes on.
+one. What no row can be made of, or what a table refuses, goes to `bad_events`, and the rest goes on; what somebody
+dismissed there stays dismissed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +36,10 @@ from shopkeeper.v1.record_pb2 import (
 _KINDS: Final = frozenset(RecordKind.values())
 _LOOKUP_ROWS: Final = 1_000
 _ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_PROFILE, RECORD_KIND_DECISION})
+_DISMISSED: Final = (
+    "SELECT log_offset FROM bad_events "
+    "WHERE dismiss_ms > 0 AND log_offset BETWEEN {first:Int64} AND {last:Int64} ORDER BY log_offset"
+)
 _UNFIT: Final = (DecodeError, ValueError, OverflowError, pa.ArrowException)
 """What makes a record unfit for a row."""
 
@@ -93,8 +98,17 @@ class TableWriter:
         )
         for name, made, schema in found:
             self._insert(name, self._table_of(list(made), schema, by_offset), by_offset)
-        self._store.insert("bad_events", rows.table_of(self.bad, rows.BAD_SCHEMA))
+        self._store.insert("bad_events", rows.table_of(self._not_dismissed(), rows.BAD_SCHEMA))
         self._store.erase(erasures)
+
+    def _not_dismissed(self) -> list[Row]:
+        """Return the rows of `bad_events` that the last batch made, without those that the table has as dismissed."""
+        if not self.bad:
+            return []
+        offsets = [row["log_offset"] for row in self.bad]
+        found = self._store.query(_DISMISSED, {"first": min(offsets), "last": max(offsets)})
+        dismissed = set(found.column("log_offset").to_pylist())
+        return [row for row in self.bad if row["log_offset"] not in dismissed]
 
     def is_erased(self, record: LogRecord) -> bool:
         """Return whether the record came, or its log took it, before its visitor was forgotten."""

@@ -8,7 +8,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
 from shopkeeper.calls import new_event_id
-from shopkeeper.v1 import catalog_service_pb2, event_service_pb2, placement_service_pb2, recommendation_service_pb2
+from shopkeeper.v1 import (
+    catalog_service_pb2,
+    event_service_pb2,
+    placement_service_pb2,
+    profile_service_pb2,
+    recommendation_service_pb2,
+)
 from shopkeeper.v1.common_pb2 import Context, ItemFilter, Money
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.item_pb2 import Item, PromotionInterval
@@ -93,6 +99,12 @@ async def test_text_that_is_not_utf8(shop, rpc):
             "FIELD_OUT_OF_RANGE",
             "context.visitor_id",
         ),
+        (
+            RecommendRequest(context=Context(visitor_id="v\0"), placements=recommend().placements),
+            "FIELD_OUT_OF_RANGE",
+            "context.visitor_id",
+        ),
+        (recommend(exclude_item_ids=["a", "b\n"]), "FIELD_OUT_OF_RANGE", "placements[0].exclude_item_ids[1]"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -107,6 +119,9 @@ async def test_a_bad_recommend_request(shop, request_, reason, field):
     [
         ({"event_id": ""}, "event_id"),
         ({"event_id": "x" * 900_000}, "event_id"),
+        ({"event_id": "x\n"}, "event_id"),
+        ({"context": Context(visitor_id="v", user_id="u\0")}, "context.user_id"),
+        ({"items": [EventItem(item_id="x\ty")]}, "items[0].item_id"),
         ({"context": Context(visitor_id="v" * 900_000)}, "context.visitor_id"),
         ({"context": Context()}, "context.visitor_id"),
         ({"event_type": 0}, "event_type"),
@@ -176,6 +191,7 @@ async def test_an_empty_catalogue_is_said(shop):
     [
         (Item(), "item_id"),
         (Item(item_id="x" * 257), "item_id"),
+        (Item(item_id="x\n"), "item_id"),
         (Item(item_id="x", title="t" * 1_025), "title"),
         (Item(item_id="x", price=Money(currency_code="usd", units=1)), "price.currency_code"),
         (Item(item_id="x", stock_quantity=-1), "stock_quantity"),
@@ -191,6 +207,13 @@ async def test_a_bad_item_is_refused_and_its_neighbour_is_taken(shop, item, fiel
     assert answer.rejected[0].field.startswith(f"items[1].{field}")
     assert answer.rejected[0].message
     assert (await shop.client.item("good")).item_id == "good"
+
+
+async def test_a_bad_profile_is_refused(shop):
+    request = profile_service_pb2.UpsertProfileRequest(profile={"visitor_id": "v\0"})
+    _, reason, field, text = await fault_of(shop, "/shopkeeper.v1.ProfileService/UpsertProfile", request)
+    assert (reason, field) == ("FIELD_OUT_OF_RANGE", "profile.visitor_id")
+    assert r"has the control character '\0'" in text
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from server.workers.replay import Fate, Mended, Replay
 from server.workers.restore import DUMPS
 from server.workers.rows import rows_of
 from shopkeeper.v1.item_pb2 import Item
-from shopkeeper.v1.placement_pb2 import Placement
+from shopkeeper.v1.placement_pb2 import Control, Placement
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
 from tests.servers import ClickHouseServer, free_ports
 from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile
@@ -68,6 +68,17 @@ RECORDS = [
         DocumentChange(placement=Placement(placement_id="home", description="ü")).SerializeToString(),
     ),
 ]
+PINS = [
+    NewRecord(
+        RecordKind.RECORD_KIND_DOCUMENT,
+        "",
+        "",
+        DocumentChange(
+            control=Control(control_id=item_id, pin=Control.Pin(item_id=item_id, position=1))
+        ).SerializeToString(),
+    )
+    for item_id in ("a", "later")
+]
 
 
 def heard(store: SqlStore, folder: Path) -> Iterator[Statement]:
@@ -82,7 +93,7 @@ def heard(store: SqlStore, folder: Path) -> Iterator[Statement]:
 
     store.query = recorded  # type: ignore[method-assign]
     shop = Shop(store)
-    shop.add(*RECORDS)
+    shop.add(*RECORDS, *PINS)
     shop.sink.drain()
     shop.add(NewRecord(RECORDS[-1].kind, "", "placement/home", RECORDS[-1].payload))
     shop.sink.drain()
@@ -108,6 +119,11 @@ def heard(store: SqlStore, folder: Path) -> Iterator[Statement]:
     assert [outcome.fate for outcome in Replay(store, shop.log).try_again()] == [Fate.BAD]
     mended = Mended(shop.log.read(0, 99)[6].offset, event("bad", "a").payload)
     assert [outcome.fate for outcome in Replay(store, shop.log).put_back([mended])] == [Fate.STORED]
+    shop.add(NewRecord(RecordKind.RECORD_KIND_EVENT, "v", "worse", b"\xff"))
+    shop.sink.drain()
+    assert [outcome.fate for outcome in Replay(store, shop.log).dismiss([shop.log.last_offset()], 9)] == [
+        Fate.DISMISSED
+    ]
     shop.add(erasure("u"), erasure("o'Neil\\\t]\n"))
     shop.sink.drain()
     shop.another_sink()

@@ -16,9 +16,11 @@ from server.ports import NewRecord
 from server.quality import AHEAD_MS, DAY_MS, LATE_MS, RECENT_DAYS, Finding, examine
 from server.readiness import facts_of
 from server.settings import Settings
+from shopkeeper.v1.common_pb2 import Interval
 from shopkeeper.v1.event_pb2 import Event, EventType
 from shopkeeper.v1.item_pb2 import Item
-from shopkeeper.v1.record_pb2 import ItemChange, RecordKind
+from shopkeeper.v1.placement_pb2 import Control
+from shopkeeper.v1.record_pb2 import DocumentChange, ItemChange, RecordKind
 from tests.table_shop import Shop, event, item
 
 NOW = 1_700_000_000_000
@@ -120,6 +122,31 @@ def test_field_that_is_lost_and_type_that_begins_or_ends_are_drift(shop: Shop) -
     assert "purchase has price in 0%, before in 100%" in finding.finding
     assert "search is new (100 events)" in finding.finding
     assert "known_item" not in finding.finding
+
+
+def test_nothing_is_new_before_there_was_a_time_without_it(shop: Shop) -> None:
+    searches = [event(f"s{number}", visitor_id=f"v{number}", time_ms=RECENT + number) for number in range(100)]
+    add(shop, *purchases(100, RECENT, "new"), *searches, *purchases(99, BEFORE, "trial"))
+    assert found(shop)["drift"] == ("drift", "ok", "too few events came before the last 7 days to compare with", "")
+    add(shop, *purchases(1, BEFORE, "one-more-"))
+    assert "search is new (100 events)" in found(shop)["drift"].finding
+
+
+def pin(item_id: str, **fields: Any) -> NewRecord:
+    control = Control(control_id=f"first-{item_id}", pin=Control.Pin(item_id=item_id, position=1), **fields)
+    change = DocumentChange(control=control)
+    return NewRecord(RecordKind.RECORD_KIND_DOCUMENT, "", "", change.SerializeToString())
+
+
+def test_pin_of_an_item_that_is_not_there_is_found_while_it_is_in_force(shop: Shop) -> None:
+    over = Interval(end_time={"seconds": NOW // 1000 - 1})
+    add(shop, pin("a"), pin("gone", active=over), pin("resting", paused=True))
+    assert found(shop)["pinned items"] == ("pinned items", "ok", "the catalogue has the 1 items that controls pin", "")
+    add(shop, pin("later"))
+    finding = found(shop)["pinned items"]
+    assert (finding.state, finding.finding[:16], finding.then[-10:]) == ("warn", "1 of 2 items tha", "e.g. later")
+    add(shop, item(ItemChange(item=Item(item_id="later", title="New"))))
+    assert found(shop)["pinned items"].state == "ok"
 
 
 def shown(*names: str, **named: Any) -> NewRecord:

@@ -1,6 +1,7 @@
 """What the tables could not take comes back, once, in the tables and in what every replica follows."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from server.adapters.sqlite_log import open_log
 from server.cli.main import app
 from server.lockfile import FileLock, LockHeldError
 from server.ports import NewRecord, StoreBusyError, StoreError
+from server.quality import examine
 from server.settings import Settings
 from server.tables import open_store, prepare_store
 from server.workers.replay import Fate, Mended, Outcome, Replay
@@ -196,6 +198,41 @@ def test_old_change_does_not_undo_a_newer_one(shop: Shop) -> None:
     assert shop.rows("SELECT title FROM items FINAL") == [("new",)]
 
 
+def dismiss(shop: Shop, *offsets: int, rehearse: bool = False) -> list[Fate]:
+    return fates(list(Replay(shop.store, shop.log, rehearse=rehearse).dismiss(offsets, 7)))
+
+
+def dismissed(shop: Shop) -> list[tuple[int, int]]:
+    return shop.rows("SELECT log_offset, dismiss_ms FROM bad_events FINAL WHERE dismiss_ms > 0 ORDER BY 1")
+
+
+def test_dismissed_rows_are_counted_and_stay_so_when_the_log_is_read_again(shop: Shop) -> None:
+    shop.add(bad_event("e1"), bad_event("e2"), bad_event("e3", visitor_id="w"))
+    shop.sink.drain()
+    assert dismiss(shop, 1, rehearse=True) == [Fate.DISMISSED]
+    assert dismissed(shop) == [], "a rehearsal changes nothing"
+    assert dismiss(shop, 1, 3, 9) == [Fate.DISMISSED, Fate.DISMISSED, Fate.ABSENT]
+    assert (dismissed(shop), try_again(shop)) == ([(1, 7), (3, 7)], [Fate.BAD])
+    (finding,) = (one for one in examine(shop.store, 10).findings if one.check == "bad records")
+    assert finding.finding.startswith("1 records are set aside, ")
+    assert finding.finding.endswith("; 2 are dismissed")
+    shop.store.query("TRUNCATE TABLE sink_offsets")
+    shop.another_sink().drain()
+    assert (dismissed(shop), bad_offsets(shop)) == ([(1, 7), (3, 7)], [1, 2, 3])
+    assert try_again(shop) == [Fate.BAD]
+    shop.add(erasure("w"))
+    shop.sink.drain()
+    assert dismissed(shop) == [(1, 7)], "of who was forgotten no trace stays"
+
+
+def test_dismissed_row_may_still_be_mended(shop: Shop) -> None:
+    shop.add(bad_event("e1"))
+    shop.sink.drain()
+    assert dismiss(shop, 1) == [Fate.DISMISSED]
+    assert put_back(shop, Mended(1, event("e1", "a").payload)) == [Fate.STORED]
+    assert (bad_offsets(shop), event_ids(shop)) == ([], ["e1"])
+
+
 def run(*arguments: object, text: str = "") -> tuple[int, dict[str, Any]]:
     outcome = CliRunner().invoke(app, ["replay", *map(str, arguments), "--json"], input=text)
     return outcome.exit_code, json.loads(outcome.stdout)
@@ -223,6 +260,24 @@ def test_command_writes_what_is_bad_and_takes_it_mended(data_dir: Path, tmp_path
     assert run("--data-dir", data_dir)[1]["counts"] == dict.fromkeys(Fate, 0)
     with closing(open_store(Settings(data_dir=data_dir))) as store:
         assert sorted(store.query("SELECT event_id FROM events FINAL").column(0).to_pylist()) == ["e1", "e2"]
+
+
+def test_command_dismisses_what_a_file_names_and_then_ends_well(data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bad.jsonl"
+    assert run("--data-dir", data_dir, "--out", out)[0] == 1
+    status, found = run(out, "--dismiss", "--data-dir", data_dir)
+    assert (status, found["counts"]["dismissed"]) == (0, 1)
+    assert [(row["log_offset"], row["fate"]) for row in found["rows"]] == [(2, "dismissed")]
+    assert run("--data-dir", data_dir) == (0, {"dry_run": False, "counts": dict.fromkeys(Fate, 0), "rows": []})
+    assert run("-", "--dismiss", "--data-dir", data_dir, text='{"log_offset": 9}')[0] == 1
+    shown = CliRunner().invoke(app, ["replay", str(out), "--dismiss", "--data-dir", str(data_dir)])
+    assert re.search(r"dismissed\W+1\W+2\W+\w", shown.stdout)
+
+
+def test_dismissal_without_rows_is_a_wrong_use(data_dir: Path) -> None:
+    outcome = CliRunner().invoke(app, ["replay", "--dismiss", "--data-dir", str(data_dir)])
+    assert outcome.exit_code == 2
+    assert "takes the file of the rows" in outcome.stderr
 
 
 @pytest.mark.parametrize("text", ["{", '{"payload": ""}', '{"log_offset": 2, "payload": "?"}', "17"])

@@ -76,6 +76,11 @@ class Placements(placement_service_pb2_grpc.PlacementServiceServicer):
         placement = placement_pb2.Placement(placement_id=name, description="For people")
         return placement_service_pb2.ListPlacementsResponse(placements=[placement], next_page_token=token)
 
+    def ListControls(self, request, _context):  # noqa: N802
+        name, token = ("i3", "") if request.page_token else ("i1", "more")
+        pin = placement_pb2.Control(control_id=f"first-{name}", pin=placement_pb2.Control.Pin(item_id=name, position=1))
+        return placement_service_pb2.ListControlsResponse(controls=[pin], next_page_token=token)
+
 
 class Catalog(catalog_service_pb2_grpc.CatalogServiceServicer):
     def BatchGetItems(self, _request, _context):  # noqa: N802
@@ -137,6 +142,15 @@ def test_placement_that_is_none_names_the_command_that_lists_them(run, address):
     listed = json.loads(run("placements", "--address", address, "--json").stdout)["placements"]
     assert [placement["placement_id"] for placement in listed] == ["home_for_you", "cart"]
     assert "For people" in run("placements", "--address", address).stdout
+
+
+def test_pinned_item_that_the_catalogue_lacks_is_named(run, address):
+    found = json.loads(run("placements", "--address", address, "--json").stdout)
+    assert [control["control_id"] for control in found["controls"]] == ["first-i1", "first-i3"]
+    assert found["missing_item_ids"] == ["i3"]
+    lines = [line for line in run("placements", "--address", address).stdout.splitlines() if "first-" in line]
+    assert ["puts i1 at position 1" in lines[0], "the catalogue lacks" in lines[0]] == [True, False]
+    assert "the catalogue lacks the item" in lines[1]
 
 
 def test_explain_tells_what_went_into_a_filter_and_came_out(run, address):

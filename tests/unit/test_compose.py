@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from server.cli.main import app
 from server.settings import ENV_PREFIX, Settings, SettingsError, load_settings
+from tests.fetch_servers import CLICKHOUSE_VERSION, KAFKA_VERSION
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -23,8 +25,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 SERVERS = {name: service for name, service in OURS.items() if service["command"] == ["serve"]}
 SERVICE_KEYS = {
-    "build", "command", "depends_on", "environment", "healthcheck", "image", "ports", "restart", "stop_grace_period",
-    "ulimits", "volumes",
+    "build", "command", "depends_on", "environment", "healthcheck", "image", "ports", "profiles", "restart",
+    "stop_grace_period", "ulimits", "volumes",
 }  # fmt: skip
 
 
@@ -52,6 +54,47 @@ def test_images_are_pinned() -> None:
         assert re.match(r"v?\d|local", tag)
 
 
+def test_servers_are_as_new_as_those_of_the_tests() -> None:
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    major_minor = ".".join(CLICKHOUSE_VERSION.split(".")[:2])
+    assert SERVICES["clickhouse"]["image"] == f"clickhouse/clickhouse-server:{major_minor}"
+
+
+def test_trainer_has_the_trainers_and_the_folders_of_the_server_it_asks() -> None:
+    trainer = SERVICES["retrain"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert trainer["build"]["args"]["EXTRAS"] == "trainers"
+    assert "trainers" in extras
+    assert re.search(r"^ARG EXTRAS", DOCKERFILE.rpartition("\nFROM ")[2], re.MULTILINE)
+    assert "${EXTRAS:+[$EXTRAS]}" in DOCKERFILE
+    assert trainer["image"] != SERVICES["shop-a"]["image"]
+    host, _, port = trainer["command"][-1].partition(":")
+    assert (trainer["command"][-2], port) == ("--address", "50051")
+    assert places(trainer) == places(SERVERS[host])
+    shared = {name for name, target in places(trainer) if target == "/data/bundles"}
+    assert all(shared < {name for name, _ in places(server)} for server in SERVERS.values()), "all serve what it makes"
+
+
+def test_alerts_reach_an_alertmanager_that_has_a_place_for_each_severity() -> None:
+    ((host, port),) = (
+        target.split(":")
+        for manager in PROMETHEUS["alerting"]["alertmanagers"]
+        for group in manager["static_configs"]
+        for target in group["targets"]
+    )
+    assert f"127.0.0.1:{port}:{port}" in SERVICES[host]["ports"]
+    ((folder, mounted),) = (place for place in places(SERVICES[host]) if place[0].startswith("."))
+    assert mounted == "/etc/alertmanager"
+    config = yaml.safe_load((DEPLOY / folder / "alertmanager.yml").read_text(encoding="utf-8"))
+    receivers = {receiver["name"] for receiver in config["receivers"]}
+    routes = [config["route"], *config["route"]["routes"]]
+    assert {route["receiver"] for route in routes} == receivers
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+    severities = {rule["labels"]["severity"] for group in rules["groups"] for rule in group["rules"]}
+    matched = {text.split('"')[1] for route in config["route"]["routes"] for text in route["matchers"]}
+    assert matched < severities
+
+
 def test_services_wait_for_what_is_there() -> None:
     for service in SERVICES.values():
         awaited = service.get("depends_on", {})
@@ -72,7 +115,10 @@ def test_volumes_are_declared_and_mounted_files_exist() -> None:
                 assert (DEPLOY / source).exists()
             else:
                 assert source in COMPOSE["volumes"]
-    assert {name for service in SERVERS.values() for name, _ in places(service)} == {"shop-a", "shop-b"}
+    assert {name for service in SERVERS.values() for name, target in places(service) if target == "/data"} == {
+        "shop-a",
+        "shop-b",
+    }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -134,7 +180,9 @@ def test_health_check_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dockerfile_copies_what_is_there() -> None:
     settings = Settings(data_dir=Path("/data"))
     assert f"SHOPKEEPER__DATA_DIR={settings.data_dir}" in DOCKERFILE
-    assert all(target == str(settings.data_dir) for service in SERVERS.values() for _, target in places(service))
+    ours = {str(settings.data_dir), str(settings.bundle_dir)}
+    assert all({target for _, target in places(service)} == ours for service in SERVERS.values())
+    assert f"install --directory --owner shopkeeper {' '.join(sorted(ours))}" in DOCKERFILE
     kept = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     names = [line.removeprefix("!") for line in kept if line.startswith("!")]
     assert all((ROOT / name).exists() for name in names)

@@ -1,6 +1,6 @@
 //! Limits of placements and controls.
 
-use super::{At, choice, count, country, filter, id, ids, not_negative, slug, text, time, within};
+use super::{At, choice, count, country, filled, filter, id, names, not_negative, slug, text, time, within};
 use crate::{
     error::Result,
     params::{MAX_CANDIDATES, MAX_ID_BYTES, MAX_LISTED_IDS, MAX_PAGE, MAX_WEIGHT},
@@ -34,7 +34,7 @@ pub fn placement(placement: &Placement) -> Result<()> {
     let values = at.field("action_values");
     for (index, value) in placement.action_values.iter().enumerate() {
         let at = values.entry(index);
-        id(&at.field("action"), &value.action, MAX_ID_BYTES)?;
+        filled(&at.field("action"), &value.action, MAX_ID_BYTES)?;
         within(&at.field("value"), value.value, &(-MAX_WEIGHT..=MAX_WEIGHT))?;
     }
     within(&at.field("mmr_lambda"), placement.mmr_lambda, &(0.0..=1.0))?;
@@ -45,7 +45,7 @@ pub fn placement(placement: &Placement) -> Result<()> {
 
 fn source_use(at: &At, used: &SourceUse) -> Result<()> {
     let name = at.field("source");
-    id(&name, &used.source, MAX_ID_BYTES)?;
+    filled(&name, &used.source, MAX_ID_BYTES)?;
     if source::number(&used.source).is_none() {
         let known = source::names().join(", ");
         return Err(name.fault(format_args!("names `{}`, which does not exist; use one of {known}", used.source)));
@@ -61,7 +61,7 @@ fn source_use(at: &At, used: &SourceUse) -> Result<()> {
 pub fn control(control: &Control) -> Result<()> {
     let at = At::top("control");
     slug(&at.field("control_id"), &control.control_id, "-")?;
-    ids(&at.field("placement_ids"), &control.placement_ids, MAX_LISTED_IDS)?;
+    names(&at.field("placement_ids"), &control.placement_ids, MAX_LISTED_IDS)?;
     filter(&at.field("items"), control.items.as_ref())?;
     match &control.action {
         Some(Action::Boost(boost)) => within(&at.field("boost").field("factor"), boost.factor, &(0.01..=100.0))?,

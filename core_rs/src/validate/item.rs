@@ -1,6 +1,6 @@
 //! Limits of items and of what the shop states about a visitor.
 
-use super::{At, choice, count, id, ids, not_negative, price, required_choice, required_time, text, time};
+use super::{At, choice, count, filled, id, names, not_negative, price, required_choice, required_time, text, time};
 use crate::{
     error::Result,
     params::{MAX_ID_BYTES, MAX_PROMOTION_INTERVALS},
@@ -25,7 +25,7 @@ pub fn item(item: &Item, index: usize) -> Result<()> {
     for (name, value, most) in texts {
         text(&at.field(name), value, most)?;
     }
-    ids(&at.field("category_path"), &item.category_path, 8)?;
+    names(&at.field("category_path"), &item.category_path, 8)?;
     for (name, amount) in [("price", &item.price), ("sale_price", &item.sale_price)] {
         amount.as_ref().map_or(Ok(()), |amount| price(&at.field(name), amount))?;
     }
@@ -57,7 +57,7 @@ fn promotion(at: &At, interval: &PromotionInterval) -> Result<()> {
 }
 
 fn attribute(at: &At, attribute: &Attribute) -> Result<()> {
-    id(&at.field("name"), &attribute.name, 64)?;
+    filled(&at.field("name"), &attribute.name, 64)?;
     let values = at.field("values");
     count(&values, attribute.values.len(), 100)?;
     attribute.values.iter().enumerate().try_for_each(|(index, value)| text(&values.entry(index), value, 256))
@@ -74,7 +74,7 @@ pub fn profile(profile: &Profile) -> Result<()> {
     count(&traits, profile.traits.len(), 64)?;
     for (index, entry) in profile.traits.iter().enumerate() {
         let at = traits.entry(index);
-        id(&at.field("name"), &entry.name, 64)?;
+        filled(&at.field("name"), &entry.name, 64)?;
         text(&at.field("value"), &entry.value, 256)?;
     }
     let consents = at.field("consents");

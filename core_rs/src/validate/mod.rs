@@ -83,13 +83,41 @@ fn text(at: &At, value: &str, most: usize) -> Result<()> {
     Ok(())
 }
 
-fn id(at: &At, value: &str, most: usize) -> Result<()> {
+/// Checks a text that must not be empty.
+fn filled(at: &At, value: &str, most: usize) -> Result<()> {
     if value.is_empty() { Err(at.missing()) } else { text(at, value, most) }
+}
+
+/// Checks an id that may be empty. Records of older logs may have control characters; nothing new shall.
+fn optional_id(at: &At, value: &str, most: usize) -> Result<()> {
+    text(at, value, most)?;
+    if has_control(value.as_bytes()) {
+        let letter = value.chars().find(char::is_ascii_control).unwrap_or_default();
+        return Err(at.fault(format_args!("has the control character {letter:?}; send the id without it")));
+    }
+    Ok(())
+}
+
+/// Whether there is an ASCII control character; eight bytes are looked at in one go, for ids are on every hot path.
+fn has_control(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let found = |eight: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*eight);
+        let no_delete = word ^ (ONES * 0x7f);
+        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+        (below_space | (no_delete.wrapping_sub(ONES) & !no_delete)) & (ONES * 0x80)
+    };
+    let Some(last) = bytes.last_chunk() else { return bytes.iter().any(u8::is_ascii_control) };
+    bytes.as_chunks().0.iter().fold(found(last), |before, eight| before | found(eight)) != 0
+}
+
+fn id(at: &At, value: &str, most: usize) -> Result<()> {
+    if value.is_empty() { Err(at.missing()) } else { optional_id(at, value, most) }
 }
 
 /// Id of a document: lower-case letters, digits, `_` and what `more` adds.
 fn slug(at: &At, value: &str, more: &str) -> Result<()> {
-    id(at, value, 64)?;
+    filled(at, value, 64)?;
     let allowed = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
     match value.chars().find(|&letter| !allowed(letter) && !more.contains(letter)) {
         Some(letter) => Err(at.fault(format_args!("has {letter:?}; use lower-case letters, digits and `_{more}`"))),
@@ -105,6 +133,12 @@ fn count(at: &At, len: usize, most: usize) -> Result<()> {
 }
 
 /// Checks a list of at most `most` texts, each not empty.
+fn names(at: &At, values: &[String], most: usize) -> Result<()> {
+    count(at, values.len(), most)?;
+    values.iter().enumerate().try_for_each(|(index, value)| filled(&at.entry(index), value, MAX_ID_BYTES))
+}
+
+/// Checks a list of at most `most` ids.
 fn ids(at: &At, values: &[String], most: usize) -> Result<()> {
     count(at, values.len(), most)?;
     values.iter().enumerate().try_for_each(|(index, value)| id(&at.entry(index), value, MAX_ID_BYTES))
@@ -206,15 +240,15 @@ fn context(at: &At, context: Option<&Context>) -> Result<()> {
         let message = format!("`{field}` is required where `user_id` is empty; set one of them");
         return Err(Error { message, ..Error::required(field) });
     }
-    let texts = [
+    let ids_of_visit = [
         ("visitor_id", &context.visitor_id),
         ("user_id", &context.user_id),
         ("session_id", &context.session_id),
         ("store_id", &context.store_id),
         ("campaign_id", &context.campaign_id),
     ];
-    for (name, value) in texts {
-        text(&at.field(name), value, MAX_ID_BYTES)?;
+    for (name, value) in ids_of_visit {
+        optional_id(&at.field(name), value, MAX_ID_BYTES)?;
     }
     choice(&at.field("device"), context.device, Device::as_str_name)?;
     if !context.country_code.is_empty() {
@@ -226,8 +260,8 @@ fn context(at: &At, context: Option<&Context>) -> Result<()> {
 
 fn filter(at: &At, filter: Option<&ItemFilter>) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
-    ids(&at.field("categories"), &filter.categories, MAX_FILTER_NAMES)?;
-    ids(&at.field("brands"), &filter.brands, MAX_FILTER_NAMES)?;
+    names(&at.field("categories"), &filter.categories, MAX_FILTER_NAMES)?;
+    names(&at.field("brands"), &filter.brands, MAX_FILTER_NAMES)?;
     ids(&at.field("item_ids"), &filter.item_ids, crate::params::MAX_LISTED_IDS)?;
     for (name, price) in [("min_price", filter.min_price), ("max_price", filter.max_price)] {
         if let Some(price) = price {
@@ -242,147 +276,6 @@ fn filter(at: &At, filter: Option<&ItemFilter>) -> Result<()> {
         _ => Ok(()),
     }
 }
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::{
-        Control, Event, EventItem, EventType, Item, Placement, PlacementRequest, PromotionInterval, RecommendRequest,
-        SourceUse,
-        control::{Action, Boost},
-    };
-    use proptest::prelude::*;
-
-    const NOW: i64 = 1_700_000_000_000;
-
-    fn view() -> Event {
-        Event {
-            event_id: "e".into(),
-            event_type: EventType::View as i32,
-            context: Some(Context { visitor_id: "v".into(), ..Context::default() }),
-            items: vec![EventItem { item_id: "i".into(), ..EventItem::default() }],
-            ..Event::default()
-        }
-    }
-
-    fn request() -> RecommendRequest {
-        let placements = vec![PlacementRequest { placement_id: "home".into(), ..PlacementRequest::default() }];
-        RecommendRequest { context: view().context, placements, ..RecommendRequest::default() }
-    }
-
-    fn shelf() -> Placement {
-        let sources = vec![SourceUse { source: "popular".into(), ..SourceUse::default() }];
-        Placement { placement_id: "home".into(), sources, ..Placement::default() }
-    }
-
-    /// Field at fault of the third event after a change.
-    fn event_fault(change: impl FnOnce(&mut Event)) -> String {
-        let mut changed = view();
-        change(&mut changed);
-        event(&changed, 3, NOW, false).expect_err("a fault").field
-    }
-
-    fn time_fault(seconds: i64) -> String {
-        let changed = Event { event_time: Some(Timestamp { seconds, nanos: 0 }), ..view() };
-        event(&changed, 3, NOW, false).expect_err("a fault").message
-    }
-
-    #[test]
-    fn sound_messages_pass() {
-        assert_eq!(event(&view(), 0, NOW, false), Ok(()));
-        assert_eq!(recommend(&request()), Ok(()));
-        assert_eq!(placement(&shelf()), Ok(()));
-        let old = Event { event_time: Some(crate::time::timestamp(NOW - 1_000 * crate::params::DAY_MS)), ..view() };
-        assert_eq!(event(&old, 0, NOW, true), Ok(()));
-        assert!(event(&old, 0, NOW, false).is_err());
-    }
-
-    #[test]
-    fn faults_of_events_name_their_field() {
-        let usd = |units, nanos| Some(Money { currency_code: "USD".into(), units, nanos });
-        assert_eq!(event_fault(|event| event.event_id.clear()), "events[3].event_id");
-        assert_eq!(event_fault(|event| event.event_id = "e".repeat(65)), "events[3].event_id");
-        assert_eq!(event_fault(|event| event.event_type = 0), "events[3].event_type");
-        assert_eq!(event_fault(|event| event.event_type = 99), "events[3].event_type");
-        assert_eq!(event_fault(|event| event.context = None), "events[3].context");
-        assert_eq!(event_fault(|event| event.context = Some(Context::default())), "events[3].context.visitor_id");
-        assert_eq!(event_fault(|event| event.items.clear()), "events[3].items");
-        assert_eq!(event_fault(|event| event.items[0].quantity = -1), "events[3].items[0].quantity");
-        assert_eq!(event_fault(|event| event.items[0].price = usd(-1, 0)), "events[3].items[0].price");
-        assert_eq!(event_fault(|event| event.items[0].price = usd(1 << 62, 0)), "events[3].items[0].price.units");
-        assert_eq!(event_fault(|event| event.items[0].price = usd(1, -1)), "events[3].items[0].price.nanos");
-        assert_eq!(event_fault(|event| event.event_type = EventType::Search as i32), "events[3].context.query");
-    }
-
-    #[test]
-    fn the_unit_of_a_wrong_time_is_named() {
-        assert!(time_fault(NOW).contains("looks like milliseconds"), "{}", time_fault(NOW));
-        assert!(time_fault(NOW * 1_000).contains("looks like microseconds"));
-        assert!(time_fault(NOW / 1_000_000).contains("looks like seconds that were taken for milliseconds"));
-        assert!(time_fault(NOW / 1_000 - 800 * 86_400).contains("is 800 days before now"));
-        assert!(time_fault(NOW / 1_000 + 3 * 86_400).contains("is 3 days after now"));
-        assert!(time_fault(i64::MIN).contains("send a number from"));
-    }
-
-    #[test]
-    fn faults_of_requests_and_documents_name_field_and_choices() {
-        let mut bad = request();
-        bad.placements[0].page_size = -1;
-        assert_eq!(recommend(&bad).expect_err("a fault").field, "placements[0].page_size");
-        bad.placements.clear();
-        assert_eq!(recommend(&bad).expect_err("a fault").field, "placements");
-        let mut bad = shelf();
-        bad.sources[0].source = "magic".into();
-        let fault = placement(&bad).expect_err("a fault");
-        assert_eq!(fault.field, "placement.sources[0].source");
-        assert!(fault.message.contains("trending"), "{fault}");
-        let fault = placement(&Placement { bought_rule: 9, ..shelf() }).expect_err("a fault");
-        assert!(fault.message.contains("BOUGHT_RULE_EXCLUDE"), "{fault}");
-        assert!(placement(&Placement { mmr_lambda: f64::NAN, ..shelf() }).is_err());
-        assert!(placement(&Placement { placement_id: "Home".into(), ..shelf() }).is_err());
-        let boost = |factor| {
-            let action = Some(Action::Boost(Boost { factor }));
-            control(&Control { control_id: "a-b".into(), action, ..Control::default() })
-        };
-        assert_eq!(boost(2.0), Ok(()));
-        assert_eq!(boost(f64::INFINITY).expect_err("a fault").field, "control.boost.factor");
-        let negative = Item { item_id: "i".into(), stock_quantity: Some(-1), ..Item::default() };
-        assert_eq!(item(&negative, 2).expect_err("a fault").field, "items[2].stock_quantity");
-    }
-
-    #[test]
-    fn faults_of_promotions_name_their_field() {
-        let second = |seconds| Some(Timestamp { seconds, nanos: 0 });
-        let sound = PromotionInterval { kind: 1, start_time: second(200), end_time: second(300), share: Some(0.5) };
-        let checked = |interval: PromotionInterval| {
-            let promoted = Item { item_id: "i".into(), promotion_intervals: vec![interval], ..Item::default() };
-            item(&promoted, 0).map_err(|error| error.field.replace("items[0].promotion_intervals[0].", ""))
-        };
-        assert_eq!(checked(PromotionInterval { share: None, ..sound }), Ok(()));
-        let fault = |interval| checked(interval).expect_err("a fault");
-        assert_eq!(fault(PromotionInterval { kind: 0, ..sound }), "kind");
-        assert_eq!(fault(PromotionInterval { start_time: None, ..sound }), "start_time");
-        assert_eq!(fault(PromotionInterval { end_time: second(200), ..sound }), "end_time");
-        assert_eq!(fault(PromotionInterval { end_time: second(NOW), ..sound }), "end_time.seconds");
-        for share in [0.0, 1.5, f64::NAN] {
-            assert_eq!(fault(PromotionInterval { share: Some(share), ..sound }), "share");
-        }
-        let many = Item { item_id: "i".into(), promotion_intervals: vec![sound; 401], ..Item::default() };
-        assert_eq!(item(&many, 0).expect_err("a fault").field, "items[0].promotion_intervals");
-    }
-
-    proptest! {
-        #[test]
-        fn no_times_panic(seconds: i64, nanos: i32, history: bool) {
-            let changed = Event { event_time: Some(Timestamp { seconds, nanos }), ..view() };
-            let _ = event(&changed, 0, NOW, history);
-        }
-
-        #[test]
-        fn no_money_panics_and_none_that_passes_is_negative(code in "[A-Za-z]{0,4}", units: i64, nanos: i32) {
-            let amount = Money { currency_code: code, units, nanos };
-            if price(&At::top("price"), &amount).is_ok() {
-                prop_assert!(crate::catalog::money(&amount) >= 0.0);
-            }
-        }
-    }
-}
+mod tests;
