@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
 from server.ports import StreamError, StreamUnavailableError
 from server.settings import KafkaSettings
@@ -23,10 +23,14 @@ _KEPT: Final = frozenset({"items", "documents"})
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _EXISTS: Final = 36
+_COPIES: Final = 38
+"""Error codes of a topic that is there, and of one with more copies than brokers."""
 _ADMIN_S: Final = 30.0
 
 _Result = TypeVar("_Result")
 _Names = Coroutine[Any, Any, list[str]]
+
+_logger = structlog.get_logger(__name__)
 
 
 class LoopThread:
@@ -34,6 +38,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_tell)
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
@@ -48,7 +53,9 @@ class LoopThread:
         try:
             return future.result()
         except TimeoutError as error:
-            raise StreamUnavailableError(f"Kafka did not answer within {timeout_s:g} s; start it") from error
+            raise StreamUnavailableError(
+                f"Kafka did not answer within {timeout_s:g} s; start it, or mend kafka.servers"
+            ) from error
         except (KafkaError, OSError) as error:
             raise StreamUnavailableError(f"Kafka cannot be used now ({error}); look at [kafka]") from error
 
@@ -63,6 +70,11 @@ class LoopThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+def _tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say in a line what nobody awaits, as that a broker ended a connection."""
+    _logger.debug("kafka_client", message=context.get("message"), reason=repr(context.get("exception")))
 
 
 async def _cancel_others() -> None:
@@ -100,7 +112,7 @@ def missing_topics(settings: KafkaSettings) -> list[str]:
     Raises
     ------
     StreamUnavailableError : Kafka does not answer
-    StreamError : a topic has another number of partitions, so records would lose their order
+    StreamError : a setting does not fit, or a topic has another number of partitions, so records would lose their order
     """
     return _as_admin(settings, _missing)
 
@@ -110,24 +122,14 @@ def make_topics(settings: KafkaSettings) -> list[str]:
     return _as_admin(settings, _make)
 
 
-async def _start(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> None:
-    """Connect; where that fails do it once more by hand, for the client logs why and does not raise it."""
-    try:
-        await admin.start()
-    except KafkaConnectionError:
-        arguments = connection_of(settings)
-        for server in arguments.pop("bootstrap_servers"):
-            host, _, port = server.rpartition(":")
-            connection = await create_conn(host.strip("[]"), int(port), **arguments)
-            connection.close()
-        raise
-
-
 def _as_admin(settings: KafkaSettings, work: Callable[[AIOKafkaAdminClient, KafkaSettings], _Names]) -> list[str]:
+    from server.adapters.kafka_check import check_kafka  # noqa: PLC0415 - it needs how to connect
+
     async def connected() -> list[str]:
+        await check_kafka(settings)
         admin = AIOKafkaAdminClient(**connection_of(settings))
         try:
-            await _start(admin, settings)
+            await admin.start()
             return await work(admin, settings)
         finally:
             await admin.close()
@@ -154,7 +156,8 @@ async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str
     answer = await admin.create_topics(missing) if missing else None
     for name, code, *text in answer.topic_errors if answer else ():
         if code not in {0, _EXISTS}:
-            raise StreamError(f"topic {name} cannot be made (code {code}: {text}); look at [kafka]")
+            fix = "set kafka.replication to the number of brokers at most" if code == _COPIES else "look at [kafka]"
+            raise StreamError(f"topic {name} cannot be made (code {code}: {text}); {fix}")
     return [topic.name for topic in missing]
 
 
