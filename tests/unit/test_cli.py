@@ -1,11 +1,22 @@
 """Every command ends with the documented status, speaks JSON when asked, and its errors name the next command."""
 
 import json
+import logging
 
 import pytest
 
 from server.cli import running
 from server.cli.main import main
+from server.cli.output import as_cli_error
+from server.ports import (
+    StoreOutdatedError,
+    StoreSettingsError,
+    StoreUnavailableError,
+    StreamError,
+    StreamOutdatedError,
+    StreamUnavailableError,
+)
+from server.settings import SettingsError
 from tests.command_line import GOOD, failed
 
 COMMANDS = [
@@ -195,6 +206,33 @@ def test_migrate_with_an_absent_kafka_ends_with_4(run, tmp_path, monkeypatch):
     outcome = run("migrate", "--data-dir", tmp_path, "--json")
     assert outcome.exit_code == 4
     assert json.loads(outcome.stdout)["error"]["what"] == "Kafka is not available."
+
+
+@pytest.mark.parametrize("section", ["KAFKA__SERVERS", "CLICKHOUSE__SERVER"])
+def test_drivers_say_nothing_beside_the_error(run, tmp_path, monkeypatch, section):
+    for library in ("aiokafka", "clickhouse_driver"):
+        monkeypatch.setattr(logging.getLogger(library), "level", logging.NOTSET)
+    monkeypatch.setenv(f"SHOPKEEPER__{section}", "127.0.0.1:1")
+    outcome = run("migrate", "--data-dir", tmp_path)
+    assert [line.split()[0] for line in outcome.stderr.splitlines()] == ["error", "why", "next"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "then"),
+    [
+        (StreamError("set kafka.tls=true"), 3, "mend the setting"),
+        (StoreSettingsError("set clickhouse.user"), 3, "mend the setting"),
+        (SettingsError("set clickhouse.server"), 3, "mend them"),
+        (StreamUnavailableError("away"), 4, "doctor"),
+        (StoreUnavailableError("away"), 4, "doctor"),
+        (StreamOutdatedError("no topics"), 1, "migrate"),
+        (StoreOutdatedError("no tables"), 1, "migrate"),
+    ],
+)
+def test_exit_code_says_whose_fault_it_is(fault, code, then):
+    error = as_cli_error(fault)
+    assert (error.code, error.why) == (code, str(fault))
+    assert then in error.then
 
 
 def test_log_that_is_no_database_ends_with_4(run, events_file, tmp_path):
