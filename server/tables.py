@@ -229,15 +229,22 @@ def _await_sink(settings: Settings, store: SqlStore, deadline: float) -> None:
 
     Raises
     ------
+    StreamUnavailableError : Kafka does not answer, or cannot take the log
     StoreError : they do not, at the deadline
     """
+    _ends(settings, store)  # so that a Kafka that nothing comes to is not awaited
     with closing(SqliteOutbox(settings.log_path)) as outbox:
         newest = outbox.newest(outbox.shipped())
         _until(deadline, lambda: outbox.shipped() >= newest, "this log is not shipped")
+    goal = _ends(settings, store)
+    _until(deadline, lambda: _reach(store.positions(), goal), "the tables are behind Kafka")
+
+
+def _ends(settings: Settings, store: SqlStore) -> dict[str, int]:
+    """Return where the partitions of Kafka end now."""
     with closing(KafkaFeed(settings.kafka)) as feed:
         feed.begin(store.positions)
-        goal = feed.ends()
-    _until(deadline, lambda: _reach(store.positions(), goal), "the tables are behind Kafka")
+        return feed.ends()
 
 
 def _reach(positions: Mapping[str, int], goal: Mapping[str, int]) -> bool:
