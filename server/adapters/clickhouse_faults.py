@@ -1,5 +1,7 @@
 """What hinders a connection with ClickHouse, and the setting that is to blame."""
 
+import errno
+import os
 import socket
 import ssl
 from typing import Final
@@ -75,10 +77,10 @@ def away(settings: ClickHouseSettings, error: Exception) -> StoreUnavailableErro
 def explained(settings: ClickHouseSettings, fault: StoreUnavailableError) -> StoreUnavailableError:
     """Return the fault of a first connection, with the setting that is to blame where another would do."""
     cause, server = fault.__cause__, settings.server
-    if isinstance(fault, StoreSettingsError) or isinstance(cause, faults.SocketTimeoutError):
-        return fault
     if settings.tls and settings.ca and not settings.ca.is_file():
         return StoreSettingsError(f"clickhouse.ca {settings.ca} is no file; name that of the server's authority, PEM")
+    if isinstance(fault, StoreSettingsError) or not _is_answer(cause):
+        return fault
     if settings.tls and _answers_plainly(settings):
         return StoreSettingsError(f"ClickHouse {server} speaks no TLS; set clickhouse.tls=false, or its TLS port")
     if not settings.tls and _speaks_tls(settings):
@@ -92,6 +94,13 @@ def address_of(settings: ClickHouseSettings) -> tuple[str, int]:
     """Return host and port of the server."""
     host, _, port = settings.server.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _is_answer(error: BaseException | None) -> bool:
+    """Return whether somebody is there who does not speak as we do."""
+    signs = ("[SSL", os.strerror(errno.ECONNRESET))  # the driver keeps no more of an error than its text
+    is_sign = isinstance(error, faults.NetworkError) and any(sign in str(error) for sign in signs)
+    return is_sign or isinstance(error, (EOFError, ConnectionResetError, faults.UnexpectedPacketFromServerError))
 
 
 def _answers_plainly(settings: ClickHouseSettings) -> bool:

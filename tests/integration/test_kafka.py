@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -21,7 +20,7 @@ from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka import make_topics, missing_topics
 from server.adapters.kafka_feed import KafkaFeed
 from server.cli.main import app
-from server.ports import LogRecord, NewRecord, StoreError, StreamError, StreamOutdatedError, StreamUnavailableError
+from server.ports import LogRecord, NewRecord, StoreError, StreamError, StreamUnavailableError
 from server.settings import KafkaSettings
 from server.streams import FOLLOWED, TOPICS, headers_of
 from server.telemetry import LOST_OFFSETS
@@ -115,37 +114,6 @@ def test_migrate_makes_the_topics_that_doctor_misses(
     assert checked() == ("fail", "`shopkeeper migrate`")
     assert answer("migrate")["topics_made"] == [f"{settings.prefix}.{topic}" for topic in TOPICS]
     assert checked() == ("ok", "")
-
-
-def test_copies_beyond_the_brokers_name_their_setting(kafka_address: str) -> None:
-    with pytest.raises(StreamError, match=r"1 broker.*set kafka\.replication"):
-        make_topics(kafka_settings(kafka_address, replication=2))
-
-
-@pytest.mark.parametrize("group", ["", "sink"])
-def test_readers_and_shippers_say_soon_that_topics_are_missing(kafka_address: str, group: str, tmp_path: Path) -> None:
-    settings = kafka_settings(kafka_address)
-    begin = time.monotonic()
-    with closing(KafkaFeed(settings, group)) as feed, Machine(tmp_path, settings) as machine:
-        feed.begin(dict)
-        machine.add(event("e1", "a"))
-        for work in (lambda: feed.read(1), machine.ship):
-            with pytest.raises(StreamOutdatedError, match=r"lacks the topics .*\.events.*; run `shopkeeper migrate`"):
-                work()
-        assert time.monotonic() - begin < 15
-        make_topics(settings)
-        machine.ship()
-        assert ids(drained(feed, 1)) == ["e1"]
-
-
-def test_readers_and_shippers_name_the_setting_of_partitions(settings: KafkaSettings, tmp_path: Path) -> None:
-    another = settings.model_copy(update={"partitions": 4})
-    with closing(KafkaFeed(another)) as feed, Machine(tmp_path, another) as machine:
-        feed.begin(dict)
-        machine.add(event("e1", "a"))
-        for work in (lambda: feed.read(1), machine.ship):
-            with pytest.raises(StreamError, match=r"events has 3 partitions; set kafka\.partitions=3"):
-                work()
 
 
 def test_records_arrive_once_and_in_order_of_their_visitor(machine: Machine, feed: KafkaFeed) -> None:
