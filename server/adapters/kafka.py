@@ -26,6 +26,8 @@ _EXISTS: Final = 36
 _COPIES: Final = 38
 """Error codes of a topic that is there, and of one with more copies than brokers."""
 _ADMIN_S: Final = 30.0
+_LINGER_S: Final = 0.05
+"""Seconds in which connections with TLS take leave before their loop ends; else they would stay open."""
 
 _Result = TypeVar("_Result")
 _Names = Coroutine[Any, Any, list[str]]
@@ -67,6 +69,7 @@ class LoopThread:
         """End what still runs, the loop and its thread; may be repeated."""
         if not self._loop.is_closed():
             self.cancel()
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(_LINGER_S), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
