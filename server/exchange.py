@@ -17,7 +17,7 @@ from server.adapters.kafka_topics import differences
 from server.adapters.outbox import SqliteOutbox
 from server.clock import clock_of
 from server.lockfile import FileLock
-from server.ports import StreamError, StreamUnavailableError
+from server.ports import StreamUnavailableError
 from server.settings import KafkaSettings, Settings
 from server.streams import FOLLOWED
 from server.telemetry import configure_logging, serve_metrics
@@ -93,7 +93,7 @@ def _follow(settings: Settings, stopping: threading.Event, caught_up: threading.
 
 def _tell_differences(settings: KafkaSettings) -> None:
     """Log where topics keep records otherwise than set: `EraseUser` promises what the settings say."""
-    with suppress(StreamError, StreamUnavailableError):  # `doctor` says why
+    with suppress(StreamUnavailableError):  # `doctor` says why
         for one in differences(settings):
             _logger.warning(
                 "topic_differs", **one._asdict(), fix="mend [kafka], or `shopkeeper migrate --change-topics`"

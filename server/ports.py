@@ -32,8 +32,12 @@ class StreamUnavailableError(Exception):
     """Kafka does not answer or does not take records now; the same may work later."""
 
 
-class StreamError(Exception):
-    """Kafka is not set up as it has to be; the text says how and what to do."""
+class StreamError(StreamUnavailableError):
+    """Kafka and its settings do not fit; the text names the setting. Once it is mended, the same may work."""
+
+
+class StreamOutdatedError(StreamUnavailableError):
+    """Kafka lacks topics of ours; `shopkeeper migrate` makes them."""
 
 
 class StoreError(Exception):
@@ -46,6 +50,10 @@ class StoreBusyError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The table view does not answer or takes nothing now; the same may work later."""
+
+
+class StoreSettingsError(StoreUnavailableError):
+    """The server of the tables and its settings do not fit; the text names the setting."""
 
 
 class StoreOutdatedError(StoreError):

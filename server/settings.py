@@ -52,6 +52,17 @@ def _known_zone(name: str) -> str:
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
 
 
+def _open_ports(servers: str) -> str:
+    for server in filter(None, servers.split(",")):
+        if not 0 < int(server.rpartition(":")[2]) <= 65_535:  # noqa: PLR2004 - the last of TCP
+            raise ValueError(f"{server} has no port that there is; give one from 1 to 65535")
+    return servers
+
+
+Server = Annotated[str, Field(pattern=r"^$|^[^,\s]+:\d{1,5}$"), AfterValidator(_open_ports)]
+Servers = Annotated[str, Field(pattern=r"^$|^[^,\s]+:\d{1,5}(,[^,\s]+:\d{1,5})*$"), AfterValidator(_open_ports)]
+
+
 def is_loopback(address: str) -> bool:
     """Return whether only this machine can reach the address."""
     try:
@@ -130,7 +141,7 @@ class SinkSettings(Section):
 class ClickHouseSettings(Section):
     """Server of the tables; without one they are in chDB."""
 
-    server: str = Field(default="", pattern=r"^$|^.+:\d{1,5}$")
+    server: Server = ""
     database: str = Field(default="shopkeeper", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
     cluster: str = Field(default="", pattern=r"^$|^[A-Za-z_][A-Za-z0-9_]{0,63}$")
     user: str = "default"
@@ -144,7 +155,7 @@ class ClickHouseSettings(Section):
 class KafkaSettings(Section):
     """Brokers that carry the log between machines; without them the log stays on this one."""
 
-    servers: str = Field(default="", pattern=r"^$|^[^,\s]+:\d{1,5}(,[^,\s]+:\d{1,5})*$")
+    servers: Servers = ""
     prefix: str = Field(default="shopkeeper", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     partitions: int = Field(default=12, ge=1, le=1_024)
     replication: int = Field(default=3, ge=1, le=9)

@@ -4,12 +4,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import uuid4
-
-import stamina
 
 from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
@@ -20,17 +18,18 @@ from server.adapters.outbox import SqliteOutbox
 from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
 from server.ports import Feed, StoreBusyError, StoreError, StoreUnavailableError
-from server.settings import Settings
+from server.settings import Settings, SettingsError
 from server.telemetry import SINK_LAG_RECORDS, SINK_RETRIES, configure_logging, serve_metrics
 from server.workers.exports import answer_to, answer_wants, make_export
 from server.workers.log_feed import LogFeed
+from server.workers.outage import Outage
 from server.workers.profile_fill import fill_profiles
 from server.workers.sink import Sink
 
 _POLL_S: Final = 0.1
 _BUSY_S: Final = 30.0
 """Seconds the sink waits for an export that another process is making; a second server's sink gives up after them."""
-_WAIT_S: Final = 5.0
+_WAIT_S: Final = 1.0
 """Seconds between two tries to open the tables."""
 
 
@@ -173,10 +172,11 @@ def describe_tables(settings: Settings, timeout_s: float) -> dict[str, object]:
 
     Raises
     ------
-    StoreError : they are in chDB, or do not catch up in time
+    SettingsError : they are in chDB
+    StoreError : they do not catch up in time
     """
     if not settings.clickhouse.server:
-        raise StoreError("tables in chDB have one reader; set clickhouse.server, or use `shopkeeper train`")
+        raise SettingsError("tables in chDB have one reader; set clickhouse.server, or use `shopkeeper train`")
     with closing(cast("ClickHouseStore", open_store(settings))) as store:
         if settings.tables_follow_kafka:
             _await_sink(settings, store, time.monotonic() + timeout_s)
@@ -195,38 +195,25 @@ def _answer(sink: Sink, store: SqlStore, folder: Path) -> None:
 @contextmanager
 def _awaited_store(settings: Settings, stopping: threading.Event) -> Iterator[SqlStore | None]:
     """Give the tables once they can be opened: a server is awaited for ever, an owner for a while; None if stopped."""
-    store = None
-    retries = stamina.retry_context(on=_worth_waiting(stopping), attempts=None, timeout=None, wait_max=_WAIT_S)
-    with suppress(StoreUnavailableError):  # left only when we were told to stop
-        for attempt in retries:
-            with attempt, _shown():
-                store = prepare_store(settings)
-    if store is None:
-        yield None
-        return
-    with closing(store):
-        yield store
-
-
-@contextmanager
-def _shown() -> Iterator[None]:
-    """Let the alarms see tables that are not there; how many records wait for them is not known."""
-    try:
-        yield
-    except StoreError:
-        SINK_RETRIES.inc()
-        SINK_LAG_RECORDS.set(1)
-        raise
-
-
-def _worth_waiting(stopping: threading.Event) -> Callable[[Exception], bool]:
+    outage = Outage("tables_not_open", "what the reason says; it is tried again")
     deadline = time.monotonic() + _BUSY_S
-
-    def is_worth_waiting(error: Exception) -> bool:
-        is_busy = isinstance(error, StoreBusyError) and time.monotonic() < deadline
-        return not stopping.is_set() and (is_busy or isinstance(error, StoreUnavailableError))
-
-    return is_worth_waiting
+    while not stopping.is_set():
+        try:
+            store = prepare_store(settings)
+        except StoreError as error:
+            SINK_RETRIES.inc()
+            SINK_LAG_RECORDS.set(1)  # how many wait is not known, and the alarms shall see it
+            is_busy = isinstance(error, StoreBusyError) and time.monotonic() < deadline
+            if not (is_busy or isinstance(error, StoreUnavailableError)):
+                raise
+            outage.tell(error)
+            stopping.wait(_WAIT_S)
+        else:
+            outage.end()
+            with closing(store):
+                yield store
+            return
+    yield None
 
 
 def _export(settings: Settings, folder: Path, deadline: float) -> Path:
@@ -242,15 +229,22 @@ def _await_sink(settings: Settings, store: SqlStore, deadline: float) -> None:
 
     Raises
     ------
+    StreamUnavailableError : Kafka does not answer, or cannot take the log
     StoreError : they do not, at the deadline
     """
+    _ends(settings, store)  # so that a Kafka that nothing comes to is not awaited
     with closing(SqliteOutbox(settings.log_path)) as outbox:
         newest = outbox.newest(outbox.shipped())
         _until(deadline, lambda: outbox.shipped() >= newest, "this log is not shipped")
+    goal = _ends(settings, store)
+    _until(deadline, lambda: _reach(store.positions(), goal), "the tables are behind Kafka")
+
+
+def _ends(settings: Settings, store: SqlStore) -> dict[str, int]:
+    """Return where the partitions of Kafka end now."""
     with closing(KafkaFeed(settings.kafka)) as feed:
         feed.begin(store.positions)
-        goal = feed.ends()
-    _until(deadline, lambda: _reach(store.positions(), goal), "the tables are behind Kafka")
+        return feed.ends()
 
 
 def _reach(positions: Mapping[str, int], goal: Mapping[str, int]) -> bool:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from clickhouse_driver import Client
 from clickhouse_driver import errors as faults
 
+from server.adapters.clickhouse_faults import AWAY, address_of, away, explained, refused
 from server.adapters.sql_store import ROW_FAULTS, SqlStore, rows_of
 from server.ports import StoreError, StoreOutdatedError, StoreRowsError, StoreUnavailableError
 from server.settings import ClickHouseSettings
@@ -34,25 +35,6 @@ _SETTINGS: Final = {
 }
 _BYTES: Final = {"strings_as_bytes": True}
 _EXPORT_ROWS: Final = 65_536
-_AWAY: Final = (
-    faults.NetworkError,
-    faults.SocketTimeoutError,
-    faults.UnexpectedPacketFromServerError,
-    OSError,
-    EOFError,
-)
-_LATER: Final = frozenset(
-    {
-        faults.ErrorCodes.TOO_MANY_PARTS,
-        faults.ErrorCodes.TABLE_IS_READ_ONLY,
-        faults.ErrorCodes.READONLY,
-        faults.ErrorCodes.NOT_ENOUGH_SPACE,
-        faults.ErrorCodes.MEMORY_LIMIT_EXCEEDED,
-        faults.ErrorCodes.TIMEOUT_EXCEEDED,
-        faults.ErrorCodes.TOO_MANY_SIMULTANEOUS_QUERIES,
-    }
-)
-"""Codes of a server that may take the same statement later."""
 
 
 class ClickHouseStore(SqlStore):
@@ -85,8 +67,11 @@ class ClickHouseStore(SqlStore):
         super().__init__(consent_default=consent_default, retention_days=retention_days, time_zone=time_zone)
         self._settings = settings
         self._turn = threading.Lock()
-        with self._outside():
-            self.check_version()
+        try:
+            with self._outside():
+                self.check_version()
+        except StoreUnavailableError as fault:
+            raise explained(settings, fault) from fault.__cause__
 
     def reach(self) -> dict[str, object]:
         """Return how another process reaches the tables; the password is not among it."""
@@ -174,10 +159,10 @@ class ClickHouseStore(SqlStore):
 
     def _connect(self, database: str) -> Client:
         settings = self._settings
-        host, _, port = settings.server.rpartition(":")
-        return Client(
-            host.strip("[]"),
-            port=int(port),
+        host, port = address_of(settings)
+        client = Client(
+            host,
+            port=port,
             database=database,
             user=settings.user,
             password=settings.password.get_secret_value(),
@@ -190,6 +175,14 @@ class ClickHouseStore(SqlStore):
             tcp_keepalive=True,
             settings=self._query_settings(),
         )
+        connection, greet = client.connection, client.connection.receive_hello
+
+        def greeted() -> None:
+            with connection.timeout_setter(settings.connect_s):
+                greet()
+
+        connection.receive_hello = greeted  # the driver would wait for it as long as for any answer
+        return client
 
     def _query_settings(self) -> dict[str, object]:
         return {**_SETTINGS, **self.query_settings}
@@ -203,16 +196,11 @@ class ClickHouseStore(SqlStore):
         server = self._settings.server
         try:
             yield
-        except _AWAY as error:
+        except AWAY as error:
             self._client.disconnect()
-            raise StoreUnavailableError(
-                f"ClickHouse {server} does not answer ({error}); start it, or look at [clickhouse]"
-            ) from error
+            raise away(self._settings, error) from error
         except faults.ServerException as error:
-            kind = StoreRowsError if error.code in ROW_FAULTS else StoreError
-            raise (StoreUnavailableError if error.code in _LATER else kind)(
-                f"ClickHouse {server} refused a statement ({_text(error)})"
-            ) from error
+            raise refused(server, error, ROW_FAULTS) from error
         except faults.TypeMismatchError as error:
             self._client.disconnect()
             raise StoreRowsError(f"a value does not fit its column ({error})") from error
@@ -243,7 +231,3 @@ def _arrow_type(kind: str) -> pa.DataType:
     if kind not in _TYPES:
         raise StoreError(f"ClickHouse answered with the type {kind}, which no query of ours needs")
     return _TYPES[kind]
-
-
-def _text(error: faults.ServerException) -> str:
-    return f"code {error.code}: {error.message.partition(chr(10))[0].removeprefix('DB::Exception: ')}"

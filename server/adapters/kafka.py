@@ -6,6 +6,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+import structlog
 from aiokafka.errors import KafkaError
 
 from server.ports import StreamUnavailableError
@@ -14,7 +15,12 @@ from server.settings import KafkaSettings
 MAX_MESSAGE_BYTES: Final = 16_777_216
 """Of a batch on the wire; the largest record of an import fits."""
 
+_LINGER_S: Final = 0.05
+"""Seconds in which connections with TLS take leave before their loop ends; else they would stay open."""
+
 _Result = TypeVar("_Result")
+
+_logger = structlog.get_logger(__name__)
 
 
 class LoopThread:
@@ -22,6 +28,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_tell)
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
@@ -36,7 +43,9 @@ class LoopThread:
         try:
             return future.result()
         except TimeoutError as error:
-            raise StreamUnavailableError(f"Kafka did not answer within {timeout_s:g} s; start it") from error
+            raise StreamUnavailableError(
+                f"Kafka did not answer within {timeout_s:g} s; start it, or mend kafka.servers"
+            ) from error
         except (KafkaError, OSError) as error:
             raise StreamUnavailableError(f"Kafka cannot be used now ({error}); look at [kafka]") from error
 
@@ -48,9 +57,15 @@ class LoopThread:
         """End what still runs, the loop and its thread; may be repeated."""
         if not self._loop.is_closed():
             self.cancel()
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(_LINGER_S), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+def _tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say in a line what nobody awaits, as that a broker ended a connection."""
+    _logger.debug("kafka_client", message=context.get("message"), reason=repr(context.get("exception")))
 
 
 async def _cancel_others() -> None:

@@ -21,6 +21,7 @@ from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 
 from server import telemetry
 from server.adapters.kafka import LoopThread, connection_of, topic_name
+from server.adapters.kafka_check import check_kafka
 from server.adapters.time_order import Message, TimeOrder
 from server.ports import Arrival, Batch, LogRecord, StoreError
 from server.settings import KafkaSettings
@@ -170,6 +171,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _start(self) -> None:
         if self._consumer is not None:
             return
+        await check_kafka(self._settings, list(self._names.values()))
         consumer = AIOKafkaConsumer(
             **connection_of(self._settings),
             group_id=self._group,

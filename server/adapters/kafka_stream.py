@@ -11,9 +11,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, topic_name
+from server.adapters.kafka_check import check_kafka
 from server.ports import LogRecord, StreamUnavailableError
 from server.settings import KafkaSettings
-from server.streams import headers_of, key_of, partition_of, topic_of
+from server.streams import TOPICS, headers_of, key_of, partition_of, topic_of
 
 BATCH_BYTES: Final = 524_288
 ROUND_S: Final = 30.0
@@ -69,6 +70,7 @@ class KafkaStream:
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
+            await check_kafka(self._settings, TOPICS)
             producer = AIOKafkaProducer(
                 **connection_of(self._settings),
                 acks="all",

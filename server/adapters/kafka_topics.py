@@ -5,10 +5,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError
 
 from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, topic_name
+from server.adapters.kafka_check import check_kafka
 from server.ports import StreamError
 from server.settings import KafkaSettings
 from server.streams import TOPICS
@@ -19,6 +18,8 @@ _KEPT: Final = frozenset({"items", "documents"})
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _EXISTS: Final = 36
+_COPIES: Final = 38
+"""Error codes of a topic that is there, and of one with more copies than brokers."""
 _OF_TOPIC: Final = 1
 """Source of a config that was given to the topic, not taken from the broker."""
 _ADMIN_S: Final = 30.0
@@ -46,7 +47,7 @@ def missing_topics(settings: KafkaSettings) -> list[str]:
     Raises
     ------
     StreamUnavailableError : Kafka does not answer
-    StreamError : a topic has another number of partitions, so records would lose their order
+    StreamError : a setting does not fit, or a topic has another number of partitions, so records would lose their order
     """
     return _as_admin(settings, _missing)
 
@@ -79,9 +80,10 @@ def _as_admin(
     settings: KafkaSettings, work: Callable[[AIOKafkaAdminClient, KafkaSettings], Coroutine[Any, Any, _Result]]
 ) -> _Result:
     async def connected() -> _Result:
+        await check_kafka(settings)
         admin = AIOKafkaAdminClient(**connection_of(settings))
         try:
-            await _start(admin, settings)
+            await admin.start()
             return await work(admin, settings)
         finally:
             await admin.close()
@@ -91,19 +93,6 @@ def _as_admin(
         return thread.run(connected(), _ADMIN_S)
     finally:
         thread.close()
-
-
-async def _start(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> None:
-    """Connect; where that fails do it once more by hand, for the client logs why and does not raise it."""
-    try:
-        await admin.start()
-    except KafkaConnectionError:
-        arguments = connection_of(settings)
-        for server in arguments.pop("bootstrap_servers"):
-            host, _, port = server.rpartition(":")
-            connection = await create_conn(host.strip("[]"), int(port), **arguments)
-            connection.close()
-        raise
 
 
 async def _replicas(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, int]:
@@ -126,7 +115,8 @@ async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str
     answer = await admin.create_topics(missing) if missing else None
     for name, code, *text in answer.topic_errors if answer else ():
         if code not in {0, _EXISTS}:
-            raise StreamError(f"topic {name} cannot be made (code {code}: {text}); look at [kafka]")
+            fix = "set kafka.replication to the number of brokers at most" if code == _COPIES else "look at [kafka]"
+            raise StreamError(f"topic {name} cannot be made (code {code}: {text}); {fix}")
     return [topic.name for topic in missing]
 
 

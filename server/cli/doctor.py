@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Literal
 
 import grpc
 
+from server.cli.output import Exit, exit_of
 from server.cli.remote import is_serving
 from server.settings import Settings, SettingsError, load_settings
 
@@ -32,6 +33,8 @@ class Row:
     state: Literal["ok", "warn", "fail"]
     finding: str
     then: str = ""
+    code: Exit = Exit.OK
+    """Status that the check asks `doctor` to end with."""
 
 
 def examine(config: Path | None, data_dir: Path | None) -> list[Row]:
@@ -40,10 +43,21 @@ def examine(config: Path | None, data_dir: Path | None) -> list[Row]:
     try:
         settings = load_settings(config, {"data_dir": data_dir})
     except SettingsError as error:
-        return [*rows, Row("settings", "fail", str(error), "mend them; server/settings.toml documents every key")]
+        then = "mend them; server/settings.toml documents every key"
+        return [*rows, _fail("settings", str(error), then, exit_of(error))]
     rows.append(Row("settings", "ok", str(config or "defaults and environment")))
     checks: tuple[Callable[[Settings], Row], ...] = (_folder, _log, _snapshot, _kafka, _store, _bundles, _port)
     return rows + [check(settings) for check in checks]
+
+
+def status_of(rows: Iterable[Row]) -> Exit:
+    """Return the status to end with: where several checks fail, that of settings before that of what is down."""
+    codes = {row.code for row in rows}
+    return next((code for code in (Exit.CONFIG, Exit.DEPENDENCY, Exit.FAILED) if code in codes), Exit.OK)
+
+
+def _fail(check: str, finding: str, then: str, code: Exit = Exit.FAILED) -> Row:
+    return Row(check, "fail", finding, then, code)
 
 
 def _python() -> Row:
@@ -55,7 +69,7 @@ def _engine() -> Row:
         core_rs = importlib.import_module("core_rs")
         core_rs.Engine()
     except Exception as error:  # noqa: BLE001 - whatever hinders the engine is the finding
-        return Row("core_rs", "fail", str(error), "`make develop`")
+        return _fail("core_rs", str(error), "`make develop`")
     return Row("core_rs", "ok", f"{len(core_rs.feature_names())} features, schema {core_rs.schema_hash()}")
 
 
@@ -76,7 +90,7 @@ def _folder(settings: Settings) -> Row:
     if not folder.is_dir():
         return Row("data folder", "warn", f"{folder} does not exist", "`shopkeeper demo`, or `shopkeeper import …`")
     if not os.access(folder, os.W_OK | os.X_OK):
-        return Row("data folder", "fail", f"{folder} is not writable", f"`chmod u+rwx {folder}`")
+        return _fail("data folder", f"{folder} is not writable", f"`chmod u+rwx {folder}`")
     free = shutil.disk_usage(folder).free
     if free < _LOW_DISK_BYTES:
         return Row("data folder", "warn", f"{free / 1e6:,.0f} MB free at {folder}", "free space on the disk")
@@ -94,7 +108,7 @@ def _log(settings: Settings) -> Row:
     except sqlite3.Error as error:
         verdict, count, last = str(error), 0, 0
     if verdict != "ok":
-        return Row("log", "fail", f"{path}: {verdict}", "stop the server and restore the file from a backup")
+        return _fail("log", f"{path}: {verdict}", "stop the server and restore the file from a backup")
     return Row("log", "ok", f"{count:,} records, last offset {last or 0:,}")
 
 
@@ -106,7 +120,7 @@ def _snapshot(settings: Settings) -> Row:
     try:
         offset = importlib.import_module("core_rs").Engine().load_snapshot(str(newest))
     except Exception as error:  # noqa: BLE001 - whatever hinders loading is the finding
-        return Row("snapshot", "fail", f"{newest.name}: {error}", f"move {newest} away; the log has everything")
+        return _fail("snapshot", f"{newest.name}: {error}", f"move {newest} away; the log has everything")
     return Row("snapshot", "ok", f"{newest.name}, offset {offset:,}, {newest.stat().st_size / 1e6:,.1f} MB")
 
 
@@ -115,17 +129,18 @@ def _kafka(settings: Settings) -> Row:
     if not servers:
         return Row("kafka", "ok", "not set: the log stays on this machine")
     from server.adapters.kafka_topics import differences, missing_topics  # noqa: PLC0415 - slow, and seldom needed
-    from server.ports import StreamError, StreamUnavailableError  # noqa: PLC0415
+    from server.ports import StreamUnavailableError  # noqa: PLC0415
 
     try:
         missing = missing_topics(settings.kafka)
-    except (StreamError, StreamUnavailableError) as error:
-        return Row("kafka", "fail", str(error), "look at [kafka] in the settings; meanwhile the log waits here")
+    except StreamUnavailableError as error:
+        then = "look at [kafka] in the settings; meanwhile the log waits here"
+        return _fail("kafka", str(error), then, exit_of(error))
     if missing:
-        return Row("kafka", "fail", f"{servers} lacks the topics {', '.join(missing)}", "`shopkeeper migrate`")
+        return _fail("kafka", f"{servers} lacks the topics {', '.join(missing)}", "`shopkeeper migrate`")
     try:
         found = differences(settings.kafka)
-    except (StreamError, StreamUnavailableError) as error:
+    except StreamUnavailableError as error:
         return Row("kafka", "warn", str(error), "else nobody knows whether the topics keep what is set")
     if found:
         return Row("kafka", "warn", "; ".join(map(str, found)), "mend [kafka], or `shopkeeper migrate --change-topics`")
@@ -146,10 +161,11 @@ def _store(settings: Settings) -> Row:
     except StoreBusyError as error:
         return Row("store", "ok", str(error))
     except StoreOutdatedError as error:
-        return Row("store", "fail", str(error), "`shopkeeper migrate`")
+        return _fail("store", str(error), "`shopkeeper migrate`")
     except StoreError as error:
         fix = "look at [clickhouse] in the settings" if server else f"stop the server, remove {settings.store_dir}"
-        return Row("store", "fail", str(error), f"{fix}; the tables are made again from the log")
+        code = exit_of(error) if server else Exit.FAILED
+        return _fail("store", str(error), f"{fix}; the tables are made again from the log", code)
 
 
 def _reached(positions: Mapping[str, int]) -> str:
@@ -172,7 +188,7 @@ def _bundles(settings: Settings) -> Row:
         try:
             check_files(settings.bundle_dir / manifest.version, manifest)
         except (ValueError, OSError) as error:
-            return Row("bundles", "fail", f"{manifest.version}: {error}", "`shopkeeper rollback`, then train again")
+            return _fail("bundles", f"{manifest.version}: {error}", "`shopkeeper rollback`, then train again")
     return Row("bundles", "ok", f"{len(manifests)} published, newest {manifests[0].version}")
 
 

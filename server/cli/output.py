@@ -12,15 +12,24 @@ import typer
 from rich.console import Console, RenderableType
 
 from server.importing.report import ImportFault
-from server.ports import LogUnavailableError, StoreError, StreamError, StreamUnavailableError
+from server.ports import (
+    LogUnavailableError,
+    StoreError,
+    StoreOutdatedError,
+    StoreSettingsError,
+    StreamError,
+    StreamOutdatedError,
+    StreamUnavailableError,
+)
 from server.settings import SettingsError
+from server.telemetry import configure_logging
 from shopkeeper.calls import call_error
 
 EXIT_CODES = "Exit codes: 0 ok · 1 failed · 2 usage · 3 settings · 4 dependency down · 5 gate not passed."
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 
 _WIDTH = 140
-_DEPENDENCIES = (LogUnavailableError, StoreError, StreamError, StreamUnavailableError)
+_DEPENDENCIES = (LogUnavailableError, StoreError, StreamUnavailableError)
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
@@ -99,6 +108,7 @@ def handled(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def run(*args: object, **options: object) -> None:
+        configure_logging("warning")
         try:
             command(*args, **options)
         except KeyboardInterrupt:
@@ -129,15 +139,32 @@ def as_cli_error(fault: Exception) -> CliError:
                 then="mend them (server/settings.toml documents every key), then `shopkeeper doctor`",
                 code=Exit.CONFIG,
             )
-        case LogUnavailableError() | StoreError() | StreamError() | StreamUnavailableError():
-            names = {LogUnavailableError: "The log", StoreError: "The table view"}
-            name = next((name for kind, name in names.items() if isinstance(fault, kind)), "Kafka")
-            return CliError(
-                f"{name} is not available.", why=str(fault), then="`shopkeeper doctor`", code=Exit.DEPENDENCY
-            )
+        case LogUnavailableError() | StoreError() | StreamUnavailableError():
+            return _of_dependency(fault)
         case grpc.RpcError():
             return _of_call(fault)
     raise fault
+
+
+def exit_of(fault: Exception) -> Exit:
+    """Return the status for a fault of the settings, the log, Kafka or the table view."""
+    match fault:
+        case SettingsError() | StreamError() | StoreSettingsError():
+            return Exit.CONFIG
+        case StreamOutdatedError() | StoreOutdatedError():
+            return Exit.FAILED
+    return Exit.DEPENDENCY
+
+
+def _of_dependency(fault: Exception) -> CliError:
+    names = {LogUnavailableError: "The log", StoreError: "The table view"}
+    name = next((name for kind, name in names.items() if isinstance(fault, kind)), "Kafka")
+    code = exit_of(fault)
+    what, then = {
+        Exit.CONFIG: ("does not fit its settings", "mend the setting, then `shopkeeper doctor`"),
+        Exit.FAILED: ("is not up to date", "`shopkeeper migrate`"),
+    }.get(code, ("is not available", "`shopkeeper doctor`"))
+    return CliError(f"{name} {what}.", why=str(fault), then=then, code=code)
 
 
 _CALLS: Mapping[str, tuple[str, str, Exit]] = {

@@ -98,9 +98,8 @@ def doctor(
         style = _STYLES[row.state]
         table.add_row(row.check, f"[{style}]{row.state}[/]", escape(row.finding), escape(row.then))
     result({"ok": all(row.state != "fail" for row in rows), "checks": [vars(row) for row in rows]}, table, as_json=json)
-    failed = {row.check for row in rows if row.state == "fail"}
-    if failed:
-        raise typer.Exit(Exit.CONFIG if "settings" in failed else Exit.FAILED)
+    if status := checks.status_of(rows):
+        raise typer.Exit(status)
 
 
 @handled

@@ -17,6 +17,7 @@ from server.ports import (
     StoreError,
     StreamUnavailableError,
 )
+from server.workers.outage import Outage
 
 RETRY_S: Final = 1.0
 READ_RECORDS: Final = 10_000
@@ -39,6 +40,7 @@ class Follower:
         self._feed = feed
         self._inbox = inbox
         self._measured = 0.0
+        self._outage = Outage("not_followed", "what the reason says; it is tried again")
         feed.begin(inbox.places)
 
     def catch_up(self, stopping: threading.Event) -> None:
@@ -94,8 +96,9 @@ class Follower:
     def _tried_again(self, stopping: threading.Event) -> Iterator[None]:
         try:
             yield
+            self._outage.end()
         except (StreamUnavailableError, StoreError, LogUnavailableError) as error:
-            _logger.warning("not_followed", reason=str(error), fix="none: it is tried again")
+            self._outage.tell(error)
             stopping.wait(RETRY_S)
 
     def _part_from(self, error: LogWentBackError) -> None:

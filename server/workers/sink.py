@@ -13,6 +13,7 @@ import structlog
 from server import telemetry
 from server.ports import Batch, EventStore, Feed, LogUnavailableError, StoreError, StreamUnavailableError
 from server.settings import SinkSettings
+from server.workers.outage import Outage
 from server.workers.table_writer import TableWriter
 
 POLL_S: Final = 0.05
@@ -48,6 +49,7 @@ class Sink:
         self._batch: Batch | None = None
         self._writer = TableWriter(store)
         self._swept = time.monotonic()
+        self._outage = Outage("batch_not_stored", "what the reason says; the batch is kept and tried again")
         feed.begin(self._positions)
 
     def step(self) -> int:
@@ -88,10 +90,11 @@ class Sink:
                 pause_s = 0.0 if is_full else POLL_S
                 if is_full or (behind_since and self._aged(behind_since)):
                     self.step()
+                    self._outage.end()
                     behind_since = None
             except _LATER as error:
                 telemetry.SINK_RETRIES.inc()
-                _logger.warning("batch_not_stored", reason=str(error), fix="none: it is kept and tried again")
+                self._outage.tell(error)
                 stopping.wait(RETRY_S)
         self._write_last()
 

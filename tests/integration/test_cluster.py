@@ -1,13 +1,14 @@
 """Two machines, Kafka and ClickHouse, as a deployment runs them."""
 
 import random
+import uuid
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from server.settings import Settings
+from server.settings import ClickHouseSettings, Settings
 from server.tables import request_export
 from shopkeeper.v1 import catalog_service_pb2, placement_service_pb2, recommendation_service_pb2
 from shopkeeper.v1.common_pb2 import Context
@@ -16,6 +17,7 @@ from shopkeeper.v1.event_service_pb2 import EventResult, RecordEventsRequest, Re
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
 from tests.cluster_shop import cluster_settings, start, stored
+from tests.kafka_shop import kafka_settings, topics
 from tests.shop_process import ShopProcess
 from tests.table_shop import wait_until
 
@@ -53,6 +55,27 @@ def description(machine: ShopProcess) -> str:
     request = placement_service_pb2.GetPlacementRequest(placement_id="recently_viewed").SerializeToString()
     reply = machine.call("PlacementService/GetPlacement", request)
     return placement_service_pb2.GetPlacementResponse.FromString(reply).placement.description
+
+
+def test_machine_that_comes_before_migrate_serves_and_names_it(
+    kafka_address: str, clickhouse_address: str, tmp_path: Path
+) -> None:
+    clickhouse = ClickHouseSettings(server=clickhouse_address, database=f"test_{uuid.uuid4().hex}")
+    settings = Settings(kafka=kafka_settings(kafka_address), clickhouse=clickhouse)
+    with start(settings, tmp_path / "a") as machine:
+        assert record(machine, [view("e1", "v1", "i1")]) == {EventResult.STATUS_ACCEPTED: 1}
+        log = tmp_path / "a" / "server.log"
+        for event in ("not_followed", "batch_not_stored"):
+            wait_until(lambda event=event: lines_of(log, event))
+            assert all("run `shopkeeper migrate`" in line for line in lines_of(log, event))
+        topics(settings.kafka)
+        wait_until(lambda: stored(settings) == {"e1": 1})
+        assert machine.stop() == 0
+
+
+def lines_of(log: Path, event: str) -> list[str]:
+    """Return the lines of an event."""
+    return [line for line in log.read_text(encoding="utf-8").splitlines() if f'"event": "{event}"' in line]
 
 
 def test_machines_share_events_and_documents_and_survive_a_kill(settings: Settings, tmp_path: Path) -> None:

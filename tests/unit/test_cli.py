@@ -1,11 +1,24 @@
 """Every command ends with the documented status, speaks JSON when asked, and its errors name the next command."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from server.cli import running
 from server.cli.main import main
+from server.cli.output import as_cli_error
+from server.ports import (
+    StoreOutdatedError,
+    StoreSettingsError,
+    StoreUnavailableError,
+    StreamError,
+    StreamOutdatedError,
+    StreamUnavailableError,
+)
+from server.settings import SettingsError
 from tests.command_line import GOOD, failed
 
 COMMANDS = [
@@ -195,6 +208,32 @@ def test_migrate_with_an_absent_kafka_ends_with_4(run, tmp_path, monkeypatch):
     outcome = run("migrate", "--data-dir", tmp_path, "--json")
     assert outcome.exit_code == 4
     assert json.loads(outcome.stdout)["error"]["what"] == "Kafka is not available."
+
+
+def test_drivers_say_nothing_beside_the_findings(tmp_path):
+    """In a process of its own, for here the tests take what is logged."""
+    absent = {f"SHOPKEEPER__{section}": "127.0.0.1:1" for section in ("KAFKA__SERVERS", "CLICKHOUSE__SERVER")}
+    call = [sys.executable, "-m", "server.cli", "doctor", "--data-dir", str(tmp_path)]
+    done = subprocess.run(call, env={**os.environ, **absent}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "then"),
+    [
+        (StreamError("set kafka.tls=true"), 3, "mend the setting"),
+        (StoreSettingsError("set clickhouse.user"), 3, "mend the setting"),
+        (SettingsError("set clickhouse.server"), 3, "mend them"),
+        (StreamUnavailableError("away"), 4, "doctor"),
+        (StoreUnavailableError("away"), 4, "doctor"),
+        (StreamOutdatedError("no topics"), 1, "migrate"),
+        (StoreOutdatedError("no tables"), 1, "migrate"),
+    ],
+)
+def test_exit_code_says_whose_fault_it_is(fault, code, then):
+    error = as_cli_error(fault)
+    assert (error.code, error.why) == (code, str(fault))
+    assert then in error.then
 
 
 def test_log_that_is_no_database_ends_with_4(run, events_file, tmp_path):

@@ -3,7 +3,10 @@
 import importlib.util
 import json
 
-from server.cli.doctor import _reached
+import pytest
+
+from server.cli.doctor import Row, _reached, status_of
+from server.cli.output import Exit
 from server.defaults import PLACEMENTS
 
 
@@ -57,3 +60,17 @@ def test_doctor_adds_no_offsets_of_partitions_up():
 def test_doctor_with_broken_settings_ends_with_3(run, monkeypatch):
     monkeypatch.setenv("SHOPKEEPER__NOPE", "1")
     assert run("doctor", "--json").exit_code == 3
+
+
+@pytest.mark.parametrize("section", ["KAFKA__SERVERS", "CLICKHOUSE__SERVER"])
+def test_doctor_ends_with_4_while_what_it_needs_is_down(run, monkeypatch, tmp_path, section):
+    monkeypatch.setenv(f"SHOPKEEPER__{section}", "127.0.0.1:1")
+    (tmp_path / "log.sqlite").write_bytes(b"no database" * 100)
+    outcome = run("doctor", "--data-dir", tmp_path, "--json")
+    assert outcome.exit_code == 4
+    assert sorted(row["code"] for row in json.loads(outcome.stdout)["checks"] if row["state"] == "fail") == [1, 4]
+
+
+def test_settings_count_before_what_is_down_before_what_failed():
+    rows = [Row("log", "fail", "", "", code) for code in (Exit.FAILED, Exit.DEPENDENCY, Exit.CONFIG)]
+    assert [status_of(rows[:count]) for count in range(4)] == [0, 1, 4, 3]

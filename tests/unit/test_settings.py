@@ -109,6 +109,14 @@ def test_a_time_zone_is_one_of_the_world() -> None:
             load_settings(None, {"time_zone": name})
 
 
+@pytest.mark.parametrize("key", ["kafka.servers", "clickhouse.server"])
+def test_ports_of_servers_are_ports(key: str) -> None:
+    load_settings(None, {key: "shop.example:65535"})
+    for port in (0, 99_999):
+        with pytest.raises(SettingsError, match=rf"{key}: shop.example:{port} .*from 1 to 65535"):
+            load_settings(None, {key: f"shop.example:{port}"})
+
+
 @pytest.mark.parametrize("text", ["not toml", None])
 def test_unreadable_file_is_named(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "shop.toml"

@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import pyarrow as pa
 import pytest
+from structlog.testing import capture_logs
 
-from server.ports import Batch, Erasure, EventStore, LogRecord
+from server.ports import Batch, Erasure, EventStore, LogRecord, StoreUnavailableError
 from server.settings import SinkSettings
+from server.workers import sink as module
 from server.workers.sink import Sink
 from tests.table_shop import wait_until
 
@@ -88,6 +90,29 @@ def test_sink_answers_others_and_stops_though_there_is_always_more(feed: Endless
         feed.close()  # ends a thread that goes on
     assert not is_alive
     assert read <= 3 * ROWS
+
+
+def test_sink_tells_once_that_the_tables_are_away_and_once_that_they_are_back(
+    feed: EndlessFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    sink, stopping, failures = sink_of(feed), threading.Event(), [StoreUnavailableError("away")] * 20
+
+    def save(_: Mapping[str, int]) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(sink._store, "save_positions", save)
+    thread = threading.Thread(target=sink.run, args=(stopping, lambda: None))
+    with capture_logs() as lines:
+        thread.start()
+        try:
+            wait_until(lambda: [line["event"] for line in lines] == ["batch_not_stored", "works_again"], 10)
+        finally:
+            stopping.set()
+            thread.join(5)
+    assert not failures
+    assert lines[0]["reason"] == "away"
 
 
 def test_drain_ends_where_the_log_ended_when_it_was_asked(feed: EndlessFeed) -> None:

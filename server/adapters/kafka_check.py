@@ -1,0 +1,149 @@
+"""A look before use: whether Kafka answers as the settings say, and has the topics. Each fault names its setting."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
+from server.adapters.kafka import connection_of, topic_name
+from server.ports import StreamError, StreamOutdatedError, StreamUnavailableError
+from server.settings import KafkaSettings
+
+_ASK_S: Final = 5.0
+_SETTLE_S: Final = 2.0
+"""Seconds in which each broker hears of a topic that was just made."""
+_PAUSE_S: Final = 0.1
+_FORBIDDEN: Final = 29
+_LOGIN: Final = (IllegalSaslStateError, SaslAuthenticationFailed, UnsupportedSaslMechanismError)
+
+_LOGIN_FIX: Final = "set kafka.user, kafka.mechanism and the environment variable SHOPKEEPER__KAFKA__PASSWORD"
+
+
+class _Topic(NamedTuple):
+    """What a broker says of a topic."""
+
+    error_code: int
+    partition_count: int
+
+
+async def check_kafka(settings: KafkaSettings, topics: Collection[str] = ()) -> None:
+    """Return once a broker answers and has the topics.
+
+    Raises
+    ------
+    StreamUnavailableError : none answers
+    StreamError : a setting does not fit what answers, or the topics
+    StreamOutdatedError : topics are missing
+    """
+    names = [topic_name(settings, topic) for topic in topics]
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        try:
+            _check_topics(settings, names, await _ask_all(settings, names))
+        except StreamOutdatedError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            return
+
+
+def _check_topics(settings: KafkaSettings, names: Sequence[str], found: Mapping[str, _Topic]) -> None:
+    for name, topic in found.items():
+        if topic.error_code == _FORBIDDEN:
+            raise StreamError(f"Kafka lets kafka.user {settings.user!r} not use the topic {name}; grant it")
+        if topic.partition_count not in {0, settings.partitions}:
+            count = topic.partition_count
+            raise StreamError(f"topic {name} has {count} partitions; set kafka.partitions={count}")
+    if missing := [name for name in names if name not in found or not found[name].partition_count]:
+        raise StreamOutdatedError(
+            f"Kafka {settings.servers} lacks the topics {', '.join(missing)}; run `shopkeeper migrate`"
+        )
+
+
+async def _ask_all(settings: KafkaSettings, names: Sequence[str]) -> dict[str, _Topic]:
+    """Return what a broker says of the topics; where none answers, raise what a setting is to blame for first."""
+    asked = (_ask(settings, server, names) for server in settings.servers.split(","))
+    faults: list[StreamUnavailableError] = []
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(answer, StreamUnavailableError):
+            faults.append(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            return answer
+    raise next((fault for fault in faults if isinstance(fault, StreamError)), faults[0])
+
+
+async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> dict[str, _Topic]:
+    connection: AIOKafkaConnection | None = None
+    try:
+        connection = await _connected(server, _arguments(settings))
+        answer = await connection.send(MetadataRequest(list(names), allow_auto_topic_creation=False))
+    except ssl.SSLCertVerificationError as error:
+        raise StreamError(
+            f"the certificate of Kafka {server} is not trusted ({error}); set kafka.ca to the file of its authority, "
+            "or kafka.servers to a name that it has"
+        ) from error
+    except _LOGIN as error:
+        is_needless = isinstance(error, IllegalSaslStateError)
+        fix = "leave kafka.user empty" if is_needless else _LOGIN_FIX
+        raise StreamError(f"Kafka {server} takes no such login ({error}); {fix}") from error
+    except (KafkaError, OSError) as error:
+        raise await _explained(settings, server, error, has_answered=connection is not None) from error
+    finally:
+        if connection is not None:
+            connection.close()
+    return {topic: _Topic(code, len(partitions)) for code, topic, *_, partitions in answer.topics}
+
+
+def _arguments(settings: KafkaSettings) -> dict[str, Any]:
+    try:
+        return connection_of(settings)
+    except OSError as error:
+        text = f"kafka.ca {settings.ca} cannot be used ({error}); name the PEM file of the brokers' authority"
+        raise StreamError(text) from error
+
+
+async def _connected(server: str, arguments: Mapping[str, Any]) -> AIOKafkaConnection:
+    host, _, port = server.rpartition(":")
+    others = {name: value for name, value in arguments.items() if name != "bootstrap_servers"}
+    return await create_conn(host.strip("[]"), int(port), request_timeout_ms=int(_ASK_S * 1000), **others)
+
+
+async def _explained(
+    settings: KafkaSettings, server: str, error: Exception, *, has_answered: bool
+) -> StreamUnavailableError:
+    """Return the fault with the setting that is to blame, which the broker itself does not tell."""
+    if has_answered and isinstance(error, KafkaConnectionError) and not settings.user:
+        return StreamError(f"Kafka {server} ends the connection of who does not log in ({error}); {_LOGIN_FIX}")
+    if not isinstance(error, TimeoutError) and await _speaks(server, tls=not settings.tls):
+        speaks, wanted = ("no TLS", "false") if settings.tls else ("TLS", "true")
+        return StreamError(f"Kafka {server} speaks {speaks}; set kafka.tls={wanted}, or kafka.servers to another port")
+    why = str(error) or type(error).__name__
+    return StreamUnavailableError(f"Kafka {server} does not answer ({why}); start it, or mend kafka.servers")
+
+
+async def _speaks(server: str, *, tls: bool) -> bool:
+    """Return whether a broker answers there with or without TLS, whoever we are and whoever it is."""
+    context = ssl.create_default_context() if tls else None
+    if context is not None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # no secret is sent
+    protocol = "SSL" if tls else "PLAINTEXT"
+    try:
+        connection = await _connected(server, {"security_protocol": protocol, "ssl_context": context})
+    except (KafkaError, OSError):
+        return False
+    connection.close()
+    return True
