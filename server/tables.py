@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 from uuid import uuid4
 
 import stamina
+import structlog
 
 from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
@@ -32,6 +33,9 @@ _BUSY_S: Final = 30.0
 """Seconds the sink waits for an export that another process is making; a second server's sink gives up after them."""
 _WAIT_S: Final = 5.0
 """Seconds between two tries to open the tables."""
+RETENTION_FIX: Final = "make sink.retention_days equal on all machines, then run `shopkeeper migrate` on one"
+
+_logger = structlog.get_logger(__name__)
 
 
 def open_store(settings: Settings) -> SqlStore:
@@ -47,7 +51,7 @@ def open_store(settings: Settings) -> SqlStore:
 
 
 def prepare_store(settings: Settings) -> SqlStore:
-    """Return the tables, brought up to date and with the retention of the settings: the part of sinks and `migrate`.
+    """Return the tables, brought up to date and with the retention of the settings: the part of `migrate`.
 
     Raises
     ------
@@ -55,6 +59,23 @@ def prepare_store(settings: Settings) -> SqlStore:
     StoreUnavailableError : their server does not answer
     """
     return _opened(settings, lambda store: store.migrate())
+
+
+def _sink_store(settings: Settings) -> SqlStore:
+    """Return the tables, brought up to date; the retention of those that are there is that of all machines, and stays.
+
+    Raises
+    ------
+    StoreBusyError : another process owns them
+    StoreUnavailableError : their server does not answer
+    """
+
+    def first(store: SqlStore) -> None:
+        store.migrate(retain=False)
+        if fault := store.retention_fault():
+            _logger.warning("retention_differs", reason=fault, fix=RETENTION_FIX)
+
+    return _opened(settings, first)
 
 
 def _opened(settings: Settings, first: Callable[[SqlStore], object]) -> SqlStore:
@@ -200,7 +221,7 @@ def _awaited_store(settings: Settings, stopping: threading.Event) -> Iterator[Sq
     with suppress(StoreUnavailableError):  # left only when we were told to stop
         for attempt in retries:
             with attempt, _shown():
-                store = prepare_store(settings)
+                store = _sink_store(settings)
     if store is None:
         yield None
         return
