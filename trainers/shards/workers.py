@@ -101,7 +101,7 @@ def workers(count: int, address: str = "") -> Iterator[Workers]:
     ------
     MissingRayError
     ConnectionError
-        When the cluster does not answer or lets nobody in.
+        When Ray does not start here, or the cluster does not answer or lets nobody in.
     """
     if importlib.util.find_spec("ray") is None:
         raise MissingRayError("counting over shards needs Ray; install it with `pip install 'shopkeeper[ray]'`")
@@ -113,8 +113,9 @@ def workers(count: int, address: str = "") -> Iterator[Workers]:
     where: dict[str, Any] = {"address": address} if address else own
     try:
         ray.init(**where, runtime_env={"env_vars": _ONE_THREAD}, logging_level=logging.WARNING)
-    except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
-        fix = "run this on one of its machines, with its token"
+    except Exception as error:  # Ray raises plain ones, too, where its parts do not start
+        here = "look at its memory and load, take fewer --processes"
+        fix = "run this on one of its machines, with its token" if address else here
         raise ConnectionError(f"Ray at {address or 'this machine'} cannot be used ({error}); {fix}") from error
     try:
         yield Workers(ray)
