@@ -351,8 +351,11 @@ class RowStore(Protocol):
 class EventStore(RowStore, Protocol):
     """The table view: what trainers and reports read."""
 
-    def migrate(self) -> list[str]:
-        """Bring the tables up to date; return the names of the migrations applied now."""
+    def migrate(self, *, retain: bool = True) -> list[str]:
+        """Bring the tables up to date; return the names of the migrations applied now.
+
+        Without `retain`, rows of tables that were there go on ending as they did.
+        """
         ...
 
     def positions(self) -> dict[str, int]:

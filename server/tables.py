@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 from uuid import uuid4
 
+import structlog
+
 from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_cluster import ClickHouseCluster
@@ -31,6 +33,9 @@ _BUSY_S: Final = 30.0
 """Seconds the sink waits for an export that another process is making; a second server's sink gives up after them."""
 _WAIT_S: Final = 1.0
 """Seconds between two tries to open the tables."""
+RETENTION_FIX: Final = "make sink.retention_days equal on all machines, then run `shopkeeper migrate` on one"
+
+_logger = structlog.get_logger(__name__)
 
 
 def open_store(settings: Settings) -> SqlStore:
@@ -46,7 +51,7 @@ def open_store(settings: Settings) -> SqlStore:
 
 
 def prepare_store(settings: Settings) -> SqlStore:
-    """Return the tables, brought up to date and with the retention of the settings: the part of sinks and `migrate`.
+    """Return the tables, brought up to date and with the retention of the settings: the part of `migrate`.
 
     Raises
     ------
@@ -54,6 +59,23 @@ def prepare_store(settings: Settings) -> SqlStore:
     StoreUnavailableError : their server does not answer
     """
     return _opened(settings, lambda store: store.migrate())
+
+
+def _sink_store(settings: Settings) -> SqlStore:
+    """Return the tables, brought up to date; the retention of those that are there is that of all machines, and stays.
+
+    Raises
+    ------
+    StoreBusyError : another process owns them
+    StoreUnavailableError : their server does not answer
+    """
+
+    def first(store: SqlStore) -> None:
+        store.migrate(retain=False)
+        if fault := store.retention_fault():
+            _logger.warning("retention_differs", reason=fault, fix=RETENTION_FIX)
+
+    return _opened(settings, first)
 
 
 def _opened(settings: Settings, first: Callable[[SqlStore], object]) -> SqlStore:
@@ -199,7 +221,7 @@ def _awaited_store(settings: Settings, stopping: threading.Event) -> Iterator[Sq
     deadline = time.monotonic() + _BUSY_S
     while not stopping.is_set():
         try:
-            store = prepare_store(settings)
+            store = _sink_store(settings)
         except StoreError as error:
             SINK_RETRIES.inc()
             SINK_LAG_RECORDS.set(1)  # how many wait is not known, and the alarms shall see it

@@ -2,6 +2,7 @@
 
 import json as jsonlib
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -50,9 +51,18 @@ def _fail(text: str, code: int, *, json: bool) -> None:
 
 @contextmanager
 def progress_told() -> Iterator[Tell]:
-    """Give a function that shows what is being done and how far it is, on standard error."""
+    """Give a function that shows what is being done and how far it is, on standard error.
+
+    Bars move on a terminal; elsewhere every step that has ended is a line, with the seconds since the line before.
+    """
+    out = Console(stderr=True)
+    if not out.is_interactive:
+        lines = _Lines(out)
+        yield lines.tell
+        lines.end()
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=out) as progress:
         bars: dict[str, TaskID] = {}
 
         def tell(what: str, share: float) -> None:
@@ -66,3 +76,28 @@ def progress_told() -> Iterator[Tell]:
         yield tell
         for bar in bars.values():
             progress.update(bar, completed=1.0)
+
+
+class _Lines:
+    """Steps as lines: one ends when all of it is done, when it begins anew, or when another begins."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._since = time.monotonic()
+        self._what, self._share = "", 0.0
+        self._is_told = True
+
+    def tell(self, what: str, share: float) -> None:
+        if what != self._what or share < self._share:
+            self.end()
+            self._is_told = False
+        self._what, self._share = what, share
+        if share >= 1.0:
+            self.end()
+
+    def end(self) -> None:
+        if not self._is_told:
+            now = time.monotonic()
+            line = f"{now - self._since:7.1f} s  {self._what}"
+            self._out.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._since, self._is_told = now, True

@@ -79,10 +79,10 @@ class ClickHouseStore(SqlStore):
         where = settings.model_dump(mode="json", include={"server", "database", "user", "tls", "ca"})
         return {**where, "ca": where["ca"] or "", "settings": self._query_settings()}
 
-    def migrate(self) -> list[str]:
+    def migrate(self, *, retain: bool = True) -> list[str]:
         """Bring database and tables up to date; return the names of the migrations applied now."""
         self.make_database()
-        return super().migrate()
+        return super().migrate(retain=retain)
 
     def check(self) -> None:
         """Raise StoreError if the database is too old, and StoreOutdatedError if the tables are; change nothing."""

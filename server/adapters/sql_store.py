@@ -1,6 +1,7 @@
 """The table view in SQL: one dialect, whichever connection carries it."""
 
 import json
+import re
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -21,6 +22,8 @@ constraint."""
 
 RETAINED_TABLES: Final = ("events", "decisions", "bad_events")
 """Tables whose rows may end by age; the others hold what is true now."""
+
+_TTL: Final = re.compile(r"\nTTL toDateTime\(fromUnixTimestamp64Milli\(time_ms\) \+ toIntervalDay\((\d+)\)\)(\n|$)")
 
 _EVENT_COLUMNS: Final = (
     "event_id, line, visitor_id, anonymous_id, session_id, event_type, item_id, time_ms, quantity, price, currency, "
@@ -80,14 +83,25 @@ class SqlStore(ABC):
     def write(self, path: Path, select: str) -> None:
         """Write the result of `select` as a Parquet file, without keeping it in memory."""
 
-    def migrate(self) -> list[str]:
-        """Bring the tables up to date, let rows end as the settings say; return the names of the migrations applied."""
+    def migrate(self, *, retain: bool = True) -> list[str]:
+        """Bring the tables up to date; return the names of the migrations applied.
+
+        Rows then end as the settings say, unless the tables were there already and are not to be changed in that.
+        """
         self.check_version()
         self.query(_MIGRATIONS_TABLE)
         applied = dict(rows_of(self.query("SELECT name, checksum FROM migrations ORDER BY name")))
         names = [one.name for one in migrations() if self._apply(one, applied.get(one.name))]
-        self._retain()
+        if retain or not applied:
+            self._retain()
         return names
+
+    def retention_fault(self) -> str:
+        """Say which rows end otherwise than the settings have it; empty where none do."""
+        found = {table: days for table, days in self._retained().items() if days != self._retention_days}
+        ends = {0: "never", None: "by another rule"}
+        said = ", ".join(f"{table} {ends.get(days, f'after {days} days')}" for table, days in found.items())
+        return f"rows end otherwise than sink.retention_days = {self._retention_days} says: {said}" if found else ""
 
     def applied(self) -> list[str]:
         """Return the names of the migrations that the tables have."""
@@ -188,13 +202,23 @@ class SqlStore(ABC):
 
     def _retain(self) -> None:
         """Let rows end by age, as the settings say; a table that says so already is left alone."""
+        for table, days in self._retained().items():
+            if days == self._retention_days:
+                continue
+            if self._retention_days:
+                end = f"fromUnixTimestamp64Milli(time_ms) + toIntervalDay({self._retention_days})"
+                self.query(f"ALTER TABLE {table} MODIFY TTL toDateTime({end})")
+            else:
+                self.query(f"ALTER TABLE {table} REMOVE TTL")
+
+    def _retained(self) -> dict[str, int | None]:
+        """Return the days after which the rows of each table end: 0 where they stay, None by a rule not of ours."""
+        found: dict[str, int | None] = {}
         for table in RETAINED_TABLES:
             ((definition,),) = rows_of(self.query(f"SHOW CREATE TABLE {table}"))
-            wanted = f"fromUnixTimestamp64Milli(time_ms) + toIntervalDay({self._retention_days})"
-            if self._retention_days and wanted not in definition:
-                self.query(f"ALTER TABLE {table} MODIFY TTL toDateTime({wanted})")
-            elif not self._retention_days and "\nTTL " in definition:
-                self.query(f"ALTER TABLE {table} REMOVE TTL")
+            days = _TTL.search(definition)
+            found[table] = int(days[1]) if days else None if "\nTTL " in definition else 0
+        return found
 
     def _trainable_lines(self) -> str:
         """Return where the event lines are that trainers may read."""

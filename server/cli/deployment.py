@@ -1,12 +1,13 @@
 """What commands share about a deployment on this machine: its settings, its log, its trainers."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -20,6 +21,13 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file w
 DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of the log, the tables and the bundles.")
 ]
+
+_LESS_MEMORY: Final = {
+    "count": "fewer `--processes` or more `--shards`",
+    "train": "fewer parts `--with`, or a smaller `--export`; `shopkeeper count` learns lists shard by shard",
+    "served": "a smaller export",
+}
+"""What needs less memory, by command."""
 
 
 def settings_of(config: Path | None, data_dir: Path | None, **overrides: object) -> Settings:
@@ -64,6 +72,8 @@ def run_trainers(arguments: Sequence[str]) -> dict[str, Any]:
     """
     command = [sys.executable, "-m", "trainers", *arguments]
     child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    if child.returncode < 0:
+        raise _killed(arguments[0], -child.returncode)
     try:
         answer = json.loads(child.stdout.strip() or "{}")
     except ValueError:
@@ -78,3 +88,17 @@ def run_trainers(arguments: Sequence[str]) -> dict[str, Any]:
             code=Exit(child.returncode) if known and child.returncode else Exit.FAILED,
         )
     return answer
+
+
+def _killed(command: str, number: int) -> CliError:
+    """Return the error of trainers that a signal ended."""
+    name = next((one.name for one in signal.Signals if one == number), str(number))
+    what = f"`python -m trainers {command}` was ended by the signal {name}."
+    if number not in {signal.SIGKILL, signal.SIGABRT}:
+        why = "somebody stopped it, or a library failed"
+        return CliError(what, why=why, then="run it again; `shopkeeper doctor` checks the installation")
+    return CliError(
+        what,
+        why="most likely memory ran out; the log of the kernel (`dmesg`) or of the container says so",
+        then=f"give it more memory, or {_LESS_MEMORY.get(command, 'a smaller file')}",
+    )

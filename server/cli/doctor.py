@@ -152,11 +152,13 @@ def _store(settings: Settings) -> Row:
     if not (server or settings.store_dir.is_dir()):
         return Row("store", "warn", f"{settings.store_dir} does not exist", "`shopkeeper serve` or `shopkeeper export`")
     from server.ports import StoreBusyError, StoreError, StoreOutdatedError  # noqa: PLC0415
-    from server.tables import open_store  # noqa: PLC0415 - needs core_rs, which is a check of its own
+    from server.tables import RETENTION_FIX, open_store  # noqa: PLC0415 - needs core_rs, which is a check of its own
 
     try:
         with closing(open_store(settings)) as store:
             place, reached = server or "in process", _reached(store.positions())
+            if fault := store.retention_fault():
+                return Row("store", "warn", fault, RETENTION_FIX)
             return Row("store", "ok", "ClickHouse {}.{} {}, {}".format(*store.version(), place, reached))
     except StoreBusyError as error:
         return Row("store", "ok", str(error))

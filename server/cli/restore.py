@@ -1,5 +1,6 @@
 """`shopkeeper restore`: the log of a new machine, begun with what Kafka keeps no longer."""
 
+import threading
 from collections import Counter
 from contextlib import closing
 from itertools import islice
@@ -21,6 +22,8 @@ from server.workers.follower import Follower
 from server.workers.restore import DUMPS, arrivals_of
 from shopkeeper.v1.record_pb2 import RecordKind
 
+PATIENCE_S: Final = 60.0
+"""Seconds without a record of the catalogue after which a restoration fails."""
 _GROUP: Final = 20_000
 
 
@@ -56,11 +59,9 @@ def restore(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
 
 
 def _take_first(settings: Settings, inbox: SqliteInbox) -> None:
-    """Take over the catalogue, for an event counts for the category of its item; what fails is not tried again."""
+    """Take over the catalogue, for an event counts for the category of its item."""
     with closing(KafkaFeed(settings.kafka, topics=("items",))) as feed:
-        follower, ends = Follower(feed, inbox), feed.ends()
-        while any(inbox.places().get(name, -1) < end for name, end in ends.items()):
-            follower.step()
+        Follower(feed, inbox).catch_up(threading.Event(), PATIENCE_S)
 
 
 def _fill(settings: Settings) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """From Kafka to the log of this machine: what other machines wrote, for the replicas here."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from server.workers.outage import Outage
 
 RETRY_S: Final = 1.0
 READ_RECORDS: Final = 10_000
+_PAUSE_S: Final = 0.05
+"""Seconds until the stream is asked again, where it gave nothing."""
 MEASURE_S: Final = 1.0
 """Seconds between two looks at how far behind we are."""
 
@@ -43,16 +46,21 @@ class Follower:
         self._outage = Outage("not_followed", "what the reason says; it is tried again")
         feed.begin(inbox.places)
 
-    def catch_up(self, stopping: threading.Event) -> None:
+    def catch_up(self, stopping: threading.Event, patience_s: float = math.inf) -> None:
         """Take over what the stream has by now; nothing may be shipped meanwhile.
 
         Where the log turns out to be an older copy, it goes on under a new name: what it shipped under the old one from
         there on would be taken for repeats. It does so too where that can no longer be told.
+
+        Raises
+        ------
+        StreamUnavailableError, StoreError, LogUnavailableError : nothing came for `patience_s` seconds
         """
         goal: Mapping[str, int] | None = None
         is_sure = False
+        deadline = time.monotonic() + patience_s
         while not stopping.is_set():
-            with self._tried_again(stopping):
+            with self._tried_again(stopping, deadline):
                 if not is_sure and self._feed.missed():
                     self._inbox.rename()
                 is_sure = True
@@ -64,8 +72,13 @@ class Follower:
                     self.step()
                 except LogWentBackError as error:
                     self._part_from(error)
-                if self._inbox.places() == places:
+                if self._inbox.places() != places:
+                    deadline = time.monotonic() + patience_s
+                elif time.monotonic() < deadline:
                     goal = None  # the stream may have dropped what we wait for
+                    stopping.wait(_PAUSE_S)
+                else:
+                    raise _late(places, goal, patience_s)
 
     def step(self) -> int:
         """Take over what has come; return how many records were appended. What fails is read again.
@@ -93,11 +106,13 @@ class Follower:
                 self._measure()
 
     @contextmanager
-    def _tried_again(self, stopping: threading.Event) -> Iterator[None]:
+    def _tried_again(self, stopping: threading.Event, deadline: float = math.inf) -> Iterator[None]:
         try:
             yield
             self._outage.end()
         except (StreamUnavailableError, StoreError, LogUnavailableError) as error:
+            if time.monotonic() >= deadline:
+                raise
             self._outage.tell(error)
             stopping.wait(RETRY_S)
 
@@ -115,3 +130,10 @@ class Follower:
         if time.monotonic() - self._measured >= MEASURE_S:
             self._feed.lag()
             self._measured = time.monotonic()
+
+
+def _late(places: Mapping[str, int], goal: Mapping[str, int], patience_s: float) -> StreamUnavailableError:
+    """Return what to say of a stream that has more and does not give it."""
+    behind = sorted(name for name, end in goal.items() if places.get(name, -1) < end)
+    parts = f"{behind[0]} and {len(behind) - 1} others" if len(behind) > 1 else behind[0]
+    return StreamUnavailableError(f"{parts} gave nothing for {patience_s:g} s; look at the brokers")

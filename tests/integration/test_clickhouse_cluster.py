@@ -84,6 +84,19 @@ def test_settings_choose_the_cluster(servers: list[ClickHouseServer], tmp_path: 
     assert engines == local | {(name, "Distributed") for name in SHARDING}
 
 
+def test_retention_of_all_shards_is_kept_until_it_is_told_anew(servers: list[ClickHouseServer]) -> None:
+    store = cluster_store(servers, "retained")
+    for days, found, options in ((30, 30, {"retain": False}), (7, 30, {"retain": False}), (7, 7, {}), (0, 0, {})):
+        store._retention_days = days
+        store.migrate(**options)
+        assert bool(store.retention_fault()) == (days != found)
+        for (node,) in store._shards:
+            ((definition,),) = rows_of(node.query("SHOW CREATE TABLE events_local"))
+            assert (f"toIntervalDay({found})" if found else "ENGINE") in definition
+            assert ("\nTTL " in definition) == bool(found)
+    store.close()
+
+
 def test_unknown_cluster_is_named(servers: list[ClickHouseServer]) -> None:
     store = ClickHouseCluster(ClickHouseSettings(server=servers[0].address, cluster="nowhere"))
     with pytest.raises(StoreError, match="has no cluster nowhere; look at its remote_servers"):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from server.adapters.kafka_topics import make_topics
 from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.kafka_topics import make_topics
 from server.ports import StreamError, StreamOutdatedError
 from tests.kafka_shop import Machine, drained, ids, kafka_settings, topics
 from tests.table_shop import event

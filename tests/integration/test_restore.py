@@ -17,6 +17,7 @@ from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import open_log
+from server.cli import restore
 from server.cli.main import app
 from server.ports import EventLog, NewRecord
 from server.settings import Settings
@@ -144,6 +145,24 @@ async def test_new_machine_knows_what_an_old_one_does(
     assert LOST_OFFSETS._value.get() - lost == len(NEW), "what ended after the restoration is missed, and counted"
     status, found = run(settings, monkeypatch)
     assert (status, "is not empty" in found["error"]["what"]) == (1, True)
+    tables.store.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_restoration_that_is_given_nothing_ends(
+    kafka_address: str, clickhouse_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = topics(kafka_settings(kafka_address))
+    tables = Shop(clickhouse_store(clickhouse_address))
+    with Machine(tmp_path / "old", kafka) as machine:
+        add(machine, item(ItemChange(item=Item(item_id="a"))))
+        machine.ship()
+    monkeypatch.setattr(restore, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(KafkaFeed, "read_arrivals", lambda *_: ([], {}))
+    settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
+    status, found = run(settings, monkeypatch)
+    assert status == 4
+    assert "gave nothing for 0.5 s; look at the brokers" in found["error"]["why"]
     tables.store.close()
 
 

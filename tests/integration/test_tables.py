@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
+from structlog.testing import capture_logs
 
 from server import tables
 from server.adapters.kafka_stream import KafkaStream
@@ -96,7 +97,34 @@ def test_opening_alters_no_table(settings: Settings, request: pytest.FixtureRequ
         with closing(open_store(other)) as store:
             assert is_retained(store) == days
             row = doctor._store(other)  # chDB's owner is this process
-        assert row.state == "ok"
+        assert row.state == ("ok" if kind == "chdb" else "warn")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sink_leaves_the_retention_of_others_and_says_so(
+    settings: Settings, request: pytest.FixtureRequest, kind: str
+) -> None:
+    if kind == "clickhouse":
+        settings = with_server(settings, request.getfixturevalue("clickhouse_address"))
+    first, other = (settings.model_copy(update={"sink": SinkSettings(retention_days=days)}) for days in (30, 7))
+    with capture_logs() as said, closing(tables._sink_store(first)) as store:
+        assert store.retention_fault() == "", "it made the tables"
+        assert said == []
+    for sink, days in ((other, 7), (settings, 0)):
+        with capture_logs() as said, closing(tables._sink_store(sink)) as store:
+            found = store.query("SHOW CREATE TABLE events").column(0).to_pylist()[0]
+            assert "toIntervalDay(30)" in found
+        (line,) = said
+        assert f"retention_days = {days} says: events after 30 days, decisions after 30 days" in line["reason"]
+        assert "`shopkeeper migrate`" in line["fix"]
+        row = doctor._store(sink)
+        assert (row.state, row.finding) == ("warn", line["reason"])
+        assert "`shopkeeper migrate`" in row.then
+    prepare_store(other).close()
+    assert doctor._store(other).state == "ok"
+    with closing(prepare_store(settings)) as store:
+        store.query("ALTER TABLE events MODIFY TTL toDateTime(fromUnixTimestamp64Milli(time_ms)) + toIntervalMonth(1)")
+        assert "events by another rule" in store.retention_fault()
 
 
 def is_retained(store: SqlStore) -> bool:

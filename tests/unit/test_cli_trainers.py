@@ -1,6 +1,7 @@
 """Commands that run the trainers pass on what they are asked for, and what came of it."""
 
 import json
+import signal
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -38,6 +39,16 @@ def test_train_prints_the_rows_of_the_trainers(run, trainers, tmp_path):
 def test_train_ends_with_the_status_of_the_trainers(run, trainers, tmp_path, status, code):
     trainers("", status)
     failed(run("train", "--export", tmp_path, "--json"), code)
+
+
+@pytest.mark.parametrize(("number", "why"), [(9, "memory ran out"), (6, "memory ran out"), (15, "stopped it")])
+def test_trainers_that_a_signal_ends_say_which_and_why(run, monkeypatch, tmp_path, number, why):
+    (tmp_path / "trainers.py").write_text(f"import os\nos.kill(os.getpid(), {number})\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    error = failed(run("train", "--export", tmp_path, "--json"), 1)
+    assert f"signal {signal.Signals(number).name}" in error["what"]
+    assert why in error["why"]
+    assert error["next"]
 
 
 def test_train_without_a_log_ends_with_4(run, tmp_path):

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from server.ports import Arrival, LogRecord, LogUnavailableError, LogWentBackError
+from server.ports import Arrival, LogRecord, LogUnavailableError, LogWentBackError, StreamUnavailableError
 from server.workers import follower as module
 from server.workers.follower import Follower
 from tests.table_shop import wait_until
@@ -13,7 +13,7 @@ from tests.table_shop import wait_until
 class Feed:
     def __init__(self, count):
         self.arrivals = [Arrival(LogRecord(n, 1, 0, "v", f"e{n}", b""), "other", n) for n in range(1, count + 1)]
-        self.measured = self.begun = self.read = 0
+        self.measured = self.begun = self.read = self.asked = 0
         self.end, self.is_cut = count, False
 
     def begin(self, positions):
@@ -21,6 +21,7 @@ class Feed:
         self.read = positions().get("events/0", 0)
 
     def read_arrivals(self, limit):
+        self.asked += 1
         found = self.arrivals[self.read : self.read + min(limit, 2)]
         self.read += len(found)
         return found, {"events/0": self.read} if found else {}
@@ -108,3 +109,25 @@ def test_follower_does_not_wait_for_what_the_stream_dropped():
     feed.end = 3
     thread.join(5)
     assert not thread.is_alive()
+
+
+@pytest.mark.timeout(30)
+def test_patience_ends_where_the_stream_has_more_and_gives_nothing(monkeypatch):
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    feed = Feed(3)
+    feed.end = 9
+    with pytest.raises(StreamUnavailableError, match=r"events/0 gave nothing for 0.2 s; look at the brokers"):
+        Follower(feed, inbox := Inbox()).catch_up(threading.Event(), 0.2)
+    assert len(inbox.taken) == 3
+    assert feed.asked < 20, "with a pause"
+
+
+@pytest.mark.timeout(30)
+def test_patience_is_renewed_by_what_comes_and_ends_with_the_last_fault(monkeypatch):
+    monkeypatch.setattr(module, "RETRY_S", 0.2)
+    inbox = Inbox(*[LogUnavailableError("disk")] * 3)
+    Follower(Feed(1), inbox).catch_up(threading.Event(), 5.0)
+    assert inbox.taken == ["e1"]
+    inbox = Inbox(*[LogUnavailableError("disk is full")] * 9)
+    with pytest.raises(LogUnavailableError, match="disk is full"):
+        Follower(Feed(1), inbox).catch_up(threading.Event(), 0.3)

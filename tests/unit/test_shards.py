@@ -161,13 +161,25 @@ def test_two_processes_work_at_once_and_faults_come_back(tmp_path):
     subprocess.run([sys.executable, "-c", MEET, str(tmp_path)], cwd=ROOT, env=environment, check=True, timeout=200)
 
 
-def test_a_cluster_that_cannot_be_used_is_told(monkeypatch):
+@pytest.mark.parametrize(
+    ("address", "fault", "told"),
+    [
+        (
+            "host:1",
+            ConnectionError("no cluster"),
+            r"Ray at host:1 cannot be used \(no cluster\); run this on one of its",
+        ),
+        ("", Exception("timed out"), r"Ray at this machine cannot be used \(timed out\); look at its memory"),
+    ],
+    ids=["a cluster", "this machine"],
+)
+def test_a_ray_that_cannot_be_used_is_told(monkeypatch, address, fault, told):
     def refuse(**_):
-        raise ConnectionError("no cluster here")
+        raise fault
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(ConnectionError, match=r"Ray at host:1 cannot be used \(no cluster here\); run this on one"):
-        workers(1, "host:1").__enter__()
+    with pytest.raises(ConnectionError, match=told):
+        workers(1, address).__enter__()
 
 
 def test_a_missing_ray_is_named(monkeypatch):
