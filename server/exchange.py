@@ -17,7 +17,6 @@ from server.adapters.kafka_topics import differences
 from server.adapters.outbox import SqliteOutbox
 from server.clock import clock_of
 from server.lockfile import FileLock
-from server.ports import StreamUnavailableError
 from server.settings import KafkaSettings, Settings
 from server.streams import FOLLOWED
 from server.telemetry import configure_logging, serve_metrics
@@ -87,13 +86,13 @@ def _follow(settings: Settings, stopping: threading.Event, caught_up: threading.
         follower = Follower(feed, inbox)
         follower.catch_up(stopping)
         caught_up.set()
-        _tell_differences(settings.kafka)
+        threading.Thread(target=_tell_differences, args=(settings.kafka,), daemon=True).start()
         follower.run(stopping)
 
 
 def _tell_differences(settings: KafkaSettings) -> None:
     """Log where topics keep records otherwise than set: `EraseUser` promises what the settings say."""
-    with suppress(StreamUnavailableError):  # `doctor` says why
+    with suppress(Exception):  # whatever hinders it, `doctor` says why, and the exchange goes on
         for one in differences(settings):
             _logger.warning(
                 "topic_differs", **one._asdict(), fix="mend [kafka], or `shopkeeper migrate --change-topics`"

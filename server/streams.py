@@ -40,7 +40,7 @@ _TOPIC_OF: Final = {kind: name for name, kinds in TOPICS.items() for kind in kin
 _SLOTS: Final = MAX_PARTITIONS * len(TOPICS)
 _NUMBERS: Final[Mapping[str, int]] = {"kind": 2**31 - 1, "time_ms": 2**63 - 1, "offset": 2**63 - 1}
 """Headers that are numbers, with the most that a log and an engine take."""
-_TIME_DIGITS: Final = 16
+_DIGITS: Final = 19
 _Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -85,9 +85,18 @@ def partition_of(key: str, count: int) -> int:
     return zlib.crc32(key.encode()) % count
 
 
-def headers_of(record: LogRecord, origin: str, sent_ms: int) -> list[tuple[str, bytes]]:
-    """Return what travels beside key and payload. Kafka's own time is that of arrival: retention goes by it."""
-    numbers = (("kind", record.kind), ("time_ms", record.time_ms), ("offset", record.offset), ("sent_ms", sent_ms))
+def headers_of(record: LogRecord, origin: str, sent_ms: int, after: int) -> list[tuple[str, bytes]]:
+    """Return what travels beside key and payload. Kafka's own time is that of arrival: retention goes by it.
+
+    Parameters
+    ----------
+    record : what is sent
+    origin : name of its log
+    sent_ms : time of its round, Unix milliseconds
+    after : offset in its log of the last record of a `FOLLOWED` topic that was sent before it; 0 where none is known
+    """
+    ours = {"kind": record.kind, "time_ms": record.time_ms, "offset": record.offset, "sent_ms": sent_ms, "after": after}
+    numbers = tuple(ours.items())
     texts = (("origin", origin), ("key", record.key), ("id", record.record_id))
     return [(name, str(number).encode()) for name, number in numbers] + [(name, text.encode()) for name, text in texts]
 
@@ -112,14 +121,14 @@ def arrival_of(headers: _Headers, payload: bytes, offset: int) -> Arrival:
     return Arrival(record, origin, numbers["offset"])
 
 
-def sent_ms_of(headers: _Headers, otherwise: int) -> int:
-    """Return the time at which a record was sent, Unix milliseconds; `otherwise` where the headers do not say.
+def number_of(headers: _Headers, name: str, otherwise: int) -> int:
+    """Return the number that a header tells; `otherwise` where it tells none.
 
-    >>> [sent_ms_of(headers, 9) for headers in ([("sent_ms", b"7")], [], [("sent_ms", b"soon")])]
+    >>> [number_of(headers, "after", 9) for headers in ([("after", b"7")], [], [("after", b"soon")])]
     [7, 9, 9]
     """
-    text = dict(headers).get("sent_ms") or b""
-    return int(text) if text.isdigit() and len(text) < _TIME_DIGITS else otherwise
+    text = dict(headers).get(name) or b""
+    return int(text) if text.isdigit() and len(text) < _DIGITS else otherwise
 
 
 def offset_of(topic: str, partition: int, offset: int) -> int:

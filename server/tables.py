@@ -62,7 +62,7 @@ def prepare_store(settings: Settings) -> SqlStore:
 
 
 def _sink_store(settings: Settings) -> SqlStore:
-    """Return the tables, brought up to date; the retention of those that are there is that of all machines, and stays.
+    """Return the tables, brought up to date; where they are of all machines, their retention stays as it is.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def _sink_store(settings: Settings) -> SqlStore:
     """
 
     def first(store: SqlStore) -> None:
-        store.migrate(retain=False)
+        store.migrate(retain=not settings.clickhouse.server)
         if fault := store.retention_fault():
             _logger.warning("retention_differs", reason=fault, fix=RETENTION_FIX)
 

@@ -70,7 +70,7 @@ def away(settings: ClickHouseSettings, error: Exception) -> StoreUnavailableErro
     why = "timed out" if isinstance(error, faults.SocketTimeoutError) else error
     return StoreUnavailableError(
         f"ClickHouse {settings.server} does not answer ({why}); start it, or set clickhouse.server to its native port, "
-        "9000 or with clickhouse.tls 9440"
+        "9000 or with clickhouse.tls 9440; if it is slow to greet, lengthen clickhouse.connect_s"
     )
 
 

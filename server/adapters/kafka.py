@@ -64,8 +64,10 @@ class LoopThread:
 
 
 def _tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say in a line what nobody awaits, as that a broker ended a connection."""
-    _logger.debug("kafka_client", message=context.get("message"), reason=repr(context.get("exception")))
+    """Say in a line what nobody awaits; that a broker ended a connection is no news."""
+    fault = context.get("exception")
+    tell = _logger.debug if fault is None or isinstance(fault, KafkaError | OSError) else _logger.warning
+    tell("kafka_client", message=context.get("message"), reason=repr(fault), fix="none: it is connected again")
 
 
 async def _cancel_others() -> None:

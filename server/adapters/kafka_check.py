@@ -19,6 +19,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from server.adapters.kafka import connection_of, topic_name
 from server.ports import StreamError, StreamOutdatedError, StreamUnavailableError
 from server.settings import KafkaSettings
+from server.streams import TOPICS
 
 _ASK_S: Final = 5.0
 _SETTLE_S: Final = 2.0
@@ -30,14 +31,16 @@ _LOGIN: Final = (IllegalSaslStateError, SaslAuthenticationFailed, UnsupportedSas
 _LOGIN_FIX: Final = "set kafka.user, kafka.mechanism and the environment variable SHOPKEEPER__KAFKA__PASSWORD"
 
 
-class _Topic(NamedTuple):
+class Topic(NamedTuple):
     """What a broker says of a topic."""
 
     error_code: int
     partition_count: int
+    copy_count: int
+    """Of the partition that has the fewest; 0 where there is no partition."""
 
 
-async def check_kafka(settings: KafkaSettings, topics: Collection[str] = ()) -> None:
+async def check_kafka(settings: KafkaSettings, topics: Collection[str]) -> None:
     """Return once a broker answers and has the topics.
 
     Raises
@@ -46,47 +49,47 @@ async def check_kafka(settings: KafkaSettings, topics: Collection[str] = ()) -> 
     StreamError : a setting does not fit what answers, or the topics
     StreamOutdatedError : topics are missing
     """
-    names = [topic_name(settings, topic) for topic in topics]
     deadline = time.monotonic() + _SETTLE_S
-    while True:
-        try:
-            _check_topics(settings, names, await _ask_all(settings, names))
-        except StreamOutdatedError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(_PAUSE_S)
-        else:
-            return
+    while missing := [topic for topic in topics if topic not in await known_topics(settings)]:
+        if time.monotonic() > deadline:
+            names = ", ".join(topic_name(settings, topic) for topic in missing)
+            raise StreamOutdatedError(f"Kafka {settings.servers} lacks the topics {names}; run `shopkeeper migrate`")
+        await asyncio.sleep(_PAUSE_S)
 
 
-def _check_topics(settings: KafkaSettings, names: Sequence[str], found: Mapping[str, _Topic]) -> None:
+async def known_topics(settings: KafkaSettings) -> dict[str, Topic]:
+    """Return those of our topics that are there; raises what `check_kafka` does, but for missing ones."""
+    names = {topic_name(settings, topic): topic for topic in TOPICS}
+    found = await _ask_all(settings, list(names))
     for name, topic in found.items():
         if topic.error_code == _FORBIDDEN:
             raise StreamError(f"Kafka lets kafka.user {settings.user!r} not use the topic {name}; grant it")
-        if topic.partition_count not in {0, settings.partitions}:
-            count = topic.partition_count
-            raise StreamError(f"topic {name} has {count} partitions; set kafka.partitions={count}")
-    if missing := [name for name in names if name not in found or not found[name].partition_count]:
-        raise StreamOutdatedError(
-            f"Kafka {settings.servers} lacks the topics {', '.join(missing)}; run `shopkeeper migrate`"
-        )
+        if (count := topic.partition_count) not in {0, settings.partitions}:
+            raise StreamError(
+                f"topic {name} has {count} partitions; set kafka.partitions={count}, or where it had another number "
+                "before, take a new kafka.prefix: keys have moved"
+            )
+    return {names[name]: topic for name, topic in found.items() if topic.partition_count}
 
 
-async def _ask_all(settings: KafkaSettings, names: Sequence[str]) -> dict[str, _Topic]:
-    """Return what a broker says of the topics; where none answers, raise what a setting is to blame for first."""
-    asked = (_ask(settings, server, names) for server in settings.servers.split(","))
+async def _ask_all(settings: KafkaSettings, names: Sequence[str]) -> dict[str, Topic]:
+    """Return what the first broker that answers says; where none does, raise what a setting is to blame for first."""
+    asked = [asyncio.ensure_future(_ask(settings, server, names)) for server in settings.servers.split(",")]
     faults: list[StreamUnavailableError] = []
-    for answer in await asyncio.gather(*asked, return_exceptions=True):
-        if isinstance(answer, StreamUnavailableError):
-            faults.append(answer)
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            return answer
+    try:
+        for answer in asyncio.as_completed(asked):
+            try:
+                return await answer
+            except StreamUnavailableError as fault:
+                faults.append(fault)
+    finally:
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
     raise next((fault for fault in faults if isinstance(fault, StreamError)), faults[0])
 
 
-async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> dict[str, _Topic]:
+async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> dict[str, Topic]:
     connection: AIOKafkaConnection | None = None
     try:
         connection = await _connected(server, _arguments(settings))
@@ -100,12 +103,17 @@ async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> di
         is_needless = isinstance(error, IllegalSaslStateError)
         fix = "leave kafka.user empty" if is_needless else _LOGIN_FIX
         raise StreamError(f"Kafka {server} takes no such login ({error}); {fix}") from error
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError, ValueError) as error:  # the last of a name that is none, or an odd answer to a login
         raise await _explained(settings, server, error, has_answered=connection is not None) from error
     finally:
         if connection is not None:
             connection.close()
-    return {topic: _Topic(code, len(partitions)) for code, topic, *_, partitions in answer.topics}
+    return {one["topic"]: _topic_of(one) for one in answer.to_object()["topics"]}
+
+
+def _topic_of(answer: Mapping[str, Any]) -> Topic:
+    copies = [len(part["replicas"]) for part in answer["partitions"]]
+    return Topic(answer["error_code"], len(copies), min(copies, default=0))
 
 
 def _arguments(settings: KafkaSettings) -> dict[str, Any]:
@@ -143,7 +151,7 @@ async def _speaks(server: str, *, tls: bool) -> bool:
     protocol = "SSL" if tls else "PLAINTEXT"
     try:
         connection = await _connected(server, {"security_protocol": protocol, "ssl_context": context})
-    except (KafkaError, OSError):
+    except (KafkaError, OSError, ValueError):
         return False
     connection.close()
     return True

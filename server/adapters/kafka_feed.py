@@ -7,7 +7,7 @@ A reader of its own gets the records of all partitions in the order in which the
 some of the partitions, as they come.
 """
 
-import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -25,15 +25,13 @@ from server.adapters.kafka_check import check_kafka
 from server.adapters.time_order import Message, TimeOrder
 from server.ports import Arrival, Batch, LogRecord, StoreError
 from server.settings import KafkaSettings
-from server.streams import TOPICS, arrival_of, is_foreign, offset_of, sent_ms_of
+from server.streams import FOLLOWED, TOPICS, arrival_of, is_foreign, number_of, offset_of
 
 FETCH_S: Final = 0.5
 """Seconds that the sink's read gathers records, for large batches are cheap."""
 _WAIT_MS: Final = 100
-_SETTLE_S: Final = 0.01
-"""Seconds in which the batches of one round come in from all partitions."""
 _PATIENCE_S: Final = 10.0
-"""Seconds for which all partitions wait for one that gives nothing, for its broker is away."""
+"""Seconds for which all wait for a partition that gives nothing, or for a record that was sent before another."""
 _FRESH_S: Final = 3.0
 """Seconds for which an answer of a broker tells where a partition ends."""
 _QUEUE_RECORDS: Final = 2_000
@@ -73,13 +71,13 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         self._reached: dict[TopicPartition, dict[str, int]] = {}
         self._order = TimeOrder()
         self._waiting_since: float | None = None
+        self._has_all = set(FOLLOWED) <= set(topics)
 
     def begin(self, positions: Callable[[], Mapping[str, int]]) -> None:
         """Go on after the positions, which are asked for whenever a partition becomes ours."""
         self._positions = positions
         if self._group is None:
             self._reached = {}
-            self._order.clear()
             self._unplaced = self._parts()
         if strange := sorted(name for name in positions() if not name.startswith(f"{self._settings.prefix}.")):
             raise StoreError(f"the tables follow the part {strange[0]}, which is not on Kafka; take an empty database")
@@ -162,7 +160,6 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
                 with suppress(Exception):
                     self._thread.run(consumer._client.close(), _CLOSE_S)  # noqa: SLF001 - `stop` did not come to it
         self._reached.clear()
-        self._order.clear()
         self._unplaced = set() if self._group else self._parts()
 
     def _parts(self) -> set[TopicPartition]:
@@ -222,6 +219,8 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             marks = {key: at for key, at in positions.items() if key.startswith(f"{name}/")}
             self._reached[part] = {key.removeprefix(f"{name}/"): at for key, at in marks.items()}
         self._unplaced = set()
+        origins = {origin for marks in self._reached.values() for origin in marks}
+        self._order.begin({one: max(marks.get(one, 0) for marks in self._reached.values()) for one in origins})
 
     async def _fetch(self, limit: int, patience_s: float) -> tuple[list[Arrival], dict[str, int]]:
         """Read until there is enough, or nothing more, or for `patience_s`, but once at least."""
@@ -253,17 +252,9 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return what may be told by now in the order in which it was sent."""
         if taken := await self._take(limit):
             return taken
-        if await self._queue(limit) and not await self._unread():
-            await asyncio.sleep(_SETTLE_S)
-            await self._queue(limit)
-        return await self._take(limit)
-
-    async def _queue(self, limit: int) -> int:
-        """Let what comes wait for its turn; return how much that is."""
-        found = await self._gather(limit)
-        for part, messages in groupby(found, itemgetter(0)):
+        for part, messages in groupby(await self._gather(limit), itemgetter(0)):
             self._order.add(part, [message for _, message in messages])
-        return len(found)
+        return await self._take(limit)
 
     async def _take(self, limit: int) -> list[_Placed]:
         """Return what waits and is next, and after some time without regard to partitions that give nothing."""
@@ -274,7 +265,8 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         elif self._waiting_since is None:
             self._waiting_since = time.monotonic()
         is_late = self._waiting_since is not None and time.monotonic() - self._waiting_since > _PATIENCE_S
-        return self._order.take(limit, unread - silent if is_late else unread)
+        since_ms = 1_000 * (time.time() - _PATIENCE_S) if self._has_all else math.inf
+        return self._order.take(limit, unread - silent if is_late else unread, since_ms)
 
     async def _unread(self) -> set[TopicPartition]:
         """Return the partitions that have more than was read of them, or of which nothing was heard lately."""
@@ -315,9 +307,11 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
                 telemetry.REPEATED_RECORDS.inc()
 
     def _message(self, part: TopicPartition, message: ConsumerRecord) -> Message:
-        sent_ms, came_ms = sent_ms_of(message.headers, message.timestamp), message.timestamp
-        is_likely = abs(sent_ms - came_ms) < _SKEW_MS  # else the sender's clock was wrong
-        return Message(message.offset, self._arrival(part, message), sent_ms if is_likely else came_ms)
+        came_ms, after = message.timestamp, number_of(message.headers, "after", 0)
+        sent_ms = number_of(message.headers, "sent_ms", came_ms)
+        if abs(sent_ms - came_ms) > _SKEW_MS:  # the sender's clock was wrong
+            sent_ms = came_ms
+        return Message(message.offset, self._arrival(part, message), sent_ms, came_ms, after)
 
     def _arrival(self, part: TopicPartition, message: ConsumerRecord) -> Arrival:
         topic = self._names[part.topic]

@@ -14,7 +14,7 @@ from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, 
 from server.adapters.kafka_check import check_kafka
 from server.ports import LogRecord, StreamUnavailableError
 from server.settings import KafkaSettings
-from server.streams import TOPICS, headers_of, key_of, partition_of, topic_of
+from server.streams import FOLLOWED, TOPICS, headers_of, key_of, partition_of, topic_of
 
 BATCH_BYTES: Final = 524_288
 ROUND_S: Final = 30.0
@@ -34,6 +34,8 @@ class KafkaStream:
         self._thread = LoopThread("kafka-producer")
         self._producer: AIOKafkaProducer | None = None
         self._sent_ms = 0
+        self._last = ("", 0)
+        """Log of which records were sent last, and the offset there of the last that others follow."""
 
     def send(self, records: Sequence[LogRecord], origin: str) -> int:
         """Return how many records, from the first on, are acknowledged now; at least one."""
@@ -52,20 +54,23 @@ class KafkaStream:
         producer = await self._started()
         batches: dict[tuple[str, int], BatchBuilder] = {}
         count = 0
+        after = self._last[1] if self._last[0] == origin else 0
         self._sent_ms = max(self._sent_ms, time.time_ns() // 1_000_000)  # a clock that is set back changes no order
         for record in records:
             place = topic_of(record.kind), partition_of(key_of(record), self._settings.partitions)
             if place not in batches:
                 batches[place] = producer.create_batch()
-            if not _append(batches[place], record, headers_of(record, origin, self._sent_ms)):
+            if not _append(batches[place], record, headers_of(record, origin, self._sent_ms, after)):
                 break
             count += 1
+            after = record.offset if place[0] in FOLLOWED else after
         filled = [(place, batch) for place, batch in batches.items() if batch.record_count()]
         sent = [
             await producer.send_batch(batch, topic_name(self._settings, topic), partition=partition)
             for (topic, partition), batch in filled
         ]
         await asyncio.gather(*sent)
+        self._last = origin, after
         return count
 
     async def _started(self) -> AIOKafkaProducer:

@@ -7,7 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, topic_name
-from server.adapters.kafka_check import check_kafka
+from server.adapters.kafka_check import known_topics
 from server.ports import StreamError
 from server.settings import KafkaSettings
 from server.streams import TOPICS
@@ -20,6 +20,7 @@ _DAY_MS: Final = 24 * _HOUR_MS
 _EXISTS: Final = 36
 _COPIES: Final = 38
 """Error codes of a topic that is there, and of one with more copies than brokers."""
+_FORBIDDEN: Final = 29
 _OF_TOPIC: Final = 1
 """Source of a config that was given to the topic, not taken from the broker."""
 _ADMIN_S: Final = 30.0
@@ -49,7 +50,7 @@ def missing_topics(settings: KafkaSettings) -> list[str]:
     StreamUnavailableError : Kafka does not answer
     StreamError : a setting does not fit, or a topic has another number of partitions, so records would lose their order
     """
-    return _as_admin(settings, _missing)
+    return _as_admin(settings, lambda _, settings: _missing(settings))
 
 
 def make_topics(settings: KafkaSettings) -> list[str]:
@@ -80,7 +81,7 @@ def _as_admin(
     settings: KafkaSettings, work: Callable[[AIOKafkaAdminClient, KafkaSettings], Coroutine[Any, Any, _Result]]
 ) -> _Result:
     async def connected() -> _Result:
-        await check_kafka(settings)
+        await known_topics(settings)  # says what hinders a connection, which the client does not
         admin = AIOKafkaAdminClient(**connection_of(settings))
         try:
             await admin.start()
@@ -95,23 +96,13 @@ def _as_admin(
         thread.close()
 
 
-async def _replicas(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, int]:
-    """Return the copies of each topic that is there; StreamError where one has another number of partitions."""
-    described = await admin.describe_topics([topic_name(settings, topic) for topic in TOPICS])
-    found = {one["topic"]: one["partitions"] for one in described if one["partitions"]}
-    for name, parts in found.items():
-        if len(parts) != settings.partitions:
-            raise StreamError(f"topic {name} has {len(parts)} partitions; set kafka.partitions={len(parts)}")
-    return {name: min(len(part["replicas"]) for part in parts) for name, parts in found.items()}
-
-
-async def _missing(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
-    there = await _replicas(admin, settings)
-    return [topic for topic in TOPICS if topic_name(settings, topic) not in there]
+async def _missing(settings: KafkaSettings) -> list[str]:
+    there = await known_topics(settings)
+    return [topic for topic in TOPICS if topic not in there]
 
 
 async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
-    missing = [_new_topic(settings, topic) for topic in await _missing(admin, settings)]
+    missing = [_new_topic(settings, topic) for topic in await _missing(settings)]
     answer = await admin.create_topics(missing) if missing else None
     for name, code, *text in answer.topic_errors if answer else ():
         if code not in {0, _EXISTS}:
@@ -126,13 +117,13 @@ async def _differences(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> l
 
 async def _compare(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, list[Difference]]:
     """Return the differences of each topic that is there."""
-    replicas = await _replicas(admin, settings)
+    there = await known_topics(settings)
     found: dict[str, list[Difference]] = {}
-    for topic in TOPICS:
-        if (name := topic_name(settings, topic)) in replicas:
-            wanted, is_now = _configs(settings, topic, replicas[name]), await _described(admin, name)
-            pairs = [(key, is_now.get(key, ("",))[0], value) for key, value in wanted.items()]
-            found[name] = [Difference(name, *pair) for pair in pairs if not _is_as_wanted(*pair)]
+    for topic, facts in there.items():
+        name = topic_name(settings, topic)
+        wanted, is_now = _configs(settings, topic, facts.copy_count), await _described(admin, name)
+        pairs = [(key, is_now.get(key, ("",))[0], value) for key, value in wanted.items()]
+        found[name] = [Difference(name, *pair) for pair in pairs if not _is_as_wanted(*pair)]
     return found
 
 
@@ -148,7 +139,7 @@ async def _change(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[D
             (answer,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
             for code, text, *_ in answer.resources:
                 if code:
-                    raise StreamError(f"topic {name} cannot be changed (code {code}: {text}); allow it kafka.user")
+                    raise StreamError(f"topic {name} cannot be changed (code {code}: {text}); {_fix(code)}")
     return [one for ones in compared.values() for one in ones]
 
 
@@ -157,8 +148,12 @@ async def _described(admin: AIOKafkaAdminClient, name: str) -> dict[str, tuple[s
     (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     ((code, text, _, _, entries),) = answer.resources
     if code:
-        raise StreamError(f"configs of topic {name} cannot be read (code {code}: {text}); allow it kafka.user")
+        raise StreamError(f"configs of topic {name} cannot be read (code {code}: {text}); {_fix(code)}")
     return {key: (value, source) for key, value, _, source, *_ in entries}
+
+
+def _fix(code: int) -> str:
+    return "allow it kafka.user" if code == _FORBIDDEN else "look at the brokers"
 
 
 def _is_as_wanted(config: str, found: str, wanted: str) -> bool:

@@ -23,6 +23,8 @@ constraint."""
 RETAINED_TABLES: Final = ("events", "decisions", "bad_events")
 """Tables whose rows may end by age; the others hold what is true now."""
 
+_RETAINED: Final = "retention"
+"""Name among the migrations that tells that the age at which rows end was settled."""
 _TTL: Final = re.compile(r"\nTTL toDateTime\(fromUnixTimestamp64Milli\(time_ms\) \+ toIntervalDay\((\d+)\)\)(\n|$)")
 
 _EVENT_COLUMNS: Final = (
@@ -36,6 +38,8 @@ _ITEM_COLUMNS: Final = (
 )
 _PROFILE_COLUMNS: Final = "visitor_id, trait_names, trait_values, personalization, training, marketing"
 _DENIED: Final = "SELECT visitor_id FROM profiles FINAL WHERE NOT training"
+_BOUND: Final = f"SELECT visitor_id FROM events WHERE anonymous_id IN ({_DENIED})"  # noqa: S608
+"""Who logged in where somebody had denied."""
 _GRANTED: Final = "SELECT visitor_id FROM profiles FINAL WHERE training"
 _MIGRATIONS_TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS migrations (name String, checksum String, apply_ms Int64) "
@@ -86,14 +90,16 @@ class SqlStore(ABC):
     def migrate(self, *, retain: bool = True) -> list[str]:
         """Bring the tables up to date; return the names of the migrations applied.
 
-        Rows then end as the settings say, unless the tables were there already and are not to be changed in that.
+        Rows then end as the settings say, unless that was settled before and is not to be changed.
         """
         self.check_version()
         self.query(_MIGRATIONS_TABLE)
         applied = dict(rows_of(self.query("SELECT name, checksum FROM migrations ORDER BY name")))
         names = [one.name for one in migrations() if self._apply(one, applied.get(one.name))]
-        if retain or not applied:
+        if retain or _RETAINED not in applied:
             self._retain()
+        if _RETAINED not in applied:
+            self._note(_RETAINED, "")
         return names
 
     def retention_fault(self) -> str:
@@ -105,7 +111,8 @@ class SqlStore(ABC):
 
     def applied(self) -> list[str]:
         """Return the names of the migrations that the tables have."""
-        return [name for (name,) in rows_of(self.query("SELECT DISTINCT name FROM migrations ORDER BY name"))]
+        found = self.query("SELECT DISTINCT name FROM migrations ORDER BY name")
+        return [name for (name,) in rows_of(found) if name != _RETAINED]
 
     def check(self) -> None:
         """Raise StoreError if the database is too old, and StoreOutdatedError if the tables are; change nothing."""
@@ -194,11 +201,14 @@ class SqlStore(ABC):
         if checksum is None:
             for statement in migration.statements:
                 self.query(statement)
-            row = {"name": migration.name, "checksum": migration.checksum, "apply_ms": time.time_ns() // 1_000_000}
-            self.insert("migrations", pa.Table.from_pylist([row]))
+            self._note(migration.name, migration.checksum)
         elif checksum != migration.checksum:
             raise StoreError(f"migration {migration.name} was changed after it was applied; undo that, add a new one")
         return checksum is None
+
+    def _note(self, name: str, checksum: str) -> None:
+        row = {"name": name, "checksum": checksum, "apply_ms": time.time_ns() // 1_000_000}
+        self.insert("migrations", pa.Table.from_pylist([row]))
 
     def _retain(self) -> None:
         """Let rows end by age, as the settings say; a table that says so already is left alone."""
@@ -225,9 +235,9 @@ class SqlStore(ABC):
         return f"FROM events FINAL WHERE {self._trainable()} AND anonymous_id NOT IN ({_DENIED})"
 
     def _trainable(self) -> str:
+        aliases = [f"SELECT anonymous_id FROM events WHERE visitor_id IN ({who})" for who in (_DENIED, _BOUND)]  # noqa: S608
         answered = f"NOT IN ({_DENIED})" if self._consent_default else f"IN ({_GRANTED})"
-        aliases = f"SELECT anonymous_id FROM events WHERE visitor_id IN ({_DENIED})"  # noqa: S608
-        return f"visitor_id {answered} AND visitor_id NOT IN ({aliases})"
+        return " AND ".join([f"visitor_id {answered}", *(f"visitor_id NOT IN ({who})" for who in (_BOUND, *aliases))])
 
 
 def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -49,7 +49,9 @@ def _topics(settings: KafkaSettings, *, change: bool) -> tuple[list[str], list[D
 
 def _table(found: list[Difference], *, is_changed: bool) -> Table:
     title = (
-        "changed topics" if is_changed else "topics that differ: mend [kafka], or `shopkeeper migrate --change-topics`"
+        "changed topics"
+        if is_changed
+        else r"topics that differ: mend \[kafka], or `shopkeeper migrate --change-topics`"
     )
     before, after = ("before", "now") if is_changed else ("is", "by the settings")
     table = Table("topic", "config", before, after, title=title, title_justify="left")

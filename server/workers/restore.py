@@ -22,9 +22,10 @@ from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, REC
 DUMPS: Final[Mapping[str, str]] = {
     "erasures": "SELECT visitor_id, log_offset, time_ms FROM erasures FINAL ORDER BY time_ms, visitor_id",
     "profiles": "SELECT visitor_id, base64Encode(payload) AS payload FROM profiles FINAL ORDER BY visitor_id",
-    "events": "SELECT * FROM events FINAL ORDER BY time_ms, visitor_id, event_id, line",
+    "events": "SELECT * FROM events FINAL ORDER BY if(arrive_ms > 0, arrive_ms, time_ms), time_ms, "
+    "visitor_id != anonymous_id, log_offset, visitor_id, event_id, line",
 }
-"""Query of each file, in the order in which they become records."""
+"""Query of each file, in the order in which they become records. Of one moment, logins come last."""
 
 ORIGIN: Final = "tables"
 """Of these records; as those of another machine they are not shipped."""
@@ -33,7 +34,7 @@ _BATCH_ROWS: Final = 10_000
 
 
 def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator[Arrival]:
-    """Yield the records of the files of `DUMPS`: erasures, then profiles, then events in order of time.
+    """Yield the records of the files of `DUMPS`: erasures, then profiles, then events in order of arrival.
 
     `begins` is the first offset that Kafka has, by topic and partition. What the tables hold of a visitor who was
     forgotten came later, so its time is after that of the erasure.

@@ -90,8 +90,8 @@ class Sink:
                 pause_s = 0.0 if is_full else POLL_S
                 if is_full or (behind_since and self._aged(behind_since)):
                     self.step()
-                    self._outage.end()
                     behind_since = None
+                self._outage.end()
             except _LATER as error:
                 telemetry.SINK_RETRIES.inc()
                 self._outage.tell(error)

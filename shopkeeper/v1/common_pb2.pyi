@@ -160,19 +160,19 @@ class Context(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     CART_ITEM_IDS_FIELD_NUMBER: _builtins.int
     visitor_id: _builtins.str
-    """Anonymous id of the browser or device. At most 256 bytes. Either this or `user_id` is required."""
+    """Anonymous id of the browser or device. At most 256 bytes, no ASCII control characters. Either this or `user_id` is required."""
     user_id: _builtins.str
-    """Id of the known customer. At most 256 bytes. With `visitor_id` it merges the anonymous state into the known one."""
+    """Id of the known customer. At most 256 bytes, no ASCII control characters. With `visitor_id` it merges the anonymous state into the known one."""
     session_id: _builtins.str
-    """Optional. Session of the visit. At most 256 bytes."""
+    """Optional. Session of the visit. At most 256 bytes, no ASCII control characters."""
     device: Global___Device.ValueType
     """Optional. Device that shows the page."""
     country_code: _builtins.str
     """Optional. ISO 3166 code of two upper-case letters."""
     store_id: _builtins.str
-    """Optional. Shop, branch or sales channel. At most 256 bytes."""
+    """Optional. Shop, branch or sales channel. At most 256 bytes, no ASCII control characters."""
     campaign_id: _builtins.str
-    """Optional. Campaign that brought the visitor. At most 256 bytes."""
+    """Optional. Campaign that brought the visitor. At most 256 bytes, no ASCII control characters."""
     query: _builtins.str
     """Optional. Text of the search. At most 1,024 bytes."""
     @_builtins.property

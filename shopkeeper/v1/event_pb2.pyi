@@ -88,7 +88,7 @@ class EventItem(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """Required. 1 to 256 bytes. An item the catalogue does not know is kept and counted as unjoined."""
+    """Required. 1 to 256 bytes, no ASCII control characters. An item the catalogue does not know is kept and counted as unjoined."""
     quantity: _builtins.int
     """Optional. Units; 0 means 1. 0 to 1,000,000, otherwise INVALID_ARGUMENT."""
     position: _builtins.int
@@ -126,7 +126,7 @@ class Event(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_TOKEN_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """Required. Made by the client before its first try (UUIDv7); a repeat is harmless for 7 days at least. 1 to 64 bytes."""
+    """Required. Made by the client before its first try (UUIDv7); a repeat is harmless for 7 days at least. 1 to 64 bytes, no ASCII control characters."""
     event_type: Global___EventType.ValueType
     """Required. What happened."""
     attribution_token: _builtins.str

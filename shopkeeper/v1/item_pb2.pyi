@@ -158,7 +158,7 @@ class Item(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     PROMOTION_INTERVALS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """Required. Id in the shop's own words. 1 to 256 bytes."""
+    """Required. Id in the shop's own words. 1 to 256 bytes, no ASCII control characters."""
     title: _builtins.str
     """Optional. Text to show. At most 1,024 bytes."""
     brand: _builtins.str

@@ -154,7 +154,7 @@ class RecommendRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     PLACEMENTS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Optional. Id of the request; the same id, state and time give the same bytes. At most 64 bytes. Made by the server when empty."""
+    """Optional. Id of the request; the same id, state and time give the same bytes. At most 64 bytes, no ASCII control characters. Made by the server when empty."""
     @_builtins.property
     def context(self) -> _common_pb2.Context:
         """Required. Who asks."""

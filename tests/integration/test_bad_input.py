@@ -104,7 +104,13 @@ async def test_text_that_is_not_utf8(shop, rpc):
             "FIELD_OUT_OF_RANGE",
             "context.visitor_id",
         ),
-        (recommend(exclude_item_ids=["a", "b\n"]), "FIELD_OUT_OF_RANGE", "placements[0].exclude_item_ids[1]"),
+        (
+            RecommendRequest(
+                context=Context(visitor_id="v", cart_item_ids=["a", "b\n"]), placements=recommend().placements
+            ),
+            "FIELD_OUT_OF_RANGE",
+            "context.cart_item_ids[1]",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -263,7 +263,7 @@ def test_default_document_gives_way_to_what_was_set(machine: Machine, settings: 
 
 
 async def test_foreign_message_is_set_aside(settings: KafkaSettings, tables: Shop, tmp_path: Path) -> None:
-    ours = headers_of(LogRecord(7, 1, 9, "v", "e1", b""), "here", 5)
+    ours = headers_of(LogRecord(7, 1, 9, "v", "e1", b""), "here", 5, 3)
     item_kind = str(RecordKind.RECORD_KIND_ITEM).encode()
     changes = [("kind", None), ("origin", None), ("offset", b"9" * 30), ("kind", item_kind)]
     spoiled = [[], *([*ours, change] for change in changes)]

@@ -1,5 +1,6 @@
 """A machine that catches up sees what others wrote in their order, though it lies in several partitions."""
 
+import asyncio
 import functools
 from collections.abc import Iterator
 from contextlib import closing
@@ -7,15 +8,15 @@ from pathlib import Path
 from threading import Event as Flag
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from server.adapters import kafka_feed
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.sqlite_log import SqliteLog
-from server.ports import NewRecord
+from server.ports import LogRecord, NewRecord
 from server.settings import KafkaSettings
-from server.streams import FOLLOWED, partition_of
+from server.streams import FOLLOWED, headers_of, partition_of
 from server.workers.follower import Follower
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.record_pb2 import ItemChange
@@ -94,6 +95,33 @@ def test_what_machines_wrote_in_turn_keeps_its_order(
             machine.ship()
             sent.append((record.kind, record.record_id, record.payload))
     assert followed(settings, tmp_path / "new") == sent
+
+
+async def test_record_is_told_after_the_one_that_was_sent_before_it(settings: KafkaSettings) -> None:
+    """Kafka may show us a login, and later the view that it took in the same moment."""
+    phone = next(f"phone{number}" for number in range(9) if partition_of(f"phone{number}", 3) == 0)
+    user = next(f"user{number}" for number in range(9) if partition_of(f"user{number}", 3) == 1)
+    view, login = event("view", "a", visitor_id=phone), event("login", "a", visitor_id=phone, user_id=user)
+
+    def read() -> list[str]:
+        return [arrival.record.record_id for arrival in feed.read_arrivals(1_000)[0]]
+
+    with closing(KafkaFeed(settings, topics=FOLLOWED)) as feed:
+        feed.begin(dict)
+        async with AIOKafkaProducer(bootstrap_servers=settings.servers) as producer:
+
+            async def send(record: NewRecord, offset: int, partition: int) -> None:
+                headers = headers_of(LogRecord(offset, time_ms=1, **record._asdict()), "there", 1, offset - 1)
+                await producer.send_and_wait(
+                    f"{settings.prefix}.events", record.payload, partition=partition, headers=headers
+                )
+
+            await send(event("first", "a"), 1, 2)
+            await asyncio.to_thread(wait_until, lambda: read() == ["first"])
+            await send(login, 3, 1)
+            assert [await asyncio.to_thread(read) for _ in range(10)] == [[]] * 10
+            await send(view, 2, 0)
+            await asyncio.to_thread(wait_until, lambda: read() == ["view", "login"])
 
 
 def test_partition_that_gives_nothing_is_not_waited_for_in_vain(

@@ -254,6 +254,12 @@ def test_export_holds_what_trainers_may_see(shop: Shop, tmp_path: Path, consent_
         event("e3", "a", visitor_id="denied"),
         event("e4", "a", visitor_id="phone-of-denied"),
         event("e5", "a", visitor_id="phone-of-denied", user_id="denied"),
+        event("e6", "a", visitor_id="phone-that-denied"),
+        event("e7", "a", visitor_id="phone-that-denied", user_id="user-of-it"),
+        event("e8", "a", visitor_id="user-of-it", user_id="user-of-it"),
+        event("e9", "a", visitor_id="tablet-of-it", user_id="user-of-it"),
+        event("e10", "a", visitor_id="tablet-of-it"),
+        profile("phone-that-denied", training=False),
         profile("granted", {"size": "M"}, training=True),
         profile("denied", training=False),
         item(ItemChange(item=Item(item_id="a", title="Brie", availability=Item.AVAILABILITY_UNAVAILABLE))),
@@ -273,7 +279,7 @@ def test_export_holds_what_trainers_may_see(shop: Shop, tmp_path: Path, consent_
     assert profiles.column("visitor_id").to_pylist() == ["granted"]
     meta = json.loads((tmp_path / "export" / "meta.json").read_text())
     assert meta == {
-        "positions": {"log": 9},
+        "positions": {"log": 15},
         "consent_default": consent_default,
         "time_zone": "UTC",
         "line_count": 2 + consent_default,

@@ -20,7 +20,7 @@ from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
 from server.cli import doctor
 from server.clock import clock_of
-from server.ports import StoreBusyError, StoreError, StoreOutdatedError
+from server.ports import StoreBusyError, StoreError, StoreOutdatedError, StoreUnavailableError
 from server.settings import ClickHouseSettings, MetricsSettings, Settings, SinkSettings, load_settings
 from server.tables import open_store, prepare_store, request_export, run_sink
 from server.workers.shipper import Shipper
@@ -100,12 +100,33 @@ def test_opening_alters_no_table(settings: Settings, request: pytest.FixtureRequ
         assert row.state == ("ok" if kind == "chdb" else "warn")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_sink_leaves_the_retention_of_others_and_says_so(
-    settings: Settings, request: pytest.FixtureRequest, kind: str
+def test_tables_of_one_machine_keep_what_its_settings_say(settings: Settings) -> None:
+    for days in (30, 7, 0):
+        sink = settings.model_copy(update={"sink": SinkSettings(retention_days=days)})
+        with closing(tables._sink_store(sink)) as store:
+            assert store.retention_fault() == ""
+
+
+def test_a_first_sink_that_fails_half_way_still_settles_the_retention(
+    settings: Settings, clickhouse_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kind == "clickhouse":
-        settings = with_server(settings, request.getfixturevalue("clickhouse_address"))
+    settings = with_server(settings, clickhouse_address)
+    settings = settings.model_copy(update={"sink": SinkSettings(retention_days=30)})
+
+    def fail(_: SqlStore) -> None:
+        raise StoreUnavailableError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlStore, "_retain", fail)
+        with pytest.raises(StoreUnavailableError, match="gone"):
+            tables._sink_store(settings)
+    with closing(tables._sink_store(settings)) as store:
+        assert store.retention_fault() == ""
+        assert store.applied()[-1].startswith("00")
+
+
+def test_a_sink_leaves_the_retention_of_others_and_says_so(settings: Settings, clickhouse_address: str) -> None:
+    settings = with_server(settings, clickhouse_address)
     first, other = (settings.model_copy(update={"sink": SinkSettings(retention_days=days)}) for days in (30, 7))
     with capture_logs() as said, closing(tables._sink_store(first)) as store:
         assert store.retention_fault() == "", "it made the tables"

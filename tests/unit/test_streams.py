@@ -7,9 +7,9 @@ from server.streams import (
     arrival_of,
     headers_of,
     key_of,
+    number_of,
     offset_of,
     partition_of,
-    sent_ms_of,
     topic_of,
 )
 from shopkeeper.v1.item_pb2 import Item
@@ -56,14 +56,14 @@ def test_keys_keep_what_belongs_together_in_order() -> None:
 
 def test_record_survives_the_journey() -> None:
     sent = record(1, b"\x00\xff", key="ü'\x00", record_id="e1")
-    arrival = arrival_of(headers_of(sent, "here", 5), sent.payload, 99)
+    arrival = arrival_of(headers_of(sent, "here", 5, 3), sent.payload, 99)
     assert arrival.record == sent._replace(offset=99)
     assert (arrival.origin, arrival.origin_offset) == ("here", 7)
 
 
 @pytest.mark.parametrize("name", ["kind", "time_ms", "offset", "origin", "key", "id"])
 def test_foreign_message_is_refused(name: str) -> None:
-    headers = [pair for pair in headers_of(record(1), "here", 5) if pair[0] != name]
+    headers = [pair for pair in headers_of(record(1), "here", 5, 3) if pair[0] != name]
     with pytest.raises(ValueError, match=name):
         arrival_of(headers, b"", 1)
     for value in (b"\xff", None):
@@ -74,12 +74,12 @@ def test_foreign_message_is_refused(name: str) -> None:
 @pytest.mark.parametrize(("name", "number"), [("kind", 2**31), ("time_ms", 2**63), ("offset", 2**63), ("offset", -1)])
 def test_number_that_no_log_takes_is_refused(name: str, number: int) -> None:
     with pytest.raises(ValueError, match=f"header {name} is not from 0"):
-        arrival_of([*headers_of(record(1), "here", 5), (name, str(number).encode())], b"", 1)
+        arrival_of([*headers_of(record(1), "here", 5, 3), (name, str(number).encode())], b"", 1)
 
 
 @pytest.mark.parametrize("value", [b"", b"-1", b"soon", b"9" * 5_000, b"\xc2\xb2", None])
-def test_time_of_sending_that_is_none_does_no_harm(value: bytes | None) -> None:
-    assert sent_ms_of([("sent_ms", value)], 7) == 7
+def test_number_that_is_none_does_no_harm(value: bytes | None) -> None:
+    assert number_of([("sent_ms", value)], "sent_ms", 7) == 7
 
 
 def test_offsets_are_unique_and_rise() -> None:

@@ -10,8 +10,8 @@ from server.ports import Arrival, LogRecord
 PARTS = [TopicPartition("events", number) for number in range(3)]
 
 
-def message(sent_ms, offset=0, origin="a", origin_offset=0):
-    return Message(offset, Arrival(LogRecord(0, 1, 0, "v", "", b""), origin, origin_offset), sent_ms)
+def message(sent_ms, offset=0, origin="a", origin_offset=0, after=0):
+    return Message(offset, Arrival(LogRecord(0, 1, 0, "v", "", b""), origin, origin_offset), sent_ms, sent_ms, after)
 
 
 @given(st.lists(st.integers(0, 2), max_size=60), st.randoms(use_true_random=False), st.integers(1, 9))
@@ -25,7 +25,7 @@ def test_order_of_sending_comes_back_however_it_is_read(placed, chance, limit):
     order, taken = TimeOrder(), []
     while any(rest.values()) or any(map(order.count, PARTS)):
         unread = {part for part in PARTS if rest[part]}
-        taken += order.take(limit, unread)
+        taken += order.take(limit, unread, 0)
         part = chance.choice(PARTS)
         count = chance.randint(0, 5)
         order.add(part, rest[part][:count])
@@ -36,17 +36,41 @@ def test_order_of_sending_comes_back_however_it_is_read(placed, chance, limit):
 def test_nothing_is_taken_while_an_earlier_one_may_come():
     order = TimeOrder()
     order.add(PARTS[0], [message(1), message(3)])
-    assert order.take(9, {PARTS[1]}) == []
+    assert order.take(9, {PARTS[1]}, 0) == []
     order.add(PARTS[1], [message(2)])
-    assert [one.sent_ms for _, one in order.take(9, {PARTS[1]})] == [1, 2]
-    assert [one.sent_ms for _, one in order.take(9, ())] == [3]
+    assert [one.sent_ms for _, one in order.take(9, {PARTS[1]}, 0)] == [1, 2]
+    assert [one.sent_ms for _, one in order.take(9, (), 0)] == [3]
 
 
 def test_partition_keeps_its_own_order_where_clocks_differ():
     order = TimeOrder()
     order.add(PARTS[0], [message(9, 0), message(1, 1)])
     order.add(PARTS[1], [message(5, 0)])
-    assert [(part.partition, one.offset) for part, one in order.take(9, ())] == [(1, 0), (0, 0), (0, 1)]
+    assert [(part.partition, one.offset) for part, one in order.take(9, (), 0)] == [(1, 0), (0, 0), (0, 1)]
     order.add(PARTS[0], [message(1)])
-    order.clear()
+    order.begin({})
     assert order.count(PARTS[0]) == 0
+
+
+def test_message_waits_for_the_one_before_it_while_that_may_come():
+    """Kafka may show one partition of a round before another."""
+    order = TimeOrder()
+    order.begin({"a": 7})
+    order.add(PARTS[0], [message(5, 0, "a", 9, after=8)])
+    assert order.take(9, (), since_ms=4) == []
+    order.add(PARTS[1], [message(5, 0, "a", 8, after=7)])
+    assert [one.arrival.origin_offset for _, one in order.take(9, (), since_ms=4)] == [8, 9]
+    order.add(PARTS[0], [message(6, 1, "b", 3, after=2)])
+    assert order.take(9, (), since_ms=5) == []
+    assert len(order.take(9, (), since_ms=6)) == 1, "it was awaited for long enough"
+
+
+def test_message_of_a_round_that_was_sent_again_comes_before_what_followed_it():
+    """The login of the first try is there, and the view only of the second; others go on meanwhile."""
+    order = TimeOrder()
+    order.begin({"a": 7})
+    order.add(PARTS[0], [message(5, 0, "a", 9, after=8)])
+    order.add(PARTS[1], [message(6, 0, "b", 1)])
+    assert [one.arrival.origin for _, one in order.take(9, (), since_ms=0)] == ["b"]
+    order.add(PARTS[1], [message(7, 1, "a", 8, after=7)])
+    assert [one.arrival.origin_offset for _, one in order.take(9, (), since_ms=0)] == [8, 9]

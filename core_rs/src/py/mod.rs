@@ -25,7 +25,7 @@ use numpy::{
 };
 use pyo3::{prelude::*, pybacked::PyBackedBytes, types::PyBytes};
 use rayon::prelude::*;
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 // A decision makes some hundred small allocations; this allocator took a fifth off its time.
 #[global_allocator]
@@ -303,11 +303,11 @@ impl Engine {
         Ok(PyBytes::new(py, &enter(|| Ok(self.0.trial()))?))
     }
 
-    fn counts(&self) -> PyResult<HashMap<&'static str, u64>> {
+    fn counts(&self) -> PyResult<BTreeMap<&'static str, u64>> {
         enter(|| Ok(self.0.counts().into_iter().collect()))
     }
 
-    fn stats(&self, py: Python<'_>) -> PyResult<HashMap<&'static str, u64>> {
+    fn stats(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
         enter_detached(py, || Ok::<_, Error>(self.0.stats().into_iter().collect()))
     }
 

@@ -262,7 +262,7 @@ fn filter(at: &At, filter: Option<&ItemFilter>) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     names(&at.field("categories"), &filter.categories, MAX_FILTER_NAMES)?;
     names(&at.field("brands"), &filter.brands, MAX_FILTER_NAMES)?;
-    ids(&at.field("item_ids"), &filter.item_ids, crate::params::MAX_LISTED_IDS)?;
+    names(&at.field("item_ids"), &filter.item_ids, crate::params::MAX_LISTED_IDS)?;
     for (name, price) in [("min_price", filter.min_price), ("max_price", filter.max_price)] {
         if let Some(price) = price {
             finite(&at.field(name), price)?;

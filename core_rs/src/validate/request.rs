@@ -1,6 +1,6 @@
 //! Limits of a request for recommendations.
 
-use super::{At, context, count, filled, filter, ids, optional_id, within};
+use super::{At, context, count, filled, filter, names, optional_id, within};
 use crate::{
     error::Result,
     params::{MAX_ANCHORS, MAX_LISTED_IDS, MAX_PAGE, MAX_PLACEMENTS},
@@ -23,9 +23,9 @@ pub fn recommend(request: &RecommendRequest) -> Result<()> {
         let at = placements.entry(index);
         filled(&at.field("placement_id"), &wanted.placement_id, 64)?;
         within(&at.field("page_size"), wanted.page_size, &(0..=MAX_PAGE as i32))?;
-        ids(&at.field("anchor_item_ids"), &wanted.anchor_item_ids, MAX_ANCHORS)?;
+        names(&at.field("anchor_item_ids"), &wanted.anchor_item_ids, MAX_ANCHORS)?;
         filter(&at.field("filter"), wanted.filter.as_ref())?;
-        ids(&at.field("exclude_item_ids"), &wanted.exclude_item_ids, MAX_LISTED_IDS)?;
+        names(&at.field("exclude_item_ids"), &wanted.exclude_item_ids, MAX_LISTED_IDS)?;
     }
     Ok(())
 }
