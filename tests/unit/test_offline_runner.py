@@ -20,6 +20,7 @@ from trainers.offline.recipes import HYBRID, Recipe, picked, recipes_of
 from trainers.offline.tuning import search
 from trainers.offline.weights import best_weights
 from trainers.recommender import Recommender
+from trainers.sequence.settings import Training
 
 
 def ring(tmp_path, visitors=60, items=12):
@@ -163,6 +164,16 @@ def test_a_blend_is_judged_by_questions_that_did_not_choose_its_weights(split, m
     whole, *halves = asked
     assert halves[0] | halves[1] == whole
     assert not halves[0] & halves[1]
+
+
+def test_a_model_in_which_the_seed_shows_is_fitted_for_each(split):
+    short = {"training": Training(epochs=1, length=8, negatives=8)}
+    for name, recipe in recipes_of(split.protocol).items():
+        if recipe.kind != HYBRID and not recipe.chance(split):
+            settings = recipe.settings | (short if "training" in recipe.settings else {})
+            fits = [recipe.make(**settings, seed=seed).fit(split.train) for seed in (0, 1)]
+            asked = [answers(one, split.test, filter_seen=split.filter_seen).ranks for one in fits]
+            assert np.array_equal(*asked), name
 
 
 def test_costs_are_counted():

@@ -98,7 +98,8 @@ def _sequence(*, of_sessions: bool) -> dict[str, Recipe]:
     dropout = 0.3 if of_sessions else 0.4
     makers: tuple[Callable[..., Recommender], ...] = (Transformer, Recurrent)
     settings = {"dropout": dropout, "training": training}
-    return {name: Recipe("model", make, settings) for name, make in zip(SEQUENCE_MODELS, makers, strict=True)}
+    named = zip(SEQUENCE_MODELS, makers, strict=True)
+    return {name: Recipe("model", make, settings, chance=_always) for name, make in named}
 
 
 def _near(*, of_sessions: bool) -> Recipe:
