@@ -50,9 +50,9 @@ async def check_kafka(settings: KafkaSettings, topics: Collection[str]) -> None:
     StreamOutdatedError : topics are missing
     """
     deadline = time.monotonic() + _SETTLE_S
-    while missing := [topic for topic in topics if topic not in await known_topics(settings)]:
+    while missing := set(topics) - (await known_topics(settings)).keys():
         if time.monotonic() > deadline:
-            names = ", ".join(topic_name(settings, topic) for topic in missing)
+            names = ", ".join(topic_name(settings, topic) for topic in sorted(missing))
             raise StreamOutdatedError(f"Kafka {settings.servers} lacks the topics {names}; run `shopkeeper migrate`")
         await asyncio.sleep(_PAUSE_S)
 

@@ -78,6 +78,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         self._positions = positions
         if self._group is None:
             self._reached = {}
+            self._waiting_since = None
             self._unplaced = self._parts()
         if strange := sorted(name for name in positions() if not name.startswith(f"{self._settings.prefix}.")):
             raise StoreError(f"the tables follow the part {strange[0]}, which is not on Kafka; take an empty database")
@@ -260,13 +261,13 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return what waits and is next, and after some time without regard to partitions that give nothing."""
         unread = await self._unread()
         silent = {part for part in unread if not self._order.count(part)}
-        if not (silent and any(map(self._order.count, self._reached))):
+        since_s = time.monotonic() - _PATIENCE_S
+        if not silent:
             self._waiting_since = None
-        elif self._waiting_since is None:
+        elif self._waiting_since is None and any(map(self._order.count, self._reached)):
             self._waiting_since = time.monotonic()
-        is_late = self._waiting_since is not None and time.monotonic() - self._waiting_since > _PATIENCE_S
-        since_ms = 1_000 * (time.time() - _PATIENCE_S) if self._has_all else math.inf
-        return self._order.take(limit, unread - silent if is_late else unread, since_ms)
+        is_late = self._waiting_since is not None and self._waiting_since < since_s
+        return self._order.take(limit, unread - silent if is_late else unread, since_s if self._has_all else math.inf)
 
     async def _unread(self) -> set[TopicPartition]:
         """Return the partitions that have more than was read of them, or of which nothing was heard lately."""
@@ -307,11 +308,13 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
                 telemetry.REPEATED_RECORDS.inc()
 
     def _message(self, part: TopicPartition, message: ConsumerRecord) -> Message:
-        came_ms, after = message.timestamp, number_of(message.headers, "after", 0)
+        arrival, came_ms = self._arrival(part, message), message.timestamp
         sent_ms = number_of(message.headers, "sent_ms", came_ms)
         if abs(sent_ms - came_ms) > _SKEW_MS:  # the sender's clock was wrong
             sent_ms = came_ms
-        return Message(message.offset, self._arrival(part, message), sent_ms, came_ms, after)
+        if not arrival.origin or came_ms < 1_000 * (time.time() - _PATIENCE_S) - _SKEW_MS:
+            return Message(message.offset, arrival, sent_ms)  # what was sent before it came long ago
+        return Message(message.offset, arrival, sent_ms, number_of(message.headers, "after", 0), time.monotonic())
 
     def _arrival(self, part: TopicPartition, message: ConsumerRecord) -> Arrival:
         topic = self._names[part.topic]

@@ -23,8 +23,9 @@ constraint."""
 RETAINED_TABLES: Final = ("events", "decisions", "bad_events")
 """Tables whose rows may end by age; the others hold what is true now."""
 
+_NEW: Final = "new"
 _RETAINED: Final = "retention"
-"""Name among the migrations that tells that the age at which rows end was settled."""
+"""Names among the migrations that tell that the tables were begun, and that the age at which rows end was settled."""
 _TTL: Final = re.compile(r"\nTTL toDateTime\(fromUnixTimestamp64Milli\(time_ms\) \+ toIntervalDay\((\d+)\)\)(\n|$)")
 
 _EVENT_COLUMNS: Final = (
@@ -38,7 +39,8 @@ _ITEM_COLUMNS: Final = (
 )
 _PROFILE_COLUMNS: Final = "visitor_id, trait_names, trait_values, personalization, training, marketing"
 _DENIED: Final = "SELECT visitor_id FROM profiles FINAL WHERE NOT training"
-_BOUND: Final = f"SELECT visitor_id FROM events WHERE anonymous_id IN ({_DENIED})"  # noqa: S608
+_LOGIN: Final = "FROM events WHERE anonymous_id != visitor_id AND"
+_BOUND: Final = f"SELECT DISTINCT visitor_id {_LOGIN} anonymous_id IN ({_DENIED})"
 """Who logged in where somebody had denied."""
 _GRANTED: Final = "SELECT visitor_id FROM profiles FINAL WHERE training"
 _MIGRATIONS_TABLE: Final = (
@@ -95,10 +97,12 @@ class SqlStore(ABC):
         self.check_version()
         self.query(_MIGRATIONS_TABLE)
         applied = dict(rows_of(self.query("SELECT name, checksum FROM migrations ORDER BY name")))
+        if not applied:
+            self._note(_NEW, "")
+            applied[_NEW] = ""
         names = [one.name for one in migrations() if self._apply(one, applied.get(one.name))]
-        if retain or _RETAINED not in applied:
+        if retain or (_NEW in applied and _RETAINED not in applied):
             self._retain()
-        if _RETAINED not in applied:
             self._note(_RETAINED, "")
         return names
 
@@ -112,7 +116,7 @@ class SqlStore(ABC):
     def applied(self) -> list[str]:
         """Return the names of the migrations that the tables have."""
         found = self.query("SELECT DISTINCT name FROM migrations ORDER BY name")
-        return [name for (name,) in rows_of(found) if name != _RETAINED]
+        return [name for (name,) in rows_of(found) if name not in {_NEW, _RETAINED}]
 
     def check(self) -> None:
         """Raise StoreError if the database is too old, and StoreOutdatedError if the tables are; change nothing."""
@@ -235,7 +239,7 @@ class SqlStore(ABC):
         return f"FROM events FINAL WHERE {self._trainable()} AND anonymous_id NOT IN ({_DENIED})"
 
     def _trainable(self) -> str:
-        aliases = [f"SELECT anonymous_id FROM events WHERE visitor_id IN ({who})" for who in (_DENIED, _BOUND)]  # noqa: S608
+        aliases = [f"SELECT DISTINCT anonymous_id {_LOGIN} visitor_id IN ({who})" for who in (_DENIED, _BOUND)]
         answered = f"NOT IN ({_DENIED})" if self._consent_default else f"IN ({_GRANTED})"
         return " AND ".join([f"visitor_id {answered}", *(f"visitor_id NOT IN ({who})" for who in (_BOUND, *aliases))])
 
