@@ -78,7 +78,6 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         self._positions = positions
         if self._group is None:
             self._reached = {}
-            self._waiting_since = None
             self._unplaced = self._parts()
         if strange := sorted(name for name in positions() if not name.startswith(f"{self._settings.prefix}.")):
             raise StoreError(f"the tables follow the part {strange[0]}, which is not on Kafka; take an empty database")
@@ -220,6 +219,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
             marks = {key: at for key, at in positions.items() if key.startswith(f"{name}/")}
             self._reached[part] = {key.removeprefix(f"{name}/"): at for key, at in marks.items()}
         self._unplaced = set()
+        self._waiting_since = None
         origins = {origin for marks in self._reached.values() for origin in marks}
         self._order.begin({one: max(marks.get(one, 0) for marks in self._reached.values()) for one in origins})
 

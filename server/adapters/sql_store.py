@@ -103,7 +103,8 @@ class SqlStore(ABC):
         names = [one.name for one in migrations() if self._apply(one, applied.get(one.name))]
         if retain or (_NEW in applied and _RETAINED not in applied):
             self._retain()
-            self._note(_RETAINED, "")
+            if _RETAINED not in applied:
+                self._note(_RETAINED, "")
         return names
 
     def retention_fault(self) -> str:

@@ -84,7 +84,7 @@ class TimeOrder:
             taken.append((part, self._pop(part)))
             if part in unread and not self.count(part):
                 break
-            ready = {part for part in waiting if not self._waits(part, since_s)}
+            ready = {one for one in waiting if not self._waits(one, since_s)}
             waiting -= ready
             for one in ready | ({part} if self.count(part) else set()):
                 heapq.heappush(free, (self._queues[one][0].key, one))
