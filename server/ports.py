@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,6 +74,10 @@ class NewRecord(NamedTuple):
     record_id: str
     """Id under which the record is stored once; empty where repeats are welcome."""
     payload: bytes
+
+
+NO_RECORD: Final = -1
+"""Kind of a message that is no record of ours."""
 
 
 class LogRecord(NamedTuple):

@@ -43,9 +43,10 @@ def errors_told(*, json: bool) -> Iterator[None]:
 
 
 def _fail(text: str, code: int, *, json: bool) -> None:
-    Console(stderr=True).print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     if json:
         sys.stdout.write(jsonlib.dumps({"error": text}) + "\n")
+    else:
+        Console(stderr=True).print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

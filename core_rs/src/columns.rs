@@ -141,16 +141,18 @@ pub type Logged = (i64, i64, Event);
 /// Reads events of the log.
 ///
 /// # Errors
-/// `REQUEST_MALFORMED` for the first payload that is not an event.
+/// `REQUEST_MALFORMED` for the first payload that is not an event, `FIELD_REQUIRED` for the first event of nobody.
 pub fn read<P: AsRef<[u8]>>(records: &[(i64, i64, P)]) -> Result<Vec<Logged>> {
     let read = |(offset, time_ms, payload): &(i64, i64, P)| {
-        let event = Event::decode(payload.as_ref()).map_err(|cause| {
-            let error = Error::malformed("Event", &cause);
-            Error { message: format!("record {offset}: {}", error.message), ..error }
-        })?;
-        Ok((*offset, *time_ms, event))
+        let named = |error: Error| Error { message: format!("record {offset}: {}", error.message), ..error };
+        event_of_somebody(payload.as_ref()).map(|event| (*offset, *time_ms, event)).map_err(named)
     };
     records.iter().map(read).collect()
+}
+
+fn event_of_somebody(payload: &[u8]) -> Result<Event> {
+    let event = Event::decode(payload).map_err(|cause| Error::malformed("Event", &cause))?;
+    if event.context.is_some() { Ok(event) } else { Err(Error::required("context")) }
 }
 
 /// Columns with one row an event line.
@@ -165,13 +167,12 @@ pub struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Columns of events; one without lines, such as a search, gives one row with an empty item.
+    /// Columns of events; one without lines, such as a search, gives one row with an empty item, one of nobody none.
     pub fn new(events: &'a [Logged]) -> Self {
         static NO_LINE: LazyLock<EventItem> = LazyLock::new(EventItem::default);
-        static NO_CONTEXT: LazyLock<Context> = LazyLock::new(Context::default);
         let mut lines = Self::default();
         for (offset, log_ms, event) in events {
-            let context = event.context.as_ref().unwrap_or(&NO_CONTEXT);
+            let Some(context) = &event.context else { continue };
             let time_ms = event.event_time.as_ref().map_or(*log_ms, millis);
             let items = if event.items.is_empty() { std::slice::from_ref(&*NO_LINE) } else { &event.items };
             for (line, item) in items.iter().enumerate() {
@@ -281,7 +282,9 @@ mod tests {
 
     #[test]
     fn a_payload_that_is_no_event_is_named() {
-        let error = read(&[(9, 0, &[0xff_u8][..])]).expect_err("a fault");
-        assert!(error.message.contains("record 9"), "{error}");
+        for payload in [&[0xff_u8][..], &[]] {
+            let error = read(&[(9, 0, payload)]).expect_err("a fault");
+            assert!(error.message.contains("record 9"), "{error}");
+        }
     }
 }

@@ -32,6 +32,7 @@ pub mod promotion;
 pub mod validate;
 pub mod visitor;
 
+pub mod login;
 pub mod state;
 
 pub mod encoding;

@@ -290,20 +290,17 @@ fn found<'a>(state: &'a State, context: &'a Context) -> Option<(&'a str, &'a Vis
 
 /// Key and state of the visitor; nothing where personalisation is not allowed.
 fn visitor<'a>(state: &'a State, context: &'a Context, options: &Options) -> (&'a str, Option<&'a Visitor>) {
-    let found = found(state, context);
-    let consent = found.and_then(|(_, visitor)| visitor.consent(ConsentPurpose::Personalization));
-    if !consent.unwrap_or(options.consent_default) {
+    if !state.answer(context, ConsentPurpose::Personalization).unwrap_or(options.consent_default) {
         return ("", None);
     }
-    found.map_or((State::visitor_key(context), None), |(key, visitor)| (key, Some(visitor)))
+    found(state, context).map_or((State::visitor_key(context), None), |(key, visitor)| (key, Some(visitor)))
 }
 
 /// Answers that apply to a decision about the visitor and to learning from it.
 fn consents(state: &State, context: Option<&Context>, options: &Options) -> Vec<Consent> {
-    let visitor = context.and_then(|context| found(state, context)).map(|(_, visitor)| visitor);
     let answered = |purpose: ConsentPurpose| {
-        let granted = visitor.and_then(|visitor| visitor.consent(purpose)).unwrap_or(options.consent_default);
-        Consent { purpose: purpose as i32, granted }
+        let answer = context.and_then(|context| state.answer(context, purpose));
+        Consent { purpose: purpose as i32, granted: answer.unwrap_or(options.consent_default) }
     };
     [ConsentPurpose::Personalization, ConsentPurpose::Training].map(answered).into()
 }

@@ -169,6 +169,9 @@ impl State {
     fn apply_profile(&mut self, change: Profile) {
         let key = change.visitor_id.clone();
         let visitor = self.visitors.entry_ref(&*key).or_default();
+        if change.consents.iter().any(|consent| !consent.granted) {
+            visitor.denials_taken_by.clear();
+        }
         visitor.profile.get_or_insert_default().update(change);
         if forget_if_denied(visitor) {
             self.waiting.remove(&key);
@@ -214,19 +217,6 @@ impl State {
         if encodes && self.visitors.get(key).is_some_and(|visitor| !is_denied(visitor)) {
             self.waiting.add(key, log_ms);
         }
-    }
-
-    /// State of the anonymous visitor that an event shows to be a known one; a key that ever was a user's is not one.
-    fn take_anonymous(&mut self, context: &Context) -> Option<Box<Visitor>> {
-        if context.user_id.is_empty() || context.user_id == context.visitor_id {
-            return None;
-        }
-        let is_user = self.visitors.get(&*context.visitor_id)?.is_user;
-        if is_user {
-            return None;
-        }
-        self.waiting.remove(&context.visitor_id);
-        self.visitors.remove(&*context.visitor_id)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     proto::{ConsentPurpose, EventType, Profile},
     sequence::SequenceVector,
 };
+use std::collections::BTreeSet;
 
 /// One remembered interaction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,6 +72,8 @@ pub struct Visitor {
     pub sequence: Option<Box<SequenceVector>>,
     /// Whether an event named this key as `user_id`; such a visitor is never merged into another.
     pub is_user: bool,
+    /// Users who took over what this anonymous visitor denied; a later denial is nobody's yet.
+    pub denials_taken_by: BTreeSet<Box<str>>,
     /// Events applied.
     pub events: u32,
     /// Purchase events applied.
@@ -101,6 +104,7 @@ impl Default for Visitor {
             profile: None,
             sequence: None,
             is_user: false,
+            denials_taken_by: BTreeSet::new(),
             events: 0,
             baskets: 0,
             lines: 0,

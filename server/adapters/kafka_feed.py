@@ -23,7 +23,7 @@ from server import telemetry
 from server.adapters.kafka import LoopThread, connection_of, topic_name
 from server.adapters.kafka_check import check_kafka
 from server.adapters.time_order import Message, TimeOrder
-from server.ports import Arrival, Batch, LogRecord, StoreError
+from server.ports import NO_RECORD, Arrival, Batch, LogRecord, StoreError
 from server.settings import KafkaSettings
 from server.streams import FOLLOWED, TOPICS, arrival_of, is_foreign, number_of, offset_of
 
@@ -40,8 +40,6 @@ _SKEW_MS: Final = 60_000
 """By which a machine's clock may differ from Kafka's, and the most that a round takes."""
 _CALL_S: Final = 30.0
 _CLOSE_S: Final = 3.0
-_BAD_KIND: Final = -1
-"""Of a message that is no record of ours; the sink sets it aside."""
 
 _Placed = tuple[TopicPartition, Message]
 _Result = TypeVar("_Result")
@@ -319,7 +317,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
     def _arrival(self, part: TopicPartition, message: ConsumerRecord) -> Arrival:
         topic = self._names[part.topic]
         offset = offset_of(topic, part.partition, message.offset)
-        bad = Arrival(LogRecord(offset, _BAD_KIND, message.timestamp, "", "", message.value or b""), "", 0)
+        bad = Arrival(LogRecord(offset, NO_RECORD, message.timestamp, "", "", message.value or b""), "", 0)
         try:
             arrival = arrival_of(message.headers, message.value or b"", offset)
         except ValueError:

@@ -46,7 +46,16 @@ def examine(config: Path | None, data_dir: Path | None) -> list[Row]:
         then = "mend them; server/settings.toml documents every key"
         return [*rows, _fail("settings", str(error), then, exit_of(error))]
     rows.append(Row("settings", "ok", str(config or "defaults and environment")))
-    checks: tuple[Callable[[Settings], Row], ...] = (_folder, _log, _snapshot, _kafka, _store, _bundles, _port)
+    checks: tuple[Callable[[Settings], Row], ...] = (
+        _folder,
+        _log,
+        _snapshot,
+        _kafka,
+        _token_key,
+        _store,
+        _bundles,
+        _port,
+    )
     return rows + [check(settings) for check in checks]
 
 
@@ -145,6 +154,15 @@ def _kafka(settings: Settings) -> Row:
     if found:
         return Row("kafka", "warn", "; ".join(map(str, found)), "mend [kafka], or `shopkeeper migrate --change-topics`")
     return Row("kafka", "ok", f"{servers}, {settings.kafka.partitions} partitions a topic")
+
+
+def _token_key(settings: Settings) -> Row:
+    if settings.token_key.get_secret_value():
+        return Row("token key", "ok", "that of the environment")
+    if settings.kafka.servers:
+        then = "set SHOPKEEPER__TOKEN_KEY to one value on all machines"
+        return Row("token key", "warn", "this machine signs attribution tokens with a key of its own", then)
+    return Row("token key", "ok", "one kept in the data folder")
 
 
 def _store(settings: Settings) -> Row:

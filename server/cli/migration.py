@@ -27,11 +27,14 @@ def migrated(settings: Settings, *, change_topics: bool) -> tuple[dict[str, Any]
         facts = {
             "clickhouse": "{}.{}".format(*store.version()),
             "migrations": store.applied(),
+            "retention_days": settings.sink.retention_days,
             "topics_made": made,
             "topics_changed": rows if change_topics else [],
             "topics_differ": [] if change_topics else rows,
         }
-    shown = f"tables are up to date (ClickHouse {facts['clickhouse']}); topics made: {', '.join(made) or 'none'}"
+    ends = f"after {days} days" if (days := settings.sink.retention_days) else "never"
+    tables = f"tables are up to date (ClickHouse {facts['clickhouse']}), their rows end {ends}"
+    shown = f"{tables}; topics made: {', '.join(made) or 'none'}"
     return facts, Group(shown, _table(found, is_changed=change_topics)) if found else shown
 
 

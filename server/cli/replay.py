@@ -91,22 +91,39 @@ def _lines(name: str, read: Callable[[dict[str, Any]], _Line]) -> Iterator[_Line
         try:
             if line.strip():
                 yield read(jsonlib.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise CliError(
                 f"Line {number} of {name} names no row.",
-                why=f"{type(error).__name__}: {error}",
+                why=str(error),
                 then='write lines like {"log_offset": 17, "payload": "CgJlMQ=="}; `shopkeeper replay --help`',
             ) from None
 
 
 def _offset_of(line: dict[str, Any]) -> int:
-    return int(line["log_offset"])
+    return int(_given(line, "log_offset"))
 
 
 def _mended(line: dict[str, Any]) -> Mended:
-    kind = _MENDABLE[line["kind"]] if line.get("kind") in _MENDABLE else 0
-    payload = line["message"] if "message" in line else base64.b64decode(line["payload"], validate=True)
-    return Mended(_offset_of(line), payload, kind)
+    offset = _offset_of(line)
+    payload = line["message"] if "message" in line else base64.b64decode(_given(line, "payload"), validate=True)
+    return Mended(offset, payload, _kind_of(line.get("kind", "")))
+
+
+def _given(line: dict[str, Any], name: str) -> Any:
+    if not isinstance(line, dict):
+        raise TypeError("it is no JSON object")
+    if name not in line:
+        raise ValueError(f"it has no {name}{', and no message' if name == 'payload' else ''}")
+    return line[name]
+
+
+def _kind_of(name: str) -> int:
+    """Return the kind that a line names; 0 keeps that of the row, as does the number that `--out` writes of others."""
+    if name in _MENDABLE:
+        return _MENDABLE[name]
+    if name and not name.lstrip("-").isdigit():
+        raise ValueError(f"the kind {name} is none of {', '.join(_MENDABLE)}")
+    return 0
 
 
 def _keep(file: TextIO | None, outcome: Outcome) -> None:

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from core_rs import EngineError, event_columns
 from server import telemetry
 from server.defaults import is_default
-from server.ports import Erasure, LogRecord, RowStore, StoreRowsError
+from server.ports import NO_RECORD, Erasure, LogRecord, RowStore, StoreRowsError
 from server.workers import rows
 from server.workers.rows import Row
 from shopkeeper.v1.profile_service_pb2 import Profile
@@ -87,7 +87,7 @@ class TableWriter:
         by_offset = {record.offset: record for record in records}
         for record in records:
             if record.kind not in _KINDS:
-                self._set_aside(record, ValueError(f"kind {record.kind} is not known; a newer sink may read it"))
+                self._set_aside(record, ValueError(_unread(record.kind)))
         for table in self._event_tables([record for record in records if record.kind == RECORD_KIND_EVENT]):
             self._insert("events", table, by_offset)
         found: tuple[tuple[str, Iterable[Row], pa.Schema], ...] = (
@@ -252,6 +252,12 @@ class TableWriter:
         reason = getattr(error, "reason", type(error).__name__)
         telemetry.BAD_RECORDS.labels(str(record.kind), reason).inc()
         self.bad.append(rows.bad_row(record, str(error)))
+
+
+def _unread(kind: int) -> str:
+    if kind == NO_RECORD:
+        return "it is no record of ours: headers are missing, or its kind belongs to another topic"
+    return f"kind {kind} is not known; a newer sink may read it"
 
 
 def _erasures(records: Iterable[LogRecord], known: Mapping[str, Erasure]) -> dict[str, Erasure]:

@@ -273,6 +273,7 @@ async def test_foreign_message_is_set_aside(settings: KafkaSettings, tables: Sho
     with sink_of(settings, tables.store) as sink:
         assert drain(sink, 5) == 5
     assert tables.rows("SELECT kind, payload FROM bad_events FINAL") == [(-1, "who am I")] * 5
+    assert all("no record of ours" in reason for (reason,) in tables.rows("SELECT reason FROM bad_events FINAL"))
     with closing(SqliteInbox(tmp_path / "log.sqlite")) as inbox, closing(KafkaFeed(settings, topics=FOLLOWED)) as feed:
         Follower(feed, inbox).catch_up(Flag())
         assert inbox.places() == {f"{settings.prefix}.events/0": 4, f"{settings.prefix}.events/0/": 0}

@@ -280,11 +280,22 @@ def test_dismissal_without_rows_is_a_wrong_use(data_dir: Path) -> None:
     assert "takes the file of the rows" in outcome.stderr
 
 
-@pytest.mark.parametrize("text", ["{", '{"payload": ""}', '{"log_offset": 2, "payload": "?"}', "17"])
-def test_line_that_is_no_mended_row_is_named(data_dir: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "Expecting property name"),
+        ('{"payload": ""}', "it has no log_offset"),
+        ('{"log_offset": 2}', "it has no payload, and no message"),
+        ('{"log_offset": 2, "payload": "?"}', "base64"),
+        ('{"log_offset": 2, "payload": "", "kind": "evnt"}', "the kind evnt is none of event, decision"),
+        ("17", "it is no JSON object"),
+    ],
+)
+def test_line_that_is_no_mended_row_is_named(data_dir: Path, text: str, why: str) -> None:
     status, found = run("-", "--data-dir", data_dir, text=f"\n{text}\n")
     assert status == 1
     assert "Line 2" in found["error"]["what"]
+    assert why in found["error"]["why"]
 
 
 def test_file_that_is_missing_is_named(data_dir: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from shopkeeper.v1 import placement_service_pb2 as placements
 from shopkeeper.v1 import profile_service_pb2 as profiles
 from shopkeeper.v1 import recommendation_service_pb2 as recommendations
 from shopkeeper.v1.catalog_service_pb2_grpc import CatalogServiceStub
-from shopkeeper.v1.common_pb2 import Context, Money
+from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose, Context, Money
 from shopkeeper.v1.event_pb2 import EventType
 from shopkeeper.v1.event_service_pb2_grpc import EventServiceStub
 from shopkeeper.v1.item_pb2 import Item
@@ -267,6 +267,20 @@ async def test_a_visitor_is_exported_then_erased_with_the_anonymous_past(stocked
         assert code_of(caught) is grpc.StatusCode.NOT_FOUND
         left = [record async for record in stub.ExportUser(profiles.ExportUserRequest(visitor_id=visitor_id))]
         assert left == []
+
+
+async def test_a_browser_keeps_what_it_denied_until_its_user_is_erased(stocked):
+    denial = Consent(purpose=ConsentPurpose.CONSENT_PURPOSE_TRAINING, granted=False)
+    await stocked.client.upsert_profile(profiles.Profile(visitor_id="cookie", consents=[denial]))
+    await stocked.client.record([event(VIEW, Context(visitor_id="cookie", user_id="ann"), ["cheese"])])
+    stub = ProfileServiceStub(stocked.channel)
+    for visitor_id in ("ann", "cookie"):
+        answer = await stub.GetProfile(profiles.GetProfileRequest(visitor_id=visitor_id))
+        assert list(answer.profile.consents) == [denial]
+    await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetProfile(profiles.GetProfileRequest(visitor_id="cookie"))
+    assert code_of(caught) is grpc.StatusCode.NOT_FOUND
 
 
 async def test_erasure_reaches_the_anonymous_id_of_a_login_that_was_trimmed(stocked):

@@ -200,7 +200,8 @@ def test_migrate_brings_the_tables_up_to_date(run, tmp_path):
     for _ in range(2):
         outcome = run("migrate", "--data-dir", tmp_path / "data", "--json")
         assert outcome.exit_code == 0
-        assert json.loads(outcome.stdout)["migrations"][0] == "0001_events"
+        facts = json.loads(outcome.stdout)
+        assert (facts["migrations"][0], facts["retention_days"]) == ("0001_events", 0)
 
 
 def test_migrate_with_an_absent_kafka_ends_with_4(run, tmp_path, monkeypatch):

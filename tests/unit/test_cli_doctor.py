@@ -4,10 +4,12 @@ import importlib.util
 import json
 
 import pytest
+from pydantic import SecretStr
 
-from server.cli.doctor import Row, _reached, status_of
+from server.cli.doctor import Row, _reached, _token_key, status_of
 from server.cli.output import Exit
 from server.defaults import PLACEMENTS
+from server.settings import KafkaSettings, Settings
 
 
 def test_doctor_names_every_check_and_what_comes_next(run, tmp_path):
@@ -55,6 +57,14 @@ def test_doctor_adds_no_offsets_of_partitions_up():
     assert _reached(kafka) == "with records of 2 partitions of Kafka"
     assert _reached({"log": 1_234}) == "offset 1,234"
     assert _reached({}) == "offset 0"
+
+
+@pytest.mark.parametrize(
+    ("kafka", "key", "state"), [("", "", "ok"), ("127.0.0.1:1", "", "warn"), ("127.0.0.1:1", "k", "ok")]
+)
+def test_doctor_warns_of_machines_with_keys_of_their_own(kafka, key, state):
+    row = _token_key(Settings(kafka=KafkaSettings(servers=kafka), token_key=SecretStr(key)))
+    assert (row.state, "SHOPKEEPER__TOKEN_KEY" in row.then) == (state, state == "warn")
 
 
 def test_doctor_with_broken_settings_ends_with_3(run, monkeypatch):

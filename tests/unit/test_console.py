@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import typer
 
 from trainers import console
 
@@ -41,3 +42,11 @@ def test_a_step_that_fails_is_not_told_as_done(capsys: pytest.CaptureFixture[str
     with pytest.raises(ValueError, match="no rows"):
         fail()
     assert [line.split("s  ")[1] for line in capsys.readouterr().err.splitlines()] == ["read"]
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_a_fault_is_told_once(capsys: pytest.CaptureFixture[str], json: bool) -> None:
+    with pytest.raises(typer.Exit), console.errors_told(json=json):
+        raise ValueError("no rows")
+    found = capsys.readouterr()
+    assert (found.out, found.err) == (('{"error": "no rows"}\n', "") if json else ("", "no rows\n"))

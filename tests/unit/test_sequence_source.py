@@ -164,6 +164,21 @@ def test_a_login_brings_the_histories_together(shop):
     assert shop.encode() == 0
 
 
+def test_a_browser_that_denied_stays_denied_after_the_logout_and_its_user_may_grant(shop):
+    def is_personal(user=""):
+        return {item.reason for item in shop.ask("phone", user=user).slates[0].items} == {REASON_NEXT_ITEM}
+
+    shop.put(view("i3", user="ann", visitor="laptop"), view("i3", visitor="phone"))
+    shop.encode()
+    assert (is_personal("ann"), is_personal()) == (True, True)
+    shop.put(answer_of("phone", granted=False))
+    assert (is_personal("ann"), is_personal()) == (False, False)
+    shop.put(view("i4", user="ann", visitor="phone"), answer_of("ann", granted=True), view("i5", visitor="phone"))
+    shop.ask("phone", user="ann")
+    assert shop.encode() == 1
+    assert (is_personal("ann"), is_personal()) == (True, False)
+
+
 def test_a_vector_of_another_bundle_never_counts(shop, tmp_path):
     shop.put(view("i3"))
     shop.encode()

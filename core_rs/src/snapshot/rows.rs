@@ -122,6 +122,8 @@ pub struct VisitorRow {
     pub waits_since_ms: Option<i64>,
     #[prost(uint32, tag = "29")]
     pub ring_lines: u32,
+    #[prost(string, repeated, tag = "30")]
+    pub denials_taken_by: Vec<String>,
 }
 
 /// Sequence vector of a visitor.
@@ -234,6 +236,7 @@ impl VisitorRow {
             sequence: visitor.sequence.as_deref().map(SequenceRow::new),
             waits_since_ms,
             ring_lines: visitor.ring_lines,
+            denials_taken_by: visitor.denials_taken_by.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -242,6 +245,7 @@ impl VisitorRow {
         visitor.bought = self.bought()?;
         visitor.profile = self.profile.clone().map(Box::new);
         visitor.is_user = self.is_user;
+        visitor.denials_taken_by = self.denials_taken_by.iter().map(|user_id| user_id.as_str().into()).collect();
         visitor.sequence = self.sequence.as_ref().map(|row| Box::new(row.vector()));
         visitor.events = self.events;
         visitor.baskets = self.baskets;
