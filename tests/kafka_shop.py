@@ -22,6 +22,9 @@ from server.settings import ClockSettings, KafkaSettings, SinkSettings
 from server.streams import TOPICS
 from server.workers.shipper import Shipper
 from server.workers.sink import Sink
+from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.record_pb2 import ItemChange
+from tests.table_shop import event, item, profile
 
 _PATIENCE_S, _PAUSE_S = 60.0, 0.01
 """While a group deals its partitions anew, reads give nothing at once."""
@@ -124,3 +127,20 @@ async def _remove(settings: KafkaSettings) -> None:
 
 def ids(records: Sequence[LogRecord]) -> list[str]:
     return [record.record_id for record in records]
+
+
+def walk(number: int) -> list[NewRecord]:
+    """Return what a visitor does before and after it says who it is, with an item of its own."""
+    phone, user, brie = f"phone{number}", f"user{number}", f"brie{number}"
+    return [
+        item(ItemChange(item=Item(item_id=brie))),
+        event(f"view{number}", brie, visitor_id=phone),
+        profile(phone, {"size": "M"}, training=False),
+        event(f"login{number}", brie, visitor_id=phone, user_id=user),
+        event(f"after{number}", brie, visitor_id=phone, user_id=user),
+    ]
+
+
+def written(log: SqliteLog) -> list[tuple[int, str, bytes]]:
+    """Return what machines that follow each other have in common: all but offsets and times."""
+    return [(record.kind, record.record_id, record.payload) for record in log.read(0, 100_000)]

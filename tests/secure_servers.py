@@ -62,13 +62,13 @@ class SecureKafka(KafkaServer):
         self._authority = authority
 
     def properties(self) -> dict[str, object]:
-        within, controller = (f"127.0.0.1:{port}" for port in (self._ports[2], self._ports[1]))
+        within = f"127.0.0.1:{self._ports[2]}"
         modules = "org.apache.kafka.common.security"
         plain = f'{modules}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
         scram = f"{modules}.scram.ScramLoginModule required;"
         listener = "listener.name.sasl_ssl"
         return super().properties() | {
-            "listeners": f"SASL_SSL://{self.address},PLAINTEXT://{within},CONTROLLER://{controller}",
+            "listeners": f"SASL_SSL://{self.address},PLAINTEXT://{within},CONTROLLER://{self.controller}",
             "advertised.listeners": f"SASL_SSL://{self.address},PLAINTEXT://{within}",
             "listener.security.protocol.map": "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",

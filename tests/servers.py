@@ -145,12 +145,16 @@ class KafkaServer(Server):
 
     format_flags: ClassVar[Sequence[str]] = ()
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.controller = f"127.0.0.1:{self._ports[1]}"
+        self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().strip("=-_")
+
     def command(self) -> list[str]:
         properties = self.folder / "server.properties"
         if not properties.exists():
             properties.write_text("".join(f"{name}={value}\n" for name, value in self.properties().items()))
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().strip("=-_")
-            arguments = ["format", "-t", cluster_id, "-c", str(properties), *self.format_flags]
+            arguments = ["format", "-t", self.cluster_id, "-c", str(properties), *self.format_flags]
             subprocess.run(self._java(["kafka.tools.StorageTool", *arguments]), check=True, capture_output=True)
         return self._java(["kafka.Kafka", str(properties)])
 
@@ -163,12 +167,11 @@ class KafkaServer(Server):
         return ["java", *flags, *options, "-cp", jars, *arguments]
 
     def properties(self) -> dict[str, object]:
-        controller = f"127.0.0.1:{self._ports[1]}"
         return {
             "process.roles": "broker,controller",
             "node.id": 1,
-            "controller.quorum.voters": f"1@{controller}",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
+            "controller.quorum.voters": f"1@{self.controller}",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{self.controller}",
             "advertised.listeners": f"PLAINTEXT://{self.address}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -189,6 +192,18 @@ class KafkaServer(Server):
             "log.initial.task.delay.ms": 500,
             "log.retention.check.interval.ms": 500,
         }
+
+
+class SecondKafka(KafkaServer):
+    """Another broker of the Kafka of `first`, which controls it."""
+
+    def __init__(self, folder: Path, first: KafkaServer) -> None:
+        super().__init__(folder)
+        self.controller, self.cluster_id = first.controller, first.cluster_id
+
+    def properties(self) -> dict[str, object]:
+        own = {"process.roles": "broker", "node.id": 2, "listeners": f"PLAINTEXT://{self.address}"}
+        return super().properties() | own
 
 
 _CLUSTER: Final = """

@@ -18,10 +18,8 @@ from server.ports import LogRecord, NewRecord
 from server.settings import KafkaSettings
 from server.streams import FOLLOWED, headers_of, partition_of
 from server.workers.follower import Follower
-from shopkeeper.v1.item_pb2 import Item
-from shopkeeper.v1.record_pb2 import ItemChange
-from tests.kafka_shop import Machine, kafka_settings, topics
-from tests.table_shop import event, item, profile, wait_until
+from tests.kafka_shop import Machine, kafka_settings, topics, walk, written
+from tests.table_shop import event, wait_until
 
 
 @pytest.fixture
@@ -33,22 +31,6 @@ def settings(kafka_address: str) -> KafkaSettings:
 def machines(settings: KafkaSettings, tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
     with Machine(tmp_path / "a", settings) as here, Machine(tmp_path / "b", settings) as there:
         yield here, there
-
-
-def walk(number: int) -> list[NewRecord]:
-    """Return what a visitor does before and after it says who it is, with an item of its own."""
-    phone, user, brie = f"phone{number}", f"user{number}", f"brie{number}"
-    return [
-        item(ItemChange(item=Item(item_id=brie))),
-        event(f"view{number}", brie, visitor_id=phone),
-        profile(phone, {"size": "M"}, training=False),
-        event(f"login{number}", brie, visitor_id=phone, user_id=user),
-        event(f"after{number}", brie, visitor_id=phone, user_id=user),
-    ]
-
-
-def written(log: SqliteLog) -> list[tuple[int, str, bytes]]:
-    return [(record.kind, record.record_id, record.payload) for record in log.read(0, 100_000)]
 
 
 def followed(settings: KafkaSettings, folder: Path) -> list[tuple[int, str, bytes]]:

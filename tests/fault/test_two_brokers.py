@@ -1,0 +1,77 @@
+"""Partitions lie on two brokers, of which one hangs for a while: order holds, and nothing is lost."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from server.adapters.inbox import SqliteInbox
+from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.sqlite_log import SqliteLog
+from server.settings import KafkaSettings
+from server.streams import FOLLOWED
+from server.workers.follower import Follower
+from server.workers.shipper import Shipper
+from tests.kafka_shop import Machine, kafka_settings, topics, walk, written
+from tests.servers import KafkaServer, SecondKafka
+from tests.table_shop import wait_until
+
+_PARTITIONS = 8
+_ROUNDS, _VISITORS, _PAUSE_S = 10, 20, 0.5
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Iterator[tuple[KafkaServer, KafkaServer]]:
+    with KafkaServer(tmp_path / "one") as one, SecondKafka(tmp_path / "two", one) as two:
+        yield one, two
+
+
+@contextmanager
+def running(worker: Follower | Shipper) -> Iterator[None]:
+    stopping = threading.Event()
+    thread = threading.Thread(target=worker.run, args=(stopping,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_broker_that_hangs_changes_no_order_and_loses_nothing(
+    brokers: tuple[KafkaServer, KafkaServer], tmp_path: Path
+) -> None:
+    one, two = brokers
+    settings = topics(kafka_settings(f"{one.address},{two.address}", partitions=_PARTITIONS))
+    assert asyncio.run(leaders(settings)) == {1, 2}
+    with (
+        Machine(tmp_path / "here", settings) as here,
+        closing(SqliteInbox(tmp_path / "there.sqlite")) as inbox,
+        closing(KafkaFeed(settings, topics=FOLLOWED)) as feed,
+        running(here.shipper),
+        running(Follower(feed, inbox)),
+        closing(SqliteLog(tmp_path / "there.sqlite")) as there,
+    ):
+        for turn in range(_ROUNDS):
+            if turn in {2, 6}:
+                two.pause()
+            for number in range(_VISITORS):
+                here.add(*walk(turn * _VISITORS + number))
+            time.sleep(_PAUSE_S)
+            if turn in {5, 9}:
+                two.resume()
+        wait_until(lambda: len(written(there)) == len(written(here.log)))
+        assert written(there) == written(here.log)
+
+
+async def leaders(settings: KafkaSettings) -> set[int]:
+    """Return the brokers that have partitions of the events."""
+    topic = f"{settings.prefix}.events"
+    async with AIOKafkaConsumer(topic, bootstrap_servers=settings.servers.split(",")) as consumer:
+        parts = (TopicPartition(topic, number) for number in range(_PARTITIONS))
+        return {consumer._client.cluster.leader_for_partition(part) for part in parts}
