@@ -3,12 +3,12 @@
 import errno
 import os
 import socket
-import ssl
 from typing import Final
 
 from clickhouse_driver import errors as faults
 from clickhouse_driver.connection import Connection
 
+from server.adapters.endpoints import host_and_port, trusting_context
 from server.ports import StoreError, StoreRowsError, StoreSettingsError, StoreUnavailableError
 from server.settings import ClickHouseSettings
 
@@ -90,12 +90,6 @@ def explained(settings: ClickHouseSettings, fault: StoreUnavailableError) -> Sto
     return fault
 
 
-def address_of(settings: ClickHouseSettings) -> tuple[str, int]:
-    """Return host and port of the server."""
-    host, _, port = settings.server.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def _is_answer(error: BaseException | None) -> bool:
     """Return whether somebody is there who does not speak as we do."""
     signs = ("[SSL", os.strerror(errno.ECONNRESET))  # the driver keeps no more of an error than its text
@@ -106,7 +100,7 @@ def _is_answer(error: BaseException | None) -> bool:
 def _answers_plainly(settings: ClickHouseSettings) -> bool:
     """Return whether ClickHouse answers nobody, who shows no password, without TLS."""
     timeouts = {"connect_timeout": settings.connect_s, "send_receive_timeout": settings.connect_s}
-    connection = Connection(*address_of(settings), user="", password="", **timeouts)
+    connection = Connection(*host_and_port(settings.server), user="", password="", **timeouts)
     try:
         connection.connect()
     except faults.ServerException:
@@ -119,10 +113,9 @@ def _answers_plainly(settings: ClickHouseSettings) -> bool:
 
 
 def _speaks_tls(settings: ClickHouseSettings) -> bool:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # no secret is sent
+    address = host_and_port(settings.server)
     try:
-        with socket.create_connection(address_of(settings), settings.connect_s) as plain, context.wrap_socket(plain):
+        with socket.create_connection(address, settings.connect_s) as plain, trusting_context().wrap_socket(plain):
             return True
     except OSError:
         return False

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from clickhouse_driver import Client
 from clickhouse_driver import errors as faults
 
-from server.adapters.clickhouse_faults import AWAY, address_of, away, explained, refused
+from server.adapters.clickhouse_faults import AWAY, away, explained, refused
+from server.adapters.endpoints import host_and_port
 from server.adapters.sql_store import ROW_FAULTS, SqlStore, rows_of
 from server.ports import StoreError, StoreOutdatedError, StoreRowsError, StoreUnavailableError
 from server.settings import ClickHouseSettings
@@ -159,7 +160,7 @@ class ClickHouseStore(SqlStore):
 
     def _connect(self, database: str) -> Client:
         settings = self._settings
-        host, port = address_of(settings)
+        host, port = host_and_port(settings.server)
         client = Client(
             host,
             port=port,

@@ -16,6 +16,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
+from server.adapters.endpoints import host_and_port, trusting_context
 from server.adapters.kafka import connection_of, topic_name
 from server.ports import StreamError, StreamOutdatedError, StreamUnavailableError
 from server.settings import KafkaSettings
@@ -25,7 +26,8 @@ _ASK_S: Final = 5.0
 _SETTLE_S: Final = 2.0
 """Seconds in which each broker hears of a topic that was just made."""
 _PAUSE_S: Final = 0.1
-_FORBIDDEN: Final = 29
+FORBIDDEN: Final = 29
+"""Error code of what we may not do with a topic."""
 _LOGIN: Final = (IllegalSaslStateError, SaslAuthenticationFailed, UnsupportedSaslMechanismError)
 
 _LOGIN_FIX: Final = "set kafka.user, kafka.mechanism and the environment variable SHOPKEEPER__KAFKA__PASSWORD"
@@ -62,7 +64,7 @@ async def known_topics(settings: KafkaSettings) -> dict[str, Topic]:
     names = {topic_name(settings, topic): topic for topic in TOPICS}
     found = await _ask_all(settings, list(names))
     for name, topic in found.items():
-        if topic.error_code == _FORBIDDEN:
+        if topic.error_code == FORBIDDEN:
             raise StreamError(f"Kafka lets kafka.user {settings.user!r} not use the topic {name}; grant it")
         if (count := topic.partition_count) not in {0, settings.partitions}:
             raise StreamError(
@@ -125,9 +127,9 @@ def _arguments(settings: KafkaSettings) -> dict[str, Any]:
 
 
 async def _connected(server: str, arguments: Mapping[str, Any]) -> AIOKafkaConnection:
-    host, _, port = server.rpartition(":")
+    host, port = host_and_port(server)
     others = {name: value for name, value in arguments.items() if name != "bootstrap_servers"}
-    return await create_conn(host.strip("[]"), int(port), request_timeout_ms=int(_ASK_S * 1000), **others)
+    return await create_conn(host, port, request_timeout_ms=int(_ASK_S * 1000), **others)
 
 
 async def _explained(
@@ -145,12 +147,9 @@ async def _explained(
 
 async def _speaks(server: str, *, tls: bool) -> bool:
     """Return whether a broker answers there with or without TLS, whoever we are and whoever it is."""
-    context = ssl.create_default_context() if tls else None
-    if context is not None:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # no secret is sent
-    protocol = "SSL" if tls else "PLAINTEXT"
+    how = {"security_protocol": "SSL", "ssl_context": trusting_context()} if tls else {"security_protocol": "PLAINTEXT"}
     try:
-        connection = await _connected(server, {"security_protocol": protocol, "ssl_context": context})
+        connection = await _connected(server, how)
     except (KafkaError, OSError, ValueError):
         return False
     connection.close()

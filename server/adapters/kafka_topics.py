@@ -1,13 +1,13 @@
 """The topics on Kafka: made as set, compared with the settings, and changed where somebody asks for it."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, topic_name
-from server.adapters.kafka_check import known_topics
+from server.adapters.kafka_check import FORBIDDEN, Topic, known_topics
 from server.ports import StreamError
 from server.settings import KafkaSettings
 from server.streams import TOPICS
@@ -20,7 +20,6 @@ _DAY_MS: Final = 24 * _HOUR_MS
 _EXISTS: Final = 36
 _COPIES: Final = 38
 """Error codes of a topic that is there, and of one with more copies than brokers."""
-_FORBIDDEN: Final = 29
 _OF_TOPIC: Final = 1
 """Source of a config that was given to the topic, not taken from the broker."""
 _ADMIN_S: Final = 30.0
@@ -50,7 +49,7 @@ def missing_topics(settings: KafkaSettings) -> list[str]:
     StreamUnavailableError : Kafka does not answer
     StreamError : a setting does not fit, or a topic has another number of partitions, so records would lose their order
     """
-    return _as_admin(settings, lambda _, settings: _missing(settings))
+    return _asked(_missing(settings))
 
 
 def make_topics(settings: KafkaSettings) -> list[str]:
@@ -77,21 +76,31 @@ def change_topics(settings: KafkaSettings) -> list[Difference]:
     return _as_admin(settings, _change)
 
 
-def _as_admin(
-    settings: KafkaSettings, work: Callable[[AIOKafkaAdminClient, KafkaSettings], Coroutine[Any, Any, _Result]]
-) -> _Result:
-    async def connected() -> _Result:
-        await known_topics(settings)  # says what hinders a connection, which the client does not
-        admin = AIOKafkaAdminClient(**connection_of(settings))
-        try:
-            await admin.start()
-            return await work(admin, settings)
-        finally:
-            await admin.close()
+class _Admin(NamedTuple):
+    """What it takes to ask for topics and to change them."""
 
+    client: AIOKafkaAdminClient
+    settings: KafkaSettings
+    there: Mapping[str, Topic]
+
+
+def _as_admin(settings: KafkaSettings, work: Callable[[_Admin], Coroutine[Any, Any, _Result]]) -> _Result:
+    async def connected() -> _Result:
+        there = await known_topics(settings)  # says what hinders a connection, which the client does not
+        client = AIOKafkaAdminClient(**connection_of(settings))
+        try:
+            await client.start()
+            return await work(_Admin(client, settings, there))
+        finally:
+            await client.close()
+
+    return _asked(connected())
+
+
+def _asked(work: Coroutine[Any, Any, _Result]) -> _Result:
     thread = LoopThread("kafka-admin")
     try:
-        return thread.run(connected(), _ADMIN_S)
+        return thread.run(work, _ADMIN_S)
     finally:
         thread.close()
 
@@ -101,9 +110,9 @@ async def _missing(settings: KafkaSettings) -> list[str]:
     return [topic for topic in TOPICS if topic not in there]
 
 
-async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str]:
-    missing = [_new_topic(settings, topic) for topic in await _missing(settings)]
-    answer = await admin.create_topics(missing) if missing else None
+async def _make(admin: _Admin) -> list[str]:
+    missing = [_new_topic(admin.settings, topic) for topic in TOPICS if topic not in admin.there]
+    answer = await admin.client.create_topics(missing) if missing else None
     for name, code, *text in answer.topic_errors if answer else ():
         if code not in {0, _EXISTS}:
             fix = "set kafka.replication to the number of brokers at most" if code == _COPIES else "look at [kafka]"
@@ -111,41 +120,39 @@ async def _make(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[str
     return [topic.name for topic in missing]
 
 
-async def _differences(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[Difference]:
-    return [one for ones in (await _compare(admin, settings)).values() for one in ones]
+async def _differences(admin: _Admin) -> list[Difference]:
+    return [one for ones in (await _compare(admin)).values() for one in ones]
 
 
-async def _compare(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, list[Difference]]:
+async def _compare(admin: _Admin) -> dict[str, list[Difference]]:
     """Return the differences of each topic that is there."""
-    there = await known_topics(settings)
     found: dict[str, list[Difference]] = {}
-    for topic, facts in there.items():
-        name = topic_name(settings, topic)
-        wanted, is_now = _configs(settings, topic, facts.copy_count), await _described(admin, name)
+    for topic, facts in admin.there.items():
+        name = topic_name(admin.settings, topic)
+        wanted, is_now = _configs(admin.settings, topic, facts.copy_count), await _described(admin.client, name)
         pairs = [(key, is_now.get(key, ("",))[0], value) for key, value in wanted.items()]
         found[name] = [Difference(name, *pair) for pair in pairs if not _is_as_wanted(*pair)]
     return found
 
 
-async def _change(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[Difference]:
-    compared = await _compare(admin, settings)
+async def _change(admin: _Admin) -> list[Difference]:
+    compared = await _compare(admin)
     for name, ones in compared.items():
         if ones:
             # What this request does not name goes back to what the broker has, so it names all that the topic has.
-            own = {
-                key: value for key, (value, source) in (await _described(admin, name)).items() if source == _OF_TOPIC
-            }
+            is_now = await _described(admin.client, name)
+            own = {key: value for key, (value, source) in is_now.items() if source == _OF_TOPIC}
             configs = own | {one.config: one.wanted for one in ones}
-            (answer,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
+            (answer,) = await admin.client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
             for code, text, *_ in answer.resources:
                 if code:
                     raise StreamError(f"topic {name} cannot be changed (code {code}: {text}); {_fix(code)}")
     return [one for ones in compared.values() for one in ones]
 
 
-async def _described(admin: AIOKafkaAdminClient, name: str) -> dict[str, tuple[str, int]]:
+async def _described(client: AIOKafkaAdminClient, name: str) -> dict[str, tuple[str, int]]:
     """Return value and source of each config of a topic."""
-    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    (answer,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     ((code, text, _, _, entries),) = answer.resources
     if code:
         raise StreamError(f"configs of topic {name} cannot be read (code {code}: {text}); {_fix(code)}")
@@ -153,7 +160,7 @@ async def _described(admin: AIOKafkaAdminClient, name: str) -> dict[str, tuple[s
 
 
 def _fix(code: int) -> str:
-    return "allow it kafka.user" if code == _FORBIDDEN else "look at the brokers"
+    return "allow it kafka.user" if code == FORBIDDEN else "look at the brokers"
 
 
 def _is_as_wanted(config: str, found: str, wanted: str) -> bool:

@@ -12,6 +12,7 @@ import structlog
 
 from server import telemetry
 from server.ports import Clock, LogUnavailableError, Outbox, Stream, StreamUnavailableError
+from server.workers.outage import Outage
 
 POLL_S: Final = 0.02
 WAIT_S: Final = (0.5, 15.0)
@@ -51,6 +52,7 @@ class Shipper:
         self._passed = 0
         self._measured = self._trimmed = -SIZE_S
         self._wait_s = WAIT_S[0]
+        self._outage = Outage("not_shipped", "what the reason says; the outbox keeps what comes, and it is tried again")
 
     def step(self) -> int:
         """Ship the next round; return its number of records."""
@@ -75,9 +77,10 @@ class Shipper:
                     self._measure()
                 self._trim()
                 self._wait_s = WAIT_S[0]
+                self._outage.end()
             except (StreamUnavailableError, LogUnavailableError) as error:
                 telemetry.SHIP_RETRIES.inc()
-                _logger.warning("not_shipped", reason=str(error), retry_s=self._wait_s)
+                self._outage.tell(error)
                 stopping.wait(self._wait_s)
                 self._wait_s = min(2 * self._wait_s, WAIT_S[1])
 

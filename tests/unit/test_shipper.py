@@ -52,6 +52,18 @@ def outbox(settings: Settings) -> Iterator[SqliteOutbox]:
     outbox.close()
 
 
+class Waits(threading.Event):
+    """Flag that keeps for how long it was waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.append(timeout)
+        return super().wait(timeout)
+
+
 def test_rounds_follow_each_other(outbox: SqliteOutbox) -> None:
     stream = FakeStream()
     shipper = Shipper(outbox, stream, FrozenClock())
@@ -61,9 +73,9 @@ def test_rounds_follow_each_other(outbox: SqliteOutbox) -> None:
 
 
 def test_failed_rounds_are_told_measured_and_sent_again(outbox: SqliteOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAIT_S", (0.01, 0.02))
+    monkeypatch.setattr(module, "WAIT_S", (0.011, 0.022))
     monkeypatch.setattr(module, "SIZE_S", 0.0)
-    stopping, stream = threading.Event(), FakeStream(failures=3)
+    stopping, stream = Waits(), FakeStream(failures=3)
     before = telemetry.SHIP_RETRIES._value.get()
     with capture_logs() as lines:
         thread = threading.Thread(target=Shipper(outbox, stream, FrozenClock()).run, args=(stopping,))
@@ -72,7 +84,8 @@ def test_failed_rounds_are_told_measured_and_sent_again(outbox: SqliteOutbox, mo
             stopping.wait(0.01)
         stopping.set()
         thread.join(5)
-    assert [line["retry_s"] for line in lines if line["event"] == "not_shipped"] == [0.01, 0.02, 0.02]
+    assert [line["event"] for line in lines] == ["not_shipped", "works_again"]
+    assert [waited for waited in stopping.waited if waited in module.WAIT_S] == [0.011, 0.022, 0.022]
     assert telemetry.SHIP_RETRIES._value.get() - before == 3
     assert telemetry.OUTBOX_AGE_SECONDS._value.get() == 0
 
