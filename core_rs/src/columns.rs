@@ -152,7 +152,8 @@ pub fn read<P: AsRef<[u8]>>(records: &[(i64, i64, P)]) -> Result<Vec<Logged>> {
 
 fn event_of_somebody(payload: &[u8]) -> Result<Event> {
     let event = Event::decode(payload).map_err(|cause| Error::malformed("Event", &cause))?;
-    if event.context.is_some() { Ok(event) } else { Err(Error::required("context")) }
+    let is_known = event.context.as_ref().is_some_and(|context| !State::visitor_key(context).is_empty());
+    if is_known { Ok(event) } else { Err(Error::required("context.visitor_id")) }
 }
 
 /// Columns with one row an event line.
@@ -167,7 +168,7 @@ pub struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Columns of events; one without lines, such as a search, gives one row with an empty item, one of nobody none.
+    /// Columns of events; one without lines, such as a search, gives one row with an empty item.
     pub fn new(events: &'a [Logged]) -> Self {
         static NO_LINE: LazyLock<EventItem> = LazyLock::new(EventItem::default);
         let mut lines = Self::default();

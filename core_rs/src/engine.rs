@@ -7,7 +7,8 @@ use crate::{
     events::{self, Batch},
     live_state::live_state,
     pipeline::{self, Actions, By, Decided, Options, Outcome, Plan},
-    proto::{ErrorReason, GetProfileResponse, Profile, RecommendRequest},
+    profile::Stated,
+    proto::{ErrorReason, GetProfileResponse, RecommendRequest},
     snapshot,
     state::{Record, State},
     validate,
@@ -193,8 +194,7 @@ impl Engine {
         let visitor = state.visitors.get(visitor_id);
         let visitor =
             visitor.ok_or_else(|| Error::not_found(ErrorReason::ProfileNotFound, "visitor_id", visitor_id))?;
-        let unstated = || Profile { visitor_id: visitor_id.to_owned(), ..Profile::default() };
-        let profile = visitor.profile.as_ref().map_or_else(unstated, |profile| (**profile).clone());
+        let profile = visitor.stated.as_deref().unwrap_or(&Stated::default()).profile(visitor_id);
         let live_state = live_state(&state, visitor);
         Ok(GetProfileResponse { profile: Some(profile), live_state: Some(live_state) }.encode_to_vec())
     }

@@ -32,7 +32,7 @@ pub mod promotion;
 pub mod validate;
 pub mod visitor;
 
-pub mod login;
+pub mod consent;
 pub mod state;
 
 pub mod encoding;

@@ -1,35 +1,75 @@
-//! What the shop states about a visitor: how changes and logins bring statements together.
+//! What was stated about a visitor: how changes and logins bring statements together, and which answer counts.
 
-use crate::proto::Profile;
+use crate::proto::{Consent, Profile, Trait};
 
-impl Profile {
+/// Answer of a visitor to one purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Purpose, and whether it is allowed.
+    pub consent: Consent,
+    /// When the log took it, Unix milliseconds; of a denial that was said again, the first time.
+    pub time_ms: i64,
+}
+
+impl Answer {
+    /// Whether this denial counts beside the answer `own`: where `own` is no later, or absent.
+    pub fn overrules(&self, own: Option<&Self>) -> bool {
+        !self.consent.granted && own.is_none_or(|own| own.time_ms <= self.time_ms)
+    }
+}
+
+/// What was stated about a visitor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stated {
+    /// Properties, none twice.
+    pub traits: Vec<Trait>,
+    /// Answers, one a purpose.
+    pub answers: Vec<Answer>,
+}
+
+impl Stated {
     /// Sets the traits and consents of `change`; an empty trait is removed.
-    pub fn update(&mut self, change: Self) {
-        self.visitor_id = change.visitor_id;
+    pub fn update(&mut self, change: Profile, time_ms: i64) {
         for new in change.traits {
             self.traits.retain(|old| old.name != new.name);
             if !new.value.is_empty() {
                 self.traits.push(new);
             }
         }
-        for new in change.consents {
-            self.consents.retain(|old| old.purpose != new.purpose);
-            self.consents.push(new);
+        for consent in change.consents {
+            let place = self.answers.iter().position(|old| old.consent.purpose == consent.purpose);
+            let old = place.map(|place| self.answers.remove(place));
+            let again = old.filter(|old| !consent.granted && !old.consent.granted);
+            self.answers.push(again.unwrap_or(Answer { consent, time_ms }));
         }
     }
 
-    /// Takes over the traits that are missing here, and the consents; of two answers the denial counts.
+    /// Takes over traits and answers that are missing here, and the denials that overrule ours.
     pub fn adopt(&mut self, other: &Self) {
         for new in &other.traits {
             if self.traits.iter().all(|old| old.name != new.name) {
                 self.traits.push(new.clone());
             }
         }
-        for new in &other.consents {
-            match self.consents.iter_mut().find(|old| old.purpose == new.purpose) {
-                Some(old) => old.granted &= new.granted,
-                None => self.consents.push(*new),
+        for new in &other.answers {
+            match self.answers.iter_mut().find(|old| old.consent.purpose == new.consent.purpose) {
+                Some(old) if new.overrules(Some(old)) => *old = *new,
+                Some(_) => {}
+                None => self.answers.push(*new),
             }
         }
+    }
+
+    /// What was denied, and nothing else; `None` if nothing was.
+    pub fn denials(&self) -> Option<Self> {
+        let denied = self.answers.iter().filter(|answer| !answer.consent.granted);
+        let answers: Vec<Answer> = denied.copied().collect();
+        (!answers.is_empty()).then_some(Self { traits: Vec::new(), answers })
+    }
+
+    /// The message that says it.
+    pub fn profile(&self, visitor_id: &str) -> Profile {
+        let consents = self.answers.iter().map(|answer| answer.consent).collect();
+        Profile { visitor_id: visitor_id.to_owned(), traits: self.traits.clone(), consents }
     }
 }

@@ -3,15 +3,13 @@
 use crate::{
     bundle::ActiveBundle,
     catalog::{self, Catalog},
+    consent::{forget_if_denied, is_denied},
     document::Documents,
     error::{Error, Result},
     ids::{Interner, NONE},
     place::Places,
     popularity::Popularity,
-    proto::{
-        Activation, ConsentPurpose, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile,
-        RecordKind, Trial,
-    },
+    proto::{Activation, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile, RecordKind, Trial},
     time::millis,
     trial,
     visitor::Visitor,
@@ -95,7 +93,7 @@ impl State {
         match RecordKind::try_from(record.kind) {
             Ok(RecordKind::Event) => self.apply_event(&decode(payload, "Event")?, time_ms),
             Ok(RecordKind::Item) => return self.apply_item(&decode(payload, "ItemChange")?, time_ms),
-            Ok(RecordKind::Profile) => self.apply_profile(decode(payload, "Profile")?),
+            Ok(RecordKind::Profile) => self.apply_profile(decode(payload, "Profile")?, time_ms),
             Ok(RecordKind::Document) => {
                 Arc::make_mut(&mut self.documents).apply(decode::<DocumentChange>(payload, "DocumentChange")?);
             }
@@ -166,20 +164,18 @@ impl State {
         Ok(self.catalog.apply(id, change, time_ms))
     }
 
-    fn apply_profile(&mut self, change: Profile) {
+    fn apply_profile(&mut self, change: Profile, time_ms: i64) {
         let key = change.visitor_id.clone();
         let visitor = self.visitors.entry_ref(&*key).or_default();
-        if change.consents.iter().any(|consent| !consent.granted) {
-            visitor.denials_taken_by.clear();
-        }
-        visitor.profile.get_or_insert_default().update(change);
+        visitor.stated.get_or_insert_default().update(change, time_ms);
         if forget_if_denied(visitor) {
             self.waiting.remove(&key);
         }
     }
 
     fn apply_event(&mut self, event: &Event, log_ms: i64) {
-        let Some(context) = &event.context else { return };
+        let context = event.context.as_ref().filter(|context| !Self::visitor_key(context).is_empty());
+        let Some(context) = context else { return };
         let time_ms = event.event_time.as_ref().map_or(log_ms, millis);
         let kind = event.event_type();
         self.events += 1;
@@ -218,20 +214,18 @@ impl State {
             self.waiting.add(key, log_ms);
         }
     }
-}
 
-/// Whether a visitor said no to personalisation.
-fn is_denied(visitor: &Visitor) -> bool {
-    visitor.consent(ConsentPurpose::Personalization) == Some(false)
-}
-
-/// Drops what was learnt of the events of a visitor that said no; returns whether it did.
-fn forget_if_denied(visitor: &mut Visitor) -> bool {
-    let denied = is_denied(visitor);
-    if denied {
-        visitor.sequence = None;
+    /// Takes the anonymous visitor that an event shows to be a known one, but for its denials, which stay in the browser; a
+    /// key that ever was a user's is not anonymous.
+    fn take_anonymous(&mut self, context: &Context) -> Option<Visitor> {
+        let (key, user_id) = (&*context.visitor_id, &*context.user_id);
+        let anonymous = self.visitors.get_mut(key).filter(|visitor| !visitor.is_user)?;
+        if user_id.is_empty() || user_id == key {
+            return None;
+        }
+        self.waiting.remove(key);
+        anonymous.take_all_but_denials().or_else(|| self.visitors.remove(key).map(|visitor| *visitor))
     }
-    denied
 }
 
 fn decode<M: Message + Default>(payload: &[u8], name: &str) -> Result<M> {

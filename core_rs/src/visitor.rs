@@ -8,10 +8,10 @@ use crate::{
     ids::NONE,
     params::{AFFINITIES, BASKET_DECAY, LATELY_HALF_LIFE_DAYS, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
     popularity::event_weight,
-    proto::{ConsentPurpose, EventType, Profile},
+    profile::{Answer, Stated},
+    proto::{ConsentPurpose, EventType},
     sequence::SequenceVector,
 };
-use std::collections::BTreeSet;
 
 /// One remembered interaction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,13 +67,11 @@ pub struct Visitor {
     /// Bought items, in order of item id.
     pub bought: Vec<Bought>,
     /// What the shop stated; `None` if nothing.
-    pub profile: Option<Box<Profile>>,
+    pub stated: Option<Box<Stated>>,
     /// What an encoder made of the latest interactions; `None` before it did.
     pub sequence: Option<Box<SequenceVector>>,
     /// Whether an event named this key as `user_id`; such a visitor is never merged into another.
     pub is_user: bool,
-    /// Users who took over what this anonymous visitor denied; a later denial is nobody's yet.
-    pub denials_taken_by: BTreeSet<Box<str>>,
     /// Events applied.
     pub events: u32,
     /// Purchase events applied.
@@ -101,10 +99,9 @@ impl Default for Visitor {
             categories: [NO_AFFINITY; AFFINITIES],
             brands: [NO_AFFINITY; AFFINITIES],
             bought: Vec::new(),
-            profile: None,
+            stated: None,
             sequence: None,
             is_user: false,
-            denials_taken_by: BTreeSet::new(),
             events: 0,
             baskets: 0,
             lines: 0,
@@ -199,8 +196,8 @@ impl Visitor {
             let last_basket = ordinal(self.baskets + u32::from(bought.last_basket));
             self.merge_bought(&Bought { last_basket, ..*bought });
         }
-        if let Some(profile) = &other.profile {
-            self.profile.get_or_insert_default().adopt(profile);
+        if let Some(stated) = &other.stated {
+            self.stated.get_or_insert_default().adopt(stated);
         }
         self.events = self.events.saturating_add(other.events);
         self.baskets = self.baskets.saturating_add(other.baskets);
@@ -218,12 +215,22 @@ impl Visitor {
     }
 
     /// Answer of the visitor to a purpose, if there is one.
-    pub fn consent(&self, purpose: ConsentPurpose) -> Option<bool> {
-        let consents = &self.profile.as_ref()?.consents;
-        consents.iter().find(|consent| consent.purpose() == purpose).map(|consent| consent.granted)
+    pub fn answer(&self, purpose: ConsentPurpose) -> Option<&Answer> {
+        self.stated.as_ref()?.answers.iter().find(|answer| answer.consent.purpose() == purpose)
     }
 
-    /// Bytes held, without the allocator's overhead and the profile's texts.
+    /// Whether the visitor allows a purpose, if it has answered.
+    pub fn consent(&self, purpose: ConsentPurpose) -> Option<bool> {
+        self.answer(purpose).map(|answer| answer.consent.granted)
+    }
+
+    /// Takes away all but what was denied; `None` where nothing was, and all is to be taken.
+    pub(crate) fn take_all_but_denials(&mut self) -> Option<Self> {
+        let left = Self { stated: Some(Box::new(self.stated.as_ref()?.denials()?)), ..Self::default() };
+        Some(std::mem::replace(self, left))
+    }
+
+    /// Bytes held, without the allocator's overhead and what was stated.
     pub fn bytes(&self) -> usize {
         let sequence = self.sequence.as_ref().map_or(0, |vector| vector.bytes());
         size_of::<Self>() + self.bought.len() * size_of::<Bought>() + sequence

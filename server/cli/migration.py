@@ -33,7 +33,7 @@ def migrated(settings: Settings, *, change_topics: bool) -> tuple[dict[str, Any]
             "topics_differ": [] if change_topics else rows,
         }
     ends = f"after {days} days" if (days := settings.sink.retention_days) else "never"
-    tables = f"tables are up to date (ClickHouse {facts['clickhouse']}), their rows end {ends}"
+    tables = f"tables are up to date (ClickHouse {facts['clickhouse']}), events and decisions end {ends}"
     shown = f"{tables}; topics made: {', '.join(made) or 'none'}"
     return facts, Group(shown, _table(found, is_changed=change_topics)) if found else shown
 

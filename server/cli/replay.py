@@ -106,7 +106,7 @@ def _offset_of(line: dict[str, Any]) -> int:
 def _mended(line: dict[str, Any]) -> Mended:
     offset = _offset_of(line)
     payload = line["message"] if "message" in line else base64.b64decode(_given(line, "payload"), validate=True)
-    return Mended(offset, payload, _kind_of(line.get("kind", "")))
+    return Mended(offset, payload, _kind_of(str(line.get("kind", ""))))
 
 
 def _given(line: dict[str, Any], name: str) -> Any:

@@ -1,7 +1,8 @@
 """Records made again of what the tables hold: what a new machine needs and Kafka keeps no longer.
 
 Events and erasures that Kafka still has are left out, so that they come once and in its order. A profile is merged, so
-it is harmless that newer changes of it come again. Items, placements, controls and activations Kafka keeps for ever.
+it is harmless that newer changes of it come again; when it answered is not told, so a browser's denial counts for its
+users whenever they granted. Items, placements, controls and activations Kafka keeps for ever.
 """
 
 import base64

@@ -65,7 +65,7 @@ class Profile(_message.Message):
     @_builtins.property
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Consent]:
         """Optional. Answers to purposes; a purpose without an answer follows the server's setting. A denial of a `visitor_id` also
-        binds each `user_id` that comes with it, until that user answers anew.
+        counts for each `user_id` that comes with it and did not answer later; trainers leave that user out for good.
         """
 
     def __init__(

@@ -276,7 +276,7 @@ async def test_a_browser_keeps_what_it_denied_until_its_user_is_erased(stocked):
     stub = ProfileServiceStub(stocked.channel)
     for visitor_id in ("ann", "cookie"):
         answer = await stub.GetProfile(profiles.GetProfileRequest(visitor_id=visitor_id))
-        assert list(answer.profile.consents) == [denial]
+        assert (answer.profile.visitor_id, list(answer.profile.consents)) == (visitor_id, [denial])
     await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetProfile(profiles.GetProfileRequest(visitor_id="cookie"))

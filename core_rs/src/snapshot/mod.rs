@@ -25,7 +25,7 @@ use std::{
 /// First bytes of every snapshot.
 const MAGIC: [u8; 8] = *b"shopkeep";
 /// Number of the format that is written.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Oldest format that is read; what came since is absent there.
 const OLDEST: u32 = 2;
 /// Most rows of one part.

@@ -7,6 +7,7 @@ use crate::{
     params::{AFFINITIES, RING},
     place::Places,
     popularity::{Counts, Popularity},
+    profile::{Answer, Stated},
     proto::{Item, ItemChange, Profile},
     sequence::SequenceVector,
     visitor::{Affinity, Bought, Interaction, Visitor},
@@ -122,8 +123,9 @@ pub struct VisitorRow {
     pub waits_since_ms: Option<i64>,
     #[prost(uint32, tag = "29")]
     pub ring_lines: u32,
-    #[prost(string, repeated, tag = "30")]
-    pub denials_taken_by: Vec<String>,
+    /// Time of each consent of the profile; none in older snapshots, which did not keep them.
+    #[prost(sint64, repeated, tag = "30")]
+    pub answer_times: Vec<i64>,
 }
 
 /// Sequence vector of a visitor.
@@ -223,7 +225,7 @@ impl VisitorRow {
             bought_lasts: bought.iter().map(|bought| bought.last_s).collect(),
             bought_baskets: bought.iter().map(|bought| u32::from(bought.baskets)).collect(),
             bought_last_baskets: bought.iter().map(|bought| u32::from(bought.last_basket)).collect(),
-            profile: visitor.profile.as_deref().cloned(),
+            profile: visitor.stated.as_ref().map(|stated| stated.profile(key)),
             is_user: visitor.is_user,
             events: visitor.events,
             baskets: visitor.baskets,
@@ -236,16 +238,20 @@ impl VisitorRow {
             sequence: visitor.sequence.as_deref().map(SequenceRow::new),
             waits_since_ms,
             ring_lines: visitor.ring_lines,
-            denials_taken_by: visitor.denials_taken_by.iter().map(ToString::to_string).collect(),
+            answer_times: visitor
+                .stated
+                .iter()
+                .flat_map(|stated| &stated.answers)
+                .map(|answer| answer.time_ms)
+                .collect(),
         }
     }
 
     pub fn visitor(&self) -> Sound<Visitor> {
         let mut visitor = Visitor::default();
         visitor.bought = self.bought()?;
-        visitor.profile = self.profile.clone().map(Box::new);
+        visitor.stated = self.stated()?.map(Box::new);
         visitor.is_user = self.is_user;
-        visitor.denials_taken_by = self.denials_taken_by.iter().map(|user_id| user_id.as_str().into()).collect();
         visitor.sequence = self.sequence.as_ref().map(|row| Box::new(row.vector()));
         visitor.events = self.events;
         visitor.baskets = self.baskets;
@@ -267,6 +273,17 @@ impl VisitorRow {
         // An older snapshot does not tell them.
         visitor.ring_lines = self.ring_lines.max(visitor.recent().count() as u32);
         Ok(visitor)
+    }
+
+    fn stated(&self) -> Sound<Option<Stated>> {
+        let Some(profile) = &self.profile else { return Ok(None) };
+        if !self.answer_times.is_empty() && self.answer_times.len() != profile.consents.len() {
+            return Err("has a visitor whose answers do not fit".to_owned());
+        }
+        let times = self.answer_times.iter().copied().chain(std::iter::repeat(0));
+        let answers = profile.consents.iter().zip(times);
+        let answers = answers.map(|(&consent, time_ms)| Answer { consent, time_ms }).collect();
+        Ok(Some(Stated { traits: profile.traits.clone(), answers }))
     }
 
     fn bought(&self) -> Sound<Vec<Bought>> {

@@ -20,12 +20,13 @@ type Step = (u8, u8, u8, i64);
 fn record(state: &mut State, (kind, visitor, item, hours): Step) {
     let (visitor_id, item_id) = (format!("v{}", visitor % 8), format!("i{}", item % 16));
     let time_ms = NOW - hours * 3_600_000;
+    let who = if hours % 2 == 0 { visitor_id.clone() } else { format!("u{visitor_id}") };
     let (kind, payload) = match kind % 16 {
         0..10 => (RecordKind::Event, event(visitor_id, item_id, kind, time_ms).encode_to_vec()),
         10..13 => (RecordKind::Item, change(item_id, visitor, kind == 12).encode_to_vec()),
         13 => {
             let consents = vec![Consent { purpose: 1, granted: item % 2 == 0 }];
-            (RecordKind::Profile, Profile { visitor_id, traits: vec![], consents }.encode_to_vec())
+            (RecordKind::Profile, Profile { visitor_id: who, traits: vec![], consents }.encode_to_vec())
         }
         14 => {
             let placement = Placement { placement_id: item_id, ..Placement::default() };
