@@ -19,7 +19,7 @@ from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
-from server.ports import Feed, StoreBusyError, StoreError, StoreUnavailableError
+from server.ports import Feed, StoreBusyError, StoreError, StoreOutdatedError, StoreUnavailableError
 from server.settings import Settings, SettingsError
 from server.telemetry import SINK_LAG_RECORDS, SINK_RETRIES, configure_logging, serve_metrics
 from server.workers.exports import answer_to, answer_wants, make_export
@@ -62,7 +62,9 @@ def prepare_store(settings: Settings) -> SqlStore:
 
 
 def _sink_store(settings: Settings) -> SqlStore:
-    """Return the tables, brought up to date; where they are of all machines, their retention stays as it is.
+    """Return the tables, brought up to date; those of all machines keep their retention, and change only if need be.
+
+    So a sink of a cluster starts though a replica is away: only what alters tables needs every node.
 
     Raises
     ------
@@ -71,7 +73,13 @@ def _sink_store(settings: Settings) -> SqlStore:
     """
 
     def first(store: SqlStore) -> None:
-        store.migrate(retain=not settings.clickhouse.server)
+        if not settings.clickhouse.server:
+            store.migrate()
+            return
+        try:
+            store.check()
+        except StoreOutdatedError:
+            store.migrate(retain=False)
         if fault := store.retention_fault():
             _logger.warning("retention_differs", reason=fault, fix=RETENTION_FIX)
 

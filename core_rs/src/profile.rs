@@ -2,16 +2,32 @@
 
 use crate::proto::{Consent, Profile, Trait};
 
+/// Time of an answer that outdoes none.
+const NEVER: i64 = i64::MIN;
+
 /// Answer of a visitor to one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Purpose, and whether it is allowed.
     pub consent: Consent,
-    /// When the log took it, Unix milliseconds; of a denial that was said again, the first time.
+    /// When the log took it, Unix milliseconds: a grant first, a denial last. [`NEVER`] of a grant that a browser gave.
     pub time_ms: i64,
 }
 
 impl Answer {
+    /// This answer in the place of `old`; another one is later, also while the clock stands still.
+    fn after(self, old: Option<Self>) -> Self {
+        let time_ms = match old {
+            None => self.time_ms,
+            Some(old) if old.consent.granted != self.consent.granted => {
+                self.time_ms + i64::from(self.time_ms == old.time_ms)
+            }
+            Some(old) if self.consent.granted => self.time_ms.min(old.time_ms),
+            Some(old) => self.time_ms.max(old.time_ms),
+        };
+        Self { time_ms, ..self }
+    }
+
     /// Whether this denial counts beside the answer `own`: where `own` is no later, or absent.
     pub fn overrules(&self, own: Option<&Self>) -> bool {
         !self.consent.granted && own.is_none_or(|own| own.time_ms <= self.time_ms)
@@ -39,8 +55,7 @@ impl Stated {
         for consent in change.consents {
             let place = self.answers.iter().position(|old| old.consent.purpose == consent.purpose);
             let old = place.map(|place| self.answers.remove(place));
-            let again = old.filter(|old| !consent.granted && !old.consent.granted);
-            self.answers.push(again.unwrap_or(Answer { consent, time_ms }));
+            self.answers.push(Answer { consent, time_ms }.after(old));
         }
     }
 
@@ -55,6 +70,7 @@ impl Stated {
             match self.answers.iter_mut().find(|old| old.consent.purpose == new.consent.purpose) {
                 Some(old) if new.overrules(Some(old)) => *old = *new,
                 Some(_) => {}
+                None if new.consent.granted => self.answers.push(Answer { time_ms: NEVER, ..*new }),
                 None => self.answers.push(*new),
             }
         }
@@ -67,7 +83,7 @@ impl Stated {
         (!answers.is_empty()).then_some(Self { traits: Vec::new(), answers })
     }
 
-    /// The message that says it.
+    /// The profile as the contract has it, without the times.
     pub fn profile(&self, visitor_id: &str) -> Profile {
         let consents = self.answers.iter().map(|answer| answer.consent).collect();
         Profile { visitor_id: visitor_id.to_owned(), traits: self.traits.clone(), consents }

@@ -3,7 +3,6 @@
 use crate::{
     bundle::ActiveBundle,
     catalog::{self, Catalog},
-    consent::{forget_if_denied, is_denied},
     document::Documents,
     error::{Error, Result},
     ids::{Interner, NONE},
@@ -166,9 +165,12 @@ impl State {
 
     fn apply_profile(&mut self, change: Profile, time_ms: i64) {
         let key = change.visitor_id.clone();
+        if key.is_empty() {
+            return;
+        }
         let visitor = self.visitors.entry_ref(&*key).or_default();
         visitor.stated.get_or_insert_default().update(change, time_ms);
-        if forget_if_denied(visitor) {
+        if visitor.forget_if_denied() {
             self.waiting.remove(&key);
         }
     }
@@ -185,7 +187,7 @@ impl State {
         let known_lines = visitor.ring_lines;
         if let Some(anonymous) = anonymous {
             visitor.merge(&anonymous);
-            if forget_if_denied(visitor) {
+            if visitor.forget_if_denied() {
                 self.waiting.remove(Self::visitor_key(context));
             }
         }
@@ -210,21 +212,24 @@ impl State {
     /// Lets a visitor of whom an event came wait for a new sequence vector, if a bundle encodes it and it consents.
     fn await_vector(&self, key: &str, log_ms: i64) {
         let encodes = self.bundle_of(key).is_some_and(|active| active.bundle.sequence.is_some());
-        if encodes && self.visitors.get(key).is_some_and(|visitor| !is_denied(visitor)) {
+        if encodes && self.visitors.get(key).is_some_and(|visitor| !visitor.is_denied()) {
             self.waiting.add(key, log_ms);
         }
     }
 
     /// Takes the anonymous visitor that an event shows to be a known one, but for its denials, which stay in the browser; a
     /// key that ever was a user's is not anonymous.
-    fn take_anonymous(&mut self, context: &Context) -> Option<Visitor> {
+    fn take_anonymous(&mut self, context: &Context) -> Option<Box<Visitor>> {
         let (key, user_id) = (&*context.visitor_id, &*context.user_id);
-        let anonymous = self.visitors.get_mut(key).filter(|visitor| !visitor.is_user)?;
-        if user_id.is_empty() || user_id == key {
+        if key.is_empty() || user_id.is_empty() || user_id == key || self.visitors.get(key)?.is_user {
             return None;
         }
         self.waiting.remove(key);
-        anonymous.take_all_but_denials().or_else(|| self.visitors.remove(key).map(|visitor| *visitor))
+        let anonymous = self.visitors.remove(key)?;
+        if let Some(left) = anonymous.left_at_login() {
+            self.visitors.insert(key.into(), Box::new(left));
+        }
+        Some(anonymous)
     }
 }
 

@@ -180,12 +180,7 @@ impl Visitor {
     /// Takes over what `other` did, as if it came after all of this visitor's baskets, and what was stated about it; used
     /// when an anonymous visitor logs in.
     pub fn merge(&mut self, other: &Self) {
-        let mut all: Vec<Interaction> = self.recent().chain(other.recent()).copied().collect();
-        all.sort_by(|a, b| b.time_s.cmp(&a.time_s).then(a.item.cmp(&b.item)).then(a.kind.cmp(&b.kind)));
-        all.truncate(RING);
-        self.ring_len = all.len() as u8;
-        self.ring[..all.len()].copy_from_slice(&all);
-        self.ring_lines = self.ring_lines.saturating_add(other.ring_lines);
+        self.merge_recent(other);
         for affinity in other.categories.iter().filter(|affinity| affinity.key != NONE) {
             strengthen(&mut self.categories, affinity.key, affinity.weight);
         }
@@ -224,16 +219,41 @@ impl Visitor {
         self.answer(purpose).map(|answer| answer.consent.granted)
     }
 
-    /// Takes away all but what was denied; `None` where nothing was, and all is to be taken.
-    pub(crate) fn take_all_but_denials(&mut self) -> Option<Self> {
-        let left = Self { stated: Some(Box::new(self.stated.as_ref()?.denials()?)), ..Self::default() };
-        Some(std::mem::replace(self, left))
+    /// Whether the visitor said no to personalisation.
+    pub fn is_denied(&self) -> bool {
+        self.consent(ConsentPurpose::Personalization) == Some(false)
+    }
+
+    /// Drops what was learnt of the events of a visitor that said no; returns whether it did.
+    pub fn forget_if_denied(&mut self) -> bool {
+        if self.is_denied() {
+            self.sequence = None;
+        }
+        self.is_denied()
+    }
+
+    /// What stays in the browser when a user takes this visitor over: its denials, if it has any.
+    pub fn left_at_login(&self) -> Option<Self> {
+        let denials = self.stated.as_ref()?.denials()?;
+        Some(Self { stated: Some(Box::new(denials)), ..Self::default() })
     }
 
     /// Bytes held, without the allocator's overhead and what was stated.
     pub fn bytes(&self) -> usize {
         let sequence = self.sequence.as_ref().map_or(0, |vector| vector.bytes());
         size_of::<Self>() + self.bought.len() * size_of::<Bought>() + sequence
+    }
+
+    fn merge_recent(&mut self, other: &Self) {
+        if other.ring_len == 0 {
+            return;
+        }
+        let mut all: Vec<Interaction> = self.recent().chain(other.recent()).copied().collect();
+        all.sort_by(|a, b| b.time_s.cmp(&a.time_s).then(a.item.cmp(&b.item)).then(a.kind.cmp(&b.kind)));
+        all.truncate(RING);
+        self.ring_len = all.len() as u8;
+        self.ring[..all.len()].copy_from_slice(&all);
+        self.ring_lines = self.ring_lines.saturating_add(other.ring_lines);
     }
 
     fn remember(&mut self, interaction: Interaction) {

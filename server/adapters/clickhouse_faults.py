@@ -8,7 +8,7 @@ from typing import Final
 from clickhouse_driver import errors as faults
 from clickhouse_driver.connection import Connection
 
-from server.adapters.endpoints import host_and_port, trusting_context
+from server.adapters.endpoints import host_and_port, unverified_context
 from server.ports import StoreError, StoreRowsError, StoreSettingsError, StoreUnavailableError
 from server.settings import ClickHouseSettings
 
@@ -115,7 +115,7 @@ def _answers_plainly(settings: ClickHouseSettings) -> bool:
 def _speaks_tls(settings: ClickHouseSettings) -> bool:
     address = host_and_port(settings.server)
     try:
-        with socket.create_connection(address, settings.connect_s) as plain, trusting_context().wrap_socket(plain):
+        with socket.create_connection(address, settings.connect_s) as plain, unverified_context().wrap_socket(plain):
             return True
     except OSError:
         return False

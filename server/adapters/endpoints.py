@@ -1,4 +1,4 @@
-"""Where a server listens, and how to find out whether it speaks TLS."""
+"""What the clients of Kafka and ClickHouse share: addresses, and TLS to look at a server with."""
 
 import ssl
 
@@ -13,8 +13,8 @@ def host_and_port(server: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def trusting_context() -> ssl.SSLContext:
-    """Return TLS that trusts anybody, for connections on which no secret is sent."""
+def unverified_context() -> ssl.SSLContext:
+    """Return TLS that trusts anybody, to find out who speaks it: no secret may be sent."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from server.adapters.endpoints import host_and_port, trusting_context
+from server.adapters.endpoints import host_and_port, unverified_context
 from server.adapters.kafka import connection_of, topic_name
 from server.ports import StreamError, StreamOutdatedError, StreamUnavailableError
 from server.settings import KafkaSettings
@@ -147,7 +147,9 @@ async def _explained(
 
 async def _speaks(server: str, *, tls: bool) -> bool:
     """Return whether a broker answers there with or without TLS, whoever we are and whoever it is."""
-    how = {"security_protocol": "SSL", "ssl_context": trusting_context()} if tls else {"security_protocol": "PLAINTEXT"}
+    how = (
+        {"security_protocol": "SSL", "ssl_context": unverified_context()} if tls else {"security_protocol": "PLAINTEXT"}
+    )
     try:
         connection = await _connected(server, how)
     except (KafkaError, OSError, ValueError):

@@ -49,7 +49,7 @@ def missing_topics(settings: KafkaSettings) -> list[str]:
     StreamUnavailableError : Kafka does not answer
     StreamError : a setting does not fit, or a topic has another number of partitions, so records would lose their order
     """
-    return _asked(_missing(settings))
+    return _on_a_thread(_missing(settings))
 
 
 def make_topics(settings: KafkaSettings) -> list[str]:
@@ -94,10 +94,10 @@ def _as_admin(settings: KafkaSettings, work: Callable[[_Admin], Coroutine[Any, A
         finally:
             await client.close()
 
-    return _asked(connected())
+    return _on_a_thread(connected())
 
 
-def _asked(work: Coroutine[Any, Any, _Result]) -> _Result:
+def _on_a_thread(work: Coroutine[Any, Any, _Result]) -> _Result:
     thread = LoopThread("kafka-admin")
     try:
         return thread.run(work, _ADMIN_S)

@@ -116,15 +116,18 @@ class SqlStore(ABC):
 
     def applied(self) -> list[str]:
         """Return the names of the migrations that the tables have."""
-        found = self.query("SELECT DISTINCT name FROM migrations ORDER BY name")
-        return [name for (name,) in rows_of(found) if name not in {_NEW, _RETAINED}]
+        return [name for name in self._noted() if name not in {_NEW, _RETAINED}]
+
+    def _noted(self) -> list[str]:
+        return [name for (name,) in rows_of(self.query("SELECT DISTINCT name FROM migrations ORDER BY name"))]
 
     def check(self) -> None:
         """Raise StoreError if the database is too old, and StoreOutdatedError if the tables are; change nothing."""
         self.check_version()
         ((is_made,),) = rows_of(self.query("EXISTS TABLE migrations"))
-        applied = self.applied() if is_made else []
-        if missing := [one.name for one in migrations() if one.name not in applied]:
+        noted = self._noted() if is_made else []
+        wanted = [*(one.name for one in migrations()), *([_RETAINED] if _NEW in noted else [])]
+        if missing := [name for name in wanted if name not in noted]:
             raise StoreOutdatedError(f"the tables lack the migration {missing[0]}; run `shopkeeper migrate`")
 
     def check_version(self) -> None:

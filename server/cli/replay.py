@@ -90,13 +90,20 @@ def _lines(name: str, read: Callable[[dict[str, Any]], _Line]) -> Iterator[_Line
     for number, line in enumerate(text.splitlines(), 1):
         try:
             if line.strip():
-                yield read(jsonlib.loads(line))
+                yield read(_object_of(line))
         except (ValueError, TypeError, AttributeError) as error:
             raise CliError(
                 f"Line {number} of {name} names no row.",
                 why=str(error),
                 then='write lines like {"log_offset": 17, "payload": "CgJlMQ=="}; `shopkeeper replay --help`',
             ) from None
+
+
+def _object_of(line: str) -> dict[str, Any]:
+    found = jsonlib.loads(line)
+    if not isinstance(found, dict):
+        raise TypeError("it is no JSON object")
+    return found
 
 
 def _offset_of(line: dict[str, Any]) -> int:
@@ -106,12 +113,10 @@ def _offset_of(line: dict[str, Any]) -> int:
 def _mended(line: dict[str, Any]) -> Mended:
     offset = _offset_of(line)
     payload = line["message"] if "message" in line else base64.b64decode(_given(line, "payload"), validate=True)
-    return Mended(offset, payload, _kind_of(str(line.get("kind", ""))))
+    return Mended(offset, payload, _kind_of(str(line.get("kind") or "")))
 
 
 def _given(line: dict[str, Any], name: str) -> Any:
-    if not isinstance(line, dict):
-        raise TypeError("it is no JSON object")
     if name not in line:
         raise ValueError(f"it has no {name}{', and no message' if name == 'payload' else ''}")
     return line[name]

@@ -54,11 +54,13 @@ class ProfileService:
         return self._known(checked_id("visitor_id", request.visitor_id))
 
     async def export_user(self, request: pb.ExportUserRequest) -> AsyncIterator[pb.ExportUserResponse]:
-        """Yield the profile, then every event of the visitor and of the anonymous ids that became the visitor."""
+        """Yield the profiles, then every event, of the visitor and of the anonymous ids that became the visitor."""
         visitor_id = checked_id("visitor_id", request.visitor_id)
-        with contextlib.suppress(NotFoundError):
-            yield pb.ExportUserResponse(profile=self._known(visitor_id).profile)
-        for key in await self._linked(visitor_id):
+        keys = await self._linked(visitor_id)
+        for key in keys:
+            with contextlib.suppress(NotFoundError):
+                yield pb.ExportUserResponse(profile=self._known(key).profile)
+        for key in keys:
             async for event in self._events(key):
                 yield pb.ExportUserResponse(event=event)
 

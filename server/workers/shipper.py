@@ -74,9 +74,10 @@ class Shipper:
                 if not self._may_ship():
                     continue
                 while not stopping.is_set() and self.step():
+                    self._outage.end()
+                    self._wait_s = WAIT_S[0]
                     self._measure()
                 self._trim()
-                self._wait_s = WAIT_S[0]
                 self._outage.end()
             except (StreamUnavailableError, LogUnavailableError) as error:
                 telemetry.SHIP_RETRIES.inc()

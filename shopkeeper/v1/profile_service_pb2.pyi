@@ -64,8 +64,10 @@ class Profile(_message.Message):
 
     @_builtins.property
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Consent]:
-        """Optional. Answers to purposes; a purpose without an answer follows the server's setting. A denial of a `visitor_id` also
-        counts for each `user_id` that comes with it and did not answer later; trainers leave that user out for good.
+        """Optional. Answers to purposes; a purpose without an answer follows the server's setting. In requests and events that carry
+        both ids a denial of the `visitor_id` counts for the `user_id` too, unless that one granted later; the same grant said again
+        is no later one. A grant of the `visitor_id` undoes nothing for the `user_id`. Trainers leave a user out for good who logged
+        in where training was denied.
         """
 
     def __init__(

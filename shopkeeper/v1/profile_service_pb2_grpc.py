@@ -76,14 +76,15 @@ class ProfileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExportUser(self, request, context):
-        """Returns the profile and every event of a visitor, as a stream of records.
+        """Returns the profiles and every event of a visitor and of the anonymous ids that became it, as a stream of records.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EraseUser(self, request, context):
-        """Forgets a visitor: gone from serving when this returns, from the log and the table view by the stated time.
+        """Forgets a visitor, with the anonymous ids that became it and what these denied: gone from serving when this returns, from the
+        log and the table view by the stated time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,11 @@ class ProfileServiceStub:
     GetProfile: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileRequest, _profile_service_pb2.GetProfileResponse]
     """Returns the profile with its live state."""
     ExportUser: _grpc.UnaryStreamMultiCallable[_profile_service_pb2.ExportUserRequest, _profile_service_pb2.ExportUserResponse]
-    """Returns the profile and every event of a visitor, as a stream of records."""
+    """Returns the profiles and every event of a visitor and of the anonymous ids that became it, as a stream of records."""
     EraseUser: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.EraseUserRequest, _profile_service_pb2.EraseUserResponse]
-    """Forgets a visitor: gone from serving when this returns, from the log and the table view by the stated time."""
+    """Forgets a visitor, with the anonymous ids that became it and what these denied: gone from serving when this returns, from the
+    log and the table view by the stated time.
+    """
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
@@ -52,9 +54,11 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     GetProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileRequest, _profile_service_pb2.GetProfileResponse]  # type: ignore[assignment]
     """Returns the profile with its live state."""
     ExportUser: _aio.UnaryStreamMultiCallable[_profile_service_pb2.ExportUserRequest, _profile_service_pb2.ExportUserResponse]  # type: ignore[assignment]
-    """Returns the profile and every event of a visitor, as a stream of records."""
+    """Returns the profiles and every event of a visitor and of the anonymous ids that became it, as a stream of records."""
     EraseUser: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.EraseUserRequest, _profile_service_pb2.EraseUserResponse]  # type: ignore[assignment]
-    """Forgets a visitor: gone from serving when this returns, from the log and the table view by the stated time."""
+    """Forgets a visitor, with the anonymous ids that became it and what these denied: gone from serving when this returns, from the
+    log and the table view by the stated time.
+    """
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps what the shop states about a visitor, and shows what the engine knows."""
@@ -81,7 +85,7 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_service_pb2.ExportUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_profile_service_pb2.ExportUserResponse], _abc.AsyncIterator[_profile_service_pb2.ExportUserResponse]]:
-        """Returns the profile and every event of a visitor, as a stream of records."""
+        """Returns the profiles and every event of a visitor and of the anonymous ids that became it, as a stream of records."""
 
     @_abc_1.abstractmethod
     def EraseUser(
@@ -89,6 +93,8 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_service_pb2.EraseUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_service_pb2.EraseUserResponse, _abc.Awaitable[_profile_service_pb2.EraseUserResponse]]:
-        """Forgets a visitor: gone from serving when this returns, from the log and the table view by the stated time."""
+        """Forgets a visitor, with the anonymous ids that became it and what these denied: gone from serving when this returns, from the
+        log and the table view by the stated time.
+        """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

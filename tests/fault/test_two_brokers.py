@@ -64,6 +64,7 @@ def test_broker_that_hangs_changes_no_order_and_loses_nothing(
                 here.add(*walk(turn * _VISITORS + number))
             time.sleep(_PAUSE_S)
             if turn in {5, 9}:
+                assert len(written(there)) < len(written(here.log)), "what the other broker has is waited for"
                 two.resume()
         wait_until(lambda: len(written(there)) == len(written(here.log)))
         assert written(there) == written(here.log)

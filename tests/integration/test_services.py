@@ -277,6 +277,8 @@ async def test_a_browser_keeps_what_it_denied_until_its_user_is_erased(stocked):
     for visitor_id in ("ann", "cookie"):
         answer = await stub.GetProfile(profiles.GetProfileRequest(visitor_id=visitor_id))
         assert (answer.profile.visitor_id, list(answer.profile.consents)) == (visitor_id, [denial])
+    exported = [record async for record in stub.ExportUser(profiles.ExportUserRequest(visitor_id="ann"))]
+    assert [record.profile.visitor_id for record in exported] == ["ann", "cookie", ""], "two profiles and an event"
     await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetProfile(profiles.GetProfileRequest(visitor_id="cookie"))

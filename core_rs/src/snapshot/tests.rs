@@ -127,3 +127,16 @@ fn a_snapshot_damaged_at_any_byte_is_refused() {
     }
     assert!(read(&*[sound, vec![0]].concat()).is_err(), "too long");
 }
+
+#[test]
+fn answers_of_older_snapshots_have_no_time_and_times_that_do_not_fit_are_refused() {
+    let consents = vec![Consent { purpose: 1, granted: false }, Consent { purpose: 2, granted: true }];
+    let profile = Some(Profile { visitor_id: "v".into(), consents, ..Profile::default() });
+    let times = |answer_times: &[i64]| {
+        let row = VisitorRow { profile: profile.clone(), answer_times: answer_times.to_vec(), ..VisitorRow::default() };
+        let visitor = row.visitor().ok()?;
+        Some(visitor.stated?.answers.iter().map(|answer| answer.time_ms).collect::<Vec<_>>())
+    };
+    assert_eq!((times(&[]), times(&[7, 9])), (Some(vec![0, 0]), Some(vec![7, 9])));
+    assert_eq!((times(&[7]), times(&[7, 9, 9])), (None, None));
+}
