@@ -2,15 +2,15 @@
 
 use crate::proto::{Consent, Profile, Trait};
 
-/// Time of an answer that outdoes none.
-const NEVER: i64 = i64::MIN;
+/// Time of a grant that outdoes no denial: a browser gave it, or it is not known when it was given.
+const UNKNOWN: i64 = 0;
 
 /// Answer of a visitor to one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Purpose, and whether it is allowed.
     pub consent: Consent,
-    /// When the log took it, Unix milliseconds: a grant first, a denial last. [`NEVER`] of a grant that a browser gave.
+    /// When the log took it, Unix milliseconds: a grant first, a denial last. 0 of a grant that a browser gave.
     pub time_ms: i64,
 }
 
@@ -22,7 +22,7 @@ impl Answer {
             Some(old) if old.consent.granted != self.consent.granted => {
                 self.time_ms + i64::from(self.time_ms == old.time_ms)
             }
-            Some(old) if self.consent.granted => self.time_ms.min(old.time_ms),
+            Some(old) if self.consent.granted && old.time_ms != UNKNOWN => self.time_ms.min(old.time_ms),
             Some(old) => self.time_ms.max(old.time_ms),
         };
         Self { time_ms, ..self }
@@ -70,7 +70,7 @@ impl Stated {
             match self.answers.iter_mut().find(|old| old.consent.purpose == new.consent.purpose) {
                 Some(old) if new.overrules(Some(old)) => *old = *new,
                 Some(_) => {}
-                None if new.consent.granted => self.answers.push(Answer { time_ms: NEVER, ..*new }),
+                None if new.consent.granted => self.answers.push(Answer { time_ms: UNKNOWN, ..*new }),
                 None => self.answers.push(*new),
             }
         }

@@ -138,7 +138,21 @@ fn what_one_browser_grants_is_no_answer_to_what_another_denied() {
         assert_eq!(answer(&state, "ann"), Some(false));
         login(&mut state, browsers[1]);
         assert_eq!((answer(&state, "ann"), elsewhere(&state, "ann")), (Some(false), Some(false)));
+        say(&mut state, "ann", true);
+        login(&mut state, PHONE);
+        assert_eq!((answer(&state, "ann"), elsewhere(&state, "ann")), (Some(true), Some(true)));
     }
+}
+
+#[test]
+fn a_user_who_took_a_grant_over_may_grant_itself() {
+    let mut state = State::default();
+    say(&mut state, PHONE, true);
+    view(&mut state, "ann");
+    say(&mut state, PHONE, false);
+    assert_eq!(answer(&state, "ann"), Some(false));
+    say(&mut state, "ann", true);
+    assert_eq!((answer(&state, "ann"), answer(&state, "")), (Some(true), Some(false)));
 }
 
 #[test]
