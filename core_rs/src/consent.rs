@@ -4,7 +4,6 @@ use crate::{
     profile::Stated,
     proto::{ConsentPurpose, Context, Profile},
     state::State,
-    visitor::Visitor,
 };
 
 impl State {
@@ -28,12 +27,12 @@ impl State {
         if user_id.is_empty() {
             return None;
         }
-        let is_browser = |visitor: &&Box<Visitor>| !key.is_empty() && key != user_id && !visitor.is_user;
-        let browser = self.visitors.get(key).filter(is_browser).and_then(|browser| browser.stated.as_ref()?.denials());
+        let browser = self.visitors.get(key).filter(|it| !key.is_empty() && key != user_id && !it.is_user);
+        let denials = browser.and_then(|browser| browser.stated.as_ref()?.denials());
         let user = self.visitors.get(user_id).and_then(|user| user.stated.as_ref());
         let mut known =
             Stated { answers: user.map_or_else(Vec::new, |user| user.answers.clone()), ..Stated::default() };
-        if let Some(denials) = browser {
+        if let Some(denials) = denials {
             known.adopt(&denials);
         }
         known.answers.retain(|answer| !answer.is_own && !answer.consent.granted);

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
+import structlog
 
 from server.adapters.migrations import FLOOR, Migration, migrations
 from server.ports import Erasure, StoreError, StoreOutdatedError
@@ -27,6 +28,8 @@ _NEW: Final = "new"
 _RETAINED: Final = "retention"
 """Names among the migrations that tell that the tables were begun, and that the age at which rows end was settled."""
 _TTL: Final = re.compile(r"\nTTL toDateTime\(fromUnixTimestamp64Milli\(time_ms\) \+ toIntervalDay\((\d+)\)\)(\n|$)")
+
+_logger = structlog.get_logger(__name__)
 
 _EVENT_COLUMNS: Final = (
     "event_id, line, visitor_id, anonymous_id, session_id, event_type, item_id, time_ms, quantity, price, currency, "
@@ -102,8 +105,11 @@ class SqlStore(ABC):
             applied[_NEW] = ""
         names = [one.name for one in migrations() if self._apply(one, applied.get(one.name))]
         if retain or (_NEW in applied and _RETAINED not in applied):
+            is_known = _RETAINED in applied
+            if is_known and (fault := self.retention_fault()):
+                _logger.warning("retention_changes", reason=fault)
             self._retain()
-            if _RETAINED not in applied:
+            if not is_known:
                 self._note(_RETAINED, "")
         return names
 

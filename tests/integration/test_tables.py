@@ -163,7 +163,9 @@ def test_a_sink_leaves_the_retention_of_others_and_says_so(settings: Settings, c
         row = doctor._store(sink)
         assert (row.state, row.finding) == ("warn", line["reason"])
         assert "`shopkeeper migrate`" in row.then
-    prepare_store(other).close()
+    with capture_logs() as said:
+        prepare_store(other).close()
+    assert [(line["event"], "events after 30 days" in line["reason"]) for line in said] == [("retention_changes", True)]
     assert doctor._store(other).state == "ok"
     with closing(prepare_store(settings)) as store:
         store.query("ALTER TABLE events MODIFY TTL toDateTime(fromUnixTimestamp64Milli(time_ms)) + toIntervalMonth(1)")
