@@ -70,9 +70,6 @@ class EventBatch:
     def rows(self) -> list[tuple[str, str, bytes]]:
         """Event id, visitor key and payload (`Event`) of every valid event, in request order."""
     @property
-    def denials(self) -> list[tuple[str, bytes]]:
-        """User and payload (`Profile`) of denials that these events show to be the user's, to be logged behind them."""
-    @property
     def rejected_count(self) -> int: ...
     @property
     def joined_count(self) -> int:

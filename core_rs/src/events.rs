@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Result},
     params::MAX_EVENTS,
-    proto::{Event, EventResult, Profile, RecordEventsResponse, event_result::Status},
+    proto::{Event, EventResult, RecordEventsResponse, event_result::Status},
     state::State,
     validate,
 };
@@ -16,14 +16,14 @@ struct Frame {
     events: Vec<Vec<u8>>,
 }
 
-/// Event, or profile, ready for the log.
+/// Event ready for the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Id of the event; a profile has none.
+    /// Id of the event.
     pub event_id: String,
     /// Key of its visitor.
     pub key: String,
-    /// The message, encoded.
+    /// The event, encoded.
     pub payload: Vec<u8>,
 }
 
@@ -33,10 +33,6 @@ impl Row {
         let key = event.context.as_ref().map_or("", State::visitor_key);
         Self { event_id: event.event_id.clone(), key: key.to_owned(), payload: event.encode_to_vec() }
     }
-
-    fn of_profile(profile: &Profile) -> Self {
-        Self { event_id: String::new(), key: profile.visitor_id.clone(), payload: profile.encode_to_vec() }
-    }
 }
 
 /// Checked events of one request.
@@ -44,8 +40,6 @@ impl Row {
 pub struct Batch {
     /// Every valid event, in the order of the request.
     pub rows: Vec<Row>,
-    /// Profiles with what users in these events have from browsers and not in records of their own, to be logged behind them.
-    pub denials: Vec<Row>,
     /// Lines whose item is in the catalogue.
     pub joined_count: usize,
     /// Lines whose item is not in the catalogue.
@@ -127,8 +121,6 @@ impl Batch {
         self.joined_count += joined;
         self.unjoined_count += event.items.len() - joined;
         self.rows.push(Row::new(event));
-        let denials = event.context.as_ref().and_then(|context| state.unrecorded_denials(context));
-        self.denials.extend(denials.as_ref().map(Row::of_profile).filter(|row| !self.denials.contains(row)));
         self.places.push(index);
         self.results.push(EventResult::default());
     }

@@ -2,15 +2,16 @@
 
 use crate::proto::{Consent, Profile, Trait};
 
+/// Time of a grant that outdoes no denial: a browser gave it, or it is not known when it was given.
+const UNKNOWN: i64 = 0;
+
 /// Answer of a visitor to one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Purpose, and whether it is allowed.
     pub consent: Consent,
-    /// When the log took it, Unix milliseconds: a grant first, a denial last.
+    /// When the log took it, Unix milliseconds: a grant first, a denial last. 0 of a grant that a browser gave.
     pub time_ms: i64,
-    /// Whether a record of the visitor says so; else it was taken over from a browser.
-    pub is_own: bool,
 }
 
 impl Answer {
@@ -21,16 +22,15 @@ impl Answer {
             Some(old) if old.consent.granted != self.consent.granted => {
                 self.time_ms + i64::from(self.time_ms == old.time_ms)
             }
-            Some(old) if self.consent.granted && old.is_own => self.time_ms.min(old.time_ms),
+            Some(old) if self.consent.granted && old.time_ms != UNKNOWN => self.time_ms.min(old.time_ms),
             Some(old) => self.time_ms.max(old.time_ms),
         };
         Self { time_ms, ..self }
     }
 
-    /// Whether this denial counts beside the answer `known`: where that is no later, or a grant of another browser.
-    pub fn overrules(&self, known: Option<&Self>) -> bool {
-        let gives_way = |known: &Self| known.time_ms <= self.time_ms || (known.consent.granted && !known.is_own);
-        !self.consent.granted && known.is_none_or(gives_way)
+    /// Whether this denial counts beside the answer `own`: where `own` is no later, or absent.
+    pub fn overrules(&self, own: Option<&Self>) -> bool {
+        !self.consent.granted && own.is_none_or(|own| own.time_ms <= self.time_ms)
     }
 }
 
@@ -55,7 +55,7 @@ impl Stated {
         for consent in change.consents {
             let place = self.answers.iter().position(|old| old.consent.purpose == consent.purpose);
             let old = place.map(|place| self.answers.remove(place));
-            self.answers.push(Answer { consent, time_ms, is_own: true }.after(old));
+            self.answers.push(Answer { consent, time_ms }.after(old));
         }
     }
 
@@ -66,11 +66,12 @@ impl Stated {
                 self.traits.push(new.clone());
             }
         }
-        for new in other.answers.iter().map(|answer| Answer { is_own: false, ..*answer }) {
+        for new in &other.answers {
             match self.answers.iter_mut().find(|old| old.consent.purpose == new.consent.purpose) {
-                Some(old) if new.overrules(Some(old)) => *old = new,
+                Some(old) if new.overrules(Some(old)) => *old = *new,
                 Some(_) => {}
-                None => self.answers.push(new),
+                None if new.consent.granted => self.answers.push(Answer { time_ms: UNKNOWN, ..*new }),
+                None => self.answers.push(*new),
             }
         }
     }

@@ -8,7 +8,7 @@ from core_rs import Engine, EventBatch
 from server import telemetry
 from server.ports import AppendStatus, Clock, EventLog, NewRecord
 from shopkeeper.v1 import event_service_pb2 as pb
-from shopkeeper.v1.record_pb2 import RECORD_KIND_EVENT, RECORD_KIND_PROFILE
+from shopkeeper.v1.record_pb2 import RECORD_KIND_EVENT
 
 _MAX_SAMPLES: Final = 100
 
@@ -61,8 +61,7 @@ class EventService:
         now_ms = self._clock.now_ms()
         batch = self._engine.prepare_events(request, now_ms, history=history)
         records = [NewRecord(RECORD_KIND_EVENT, key, event_id, payload) for event_id, key, payload in batch.rows]
-        denials = [NewRecord(RECORD_KIND_PROFILE, key, "", payload) for key, payload in batch.denials]
-        statuses = (await self._log.append(records + denials, now_ms))[: len(records)] if records else []
+        statuses = await self._log.append(records, now_ms) if records else []
         for outcome in AppendStatus:
             telemetry.EVENTS.labels(outcome.name.lower()).inc(statuses.count(outcome))
         telemetry.EVENTS.labels("rejected").inc(batch.rejected_count)

@@ -283,43 +283,6 @@ fn machines_that_saw_answers_in_another_order_agree_from_the_next_event_on() {
 }
 
 #[test]
-fn a_denial_taken_over_is_to_be_recorded_once_for_each_user() {
-    let mut state = State::default();
-    let unrecorded = |state: &State, user_id: &str| state.unrecorded_denials(&context(user_id));
-    say(&mut state, PHONE, false);
-    assert_eq!((unrecorded(&state, ""), unrecorded(&state, PHONE)), (None, None));
-    for user_id in ["ann", "bob"] {
-        let record = said(user_id, &[(PERSONAL, false)]);
-        assert_eq!(unrecorded(&state, user_id), Some(record.clone()), "before the login is known");
-        view(&mut state, user_id);
-        assert_eq!(
-            unrecorded(&state, user_id),
-            Some(record.clone()),
-            "after another machine did not know of the denial"
-        );
-        apply(&mut state, RecordKind::Profile, &record);
-        view(&mut state, user_id);
-        assert_eq!(unrecorded(&state, user_id), None);
-    }
-    say(&mut state, "ann", true);
-    assert_eq!(unrecorded(&state, "ann"), None);
-    apply(&mut state, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false), (ConsentPurpose::Training, false)]));
-    let both = [(PERSONAL, false), (ConsentPurpose::Training, false)];
-    assert_eq!(unrecorded(&state, "ann"), Some(said("ann", &both)));
-}
-
-#[test]
-fn what_is_recorded_outlives_the_browser() {
-    let mut state = denied();
-    let record = state.unrecorded_denials(&context("ann")).expect("taken over");
-    apply(&mut state, RecordKind::Profile, &record);
-    let mut rebuilt = State::default();
-    apply(&mut rebuilt, RecordKind::Profile, &record);
-    apply(&mut rebuilt, RecordKind::Erasure, &Erasure { visitor_id: PHONE.into() });
-    assert_eq!((elsewhere(&state, "ann"), elsewhere(&rebuilt, "ann")), (Some(false), Some(false)));
-}
-
-#[test]
 fn an_event_of_nobody_changes_nothing() {
     let mut state = State::default();
     apply(&mut state, RecordKind::Event, &Event { context: Some(Context::default()), ..Event::default() });

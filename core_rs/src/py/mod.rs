@@ -68,11 +68,6 @@ impl EventBatch {
     }
 
     #[getter]
-    fn denials(&self, py: Python<'_>) -> Vec<(String, Py<PyBytes>)> {
-        self.0.denials.iter().map(|row| (row.key.clone(), PyBytes::new(py, &row.payload).unbind())).collect()
-    }
-
-    #[getter]
     fn rejected_count(&self) -> usize {
         self.0.rejected_count()
     }

@@ -126,9 +126,6 @@ pub struct VisitorRow {
     /// Time of each consent of the profile; none in older snapshots, which did not keep them.
     #[prost(sint64, repeated, tag = "30")]
     pub answer_times: Vec<i64>,
-    /// Whether each consent is in a record of the visitor; none in older snapshots.
-    #[prost(bool, repeated, tag = "31")]
-    pub answers_own: Vec<bool>,
 }
 
 /// Sequence vector of a visitor.
@@ -208,7 +205,6 @@ impl SalesRow {
 impl VisitorRow {
     pub fn new(key: &str, visitor: &Visitor, waits_since_ms: Option<i64>) -> Self {
         let bought = &visitor.bought;
-        let answers = visitor.stated.as_ref().map_or(&[][..], |stated| &stated.answers);
         let keys = |slots: &[Affinity]| slots.iter().map(|slot| slot.key).collect();
         let weights = |slots: &[Affinity]| slots.iter().map(|slot| slot.weight).collect();
         let (categories, brands) = (used(&visitor.categories), used(&visitor.brands));
@@ -242,8 +238,12 @@ impl VisitorRow {
             sequence: visitor.sequence.as_deref().map(SequenceRow::new),
             waits_since_ms,
             ring_lines: visitor.ring_lines,
-            answer_times: answers.iter().map(|answer| answer.time_ms).collect(),
-            answers_own: answers.iter().map(|answer| answer.is_own).collect(),
+            answer_times: visitor
+                .stated
+                .iter()
+                .flat_map(|stated| &stated.answers)
+                .map(|answer| answer.time_ms)
+                .collect(),
         }
     }
 
@@ -277,14 +277,12 @@ impl VisitorRow {
 
     fn stated(&self) -> Sound<Option<Stated>> {
         let Some(profile) = &self.profile else { return Ok(None) };
-        let columns = [self.answer_times.len(), self.answers_own.len()];
-        if columns != [0; 2] && columns != [profile.consents.len(); 2] {
+        if !self.answer_times.is_empty() && self.answer_times.len() != profile.consents.len() {
             return Err("has a visitor whose answers do not fit".to_owned());
         }
         let times = self.answer_times.iter().copied().chain(std::iter::repeat(0));
-        let owns = self.answers_own.iter().copied().chain(std::iter::repeat(true));
-        let answers = profile.consents.iter().zip(times.zip(owns));
-        let answers = answers.map(|(&consent, (time_ms, is_own))| Answer { consent, time_ms, is_own }).collect();
+        let answers = profile.consents.iter().zip(times);
+        let answers = answers.map(|(&consent, time_ms)| Answer { consent, time_ms }).collect();
         Ok(Some(Stated { traits: profile.traits.clone(), answers }))
     }
 

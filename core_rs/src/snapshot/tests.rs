@@ -133,8 +133,7 @@ fn answers_of_older_snapshots_have_no_time_and_times_that_do_not_fit_are_refused
     let consents = vec![Consent { purpose: 1, granted: false }, Consent { purpose: 2, granted: true }];
     let profile = Some(Profile { visitor_id: "v".into(), consents, ..Profile::default() });
     let times = |answer_times: &[i64]| {
-        let (answer_times, answers_own) = (answer_times.to_vec(), vec![true; answer_times.len()]);
-        let row = VisitorRow { profile: profile.clone(), answer_times, answers_own, ..VisitorRow::default() };
+        let row = VisitorRow { profile: profile.clone(), answer_times: answer_times.to_vec(), ..VisitorRow::default() };
         let visitor = row.visitor().ok()?;
         Some(visitor.stated?.answers.iter().map(|answer| answer.time_ms).collect::<Vec<_>>())
     };

@@ -80,10 +80,8 @@ fn two_lines_of_a_late_basket_are_one_purchase() {
 #[test]
 fn a_denial_given_before_the_login_still_counts() {
     let consent = |granted| Consent { purpose: ConsentPurpose::Personalization as i32, granted };
-    let stated = |granted, time_ms| Stated {
-        answers: vec![Answer { consent: consent(granted), time_ms, is_own: true }],
-        traits: vec![],
-    };
+    let stated =
+        |granted, time_ms| Stated { answers: vec![Answer { consent: consent(granted), time_ms }], traits: vec![] };
     let mut known = Visitor { stated: Some(Box::new(stated(true, 1))), ..Visitor::default() };
     known.merge(&Visitor { stated: Some(Box::new(stated(false, 2))), ..Visitor::default() });
     assert_eq!(known.consent(ConsentPurpose::Personalization), Some(false));
