@@ -147,11 +147,9 @@ async def _explained(
 
 async def _speaks(server: str, *, tls: bool) -> bool:
     """Return whether a broker answers there with or without TLS, whoever we are and whoever it is."""
-    how = (
-        {"security_protocol": "SSL", "ssl_context": unverified_context()} if tls else {"security_protocol": "PLAINTEXT"}
-    )
+    protocol, context = ("SSL", unverified_context()) if tls else ("PLAINTEXT", None)
     try:
-        connection = await _connected(server, how)
+        connection = await _connected(server, {"security_protocol": protocol, "ssl_context": context})
     except (KafkaError, OSError, ValueError):
         return False
     connection.close()
