@@ -39,6 +39,7 @@ __all__ = [
     "score_by_histories",
     "sequence_neighbours",
     "source_names",
+    "stated_after",
 ]
 
 class EngineError(Exception):
@@ -284,6 +285,11 @@ class Engine:
     def controls(self) -> list[bytes]: ...
     def profile(self, visitor_id: str) -> bytes:
         """Return `GetProfileResponse`; NotFoundError PROFILE_NOT_FOUND."""
+    def unrecorded_denials(self, count: int) -> list[tuple[str, int, bytes]]:
+        """Up to `count` users who are bound by denials of browsers that no record says: user, time and `Stated`.
+
+        The time is that of the event that showed a browser to be the user's.
+        """
     @property
     def active_model(self) -> str:
         """Version of the active bundle; empty before the first activation."""
@@ -369,6 +375,19 @@ def encode_events(
 
     Event i has lines [line_offsets[i], line_offsets[i+1]). A negative price means none; empty text means unset.
     InvalidRequestError names the column that does not fit, or the first event outside its limits: `events[i].…`.
+    """
+
+def stated_after(known: bytes, kind: int, time_ms: int, payload: bytes) -> tuple[bytes, bytes]:
+    """What is stated about a visitor after a record, `Stated`, and the answers of it that count, `Profile`.
+
+    Parameters
+    ----------
+    known : `Stated`; empty where nothing was stated
+    kind, time_ms, payload : of the record, whose message is `Profile` or `Stated`
+
+    Raises
+    ------
+    InvalidRequestError : the bytes hold no such messages, or records of the kind state nothing
     """
 
 def event_columns(

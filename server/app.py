@@ -35,6 +35,7 @@ from server.services.profiles import ProfileService
 from server.services.recommendations import RecommendationService
 from server.settings import Settings, TlsSettings
 from server.shadow import Shadow
+from server.workers.denials import DenialRecorder
 from server.workers.encoder import EncoderWorker
 from server.workers.replica import Replica
 
@@ -70,6 +71,7 @@ class App:
             self.engine, self._log, settings, telemetry.LOG_LAG_RECORDS.set, self._models.before_apply
         )
         self._encoder = EncoderWorker(self.engine, self._models)
+        self._denials = DenialRecorder(self.engine, self._log)
         shadow = Shadow(self.engine, self._models)
         documents, serving = (
             Changes(settings.data_dir / f"{name}.lock", self._replica.follow) for name in ("documents", "serving")
@@ -100,6 +102,7 @@ class App:
         self._replica.start()
         self._log.on_commit(lambda _: self._encoder.wake())
         self._encoder.start()
+        self._denials.start()
         await asyncio.to_thread(add_placements, self._log, self._clock.now_ms())
         self._observe()
         self._server = self._make_server()
@@ -118,6 +121,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await self._server.stop(_GRACE_S)
+        await asyncio.to_thread(self._denials.stop)
         await asyncio.to_thread(self._encoder.stop)
         await asyncio.to_thread(self._replica.stop)
         await asyncio.to_thread(self._log.close)

@@ -95,7 +95,7 @@ class Erasure(NamedTuple):
     """When a visitor was forgotten."""
 
     offset: int
-    """Of the record; events and profiles before it are forgotten."""
+    """Of the record; events and what was stated before it are forgotten."""
     time_ms: int
     """Of the record; what a log took at this time or before is forgotten, wherever it comes."""
 
@@ -146,7 +146,7 @@ class EventLog(Protocol):
     def append_later(self, records: Sequence[NewRecord], time_ms: int) -> bool:
         """Return whether the records were queued for a coming commit; never blocks. A refusal is counted.
 
-        A decision whose visitor is forgotten before that commit is left out.
+        A decision or a denial whose visitor is forgotten before that commit is left out.
         """
         ...
 
@@ -187,17 +187,17 @@ class EventLog(Protocol):
         ...
 
     def profiles(self, after: int, limit: int) -> list[LogRecord]:
-        """Return up to `limit` profiles above the offset `after`, in order, those too that were removed as records.
+        """Return up to `limit` records of what was stated about visitors above the offset `after`, in order.
 
-        A profile is kept until its visitor is forgotten, whatever else is removed.
+        Those are kept until their visitor is forgotten, whatever else is removed.
         """
         ...
 
     def erase(self, key: str) -> int:
         """Delete the events, decisions and profiles before the visitor's newest erasure record; return how many.
 
-        Decisions are queued, so those of its time or older are deleted after it too. The erasure record stays, so that
-        every view learns of it, and no offset is used twice.
+        What is queued, decisions and denials, is deleted after it too where it is of its time or older. The erasure
+        record stays, so that every view learns of it, and no offset is used twice.
         """
         ...
 

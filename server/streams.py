@@ -18,17 +18,18 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_EVENT,
     RECORD_KIND_ITEM,
     RECORD_KIND_PROFILE,
+    RECORD_KIND_STATED,
     DocumentChange,
     ItemChange,
 )
 
 TOPICS: Final[Mapping[str, tuple[int, ...]]] = {
-    "events": (RECORD_KIND_EVENT, RECORD_KIND_PROFILE, RECORD_KIND_ERASURE),
+    "events": (RECORD_KIND_EVENT, RECORD_KIND_PROFILE, RECORD_KIND_STATED, RECORD_KIND_ERASURE),
     "decisions": (RECORD_KIND_DECISION,),
     "items": (RECORD_KIND_ITEM,),
     "documents": (RECORD_KIND_DOCUMENT, RECORD_KIND_ACTIVATION),
 }
-"""Kinds of each topic. Profiles and erasures are among the events, so that a visitor is forgotten in order."""
+"""Kinds of each topic. What is stated and erasures are among the events, so that a visitor is forgotten in order."""
 
 FOLLOWED: Final = ("events", "items", "documents")
 """Topics that change what a replica answers."""

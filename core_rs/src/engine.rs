@@ -2,6 +2,7 @@
 
 use crate::{
     bundle::{ActiveBundle, Bundle},
+    consent::Unrecorded,
     encoding::{self, Histories},
     error::{Error, Result},
     events::{self, Batch},
@@ -195,8 +196,12 @@ impl Engine {
         let visitor =
             visitor.ok_or_else(|| Error::not_found(ErrorReason::ProfileNotFound, "visitor_id", visitor_id))?;
         let profile = visitor.stated.as_deref().unwrap_or(&Stated::default()).profile(visitor_id);
-        let live_state = live_state(&state, visitor);
-        Ok(GetProfileResponse { profile: Some(profile), live_state: Some(live_state) }.encode_to_vec())
+        Ok(GetProfileResponse { profile: Some(profile), live_state: Some(live_state(&state, visitor)) }.encode_to_vec())
+    }
+
+    /// What up to `count` users took over from browsers and no record says.
+    pub fn unrecorded_denials(&self, count: usize) -> Vec<Unrecorded> {
+        self.read().unrecorded_denials(count)
     }
 
     /// Version of the bundle that serves by the log, and of the one before; empty if none.
@@ -307,12 +312,10 @@ impl Engine {
     /// As [`Bundle::load`]; Bundle too where it was trained for the clock of another time zone.
     pub fn load_bundle(&self, folder: &Path) -> Result<Arc<Bundle>> {
         let bundle = Arc::new(Bundle::load(folder)?);
-        if bundle.time_zone != self.options.time_zone.name() {
+        let (ours, Bundle { version, time_zone: theirs, .. }) = (self.options.time_zone.name(), &*bundle);
+        if ours != theirs {
             return Err(Error::bundle(format!(
-                "bundle `{}` was trained for the time zone {}, this engine answers in {}; set it or train again",
-                bundle.version,
-                bundle.time_zone,
-                self.options.time_zone.name()
+                "bundle `{version}` was trained for the time zone {theirs}, this engine answers in {ours}; set it or train again"
             )));
         }
         let looked_up = self.looked_up(Arc::clone(&bundle));

@@ -8,7 +8,9 @@ use crate::{
     ids::{Interner, NONE},
     place::Places,
     popularity::Popularity,
-    proto::{Activation, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile, RecordKind, Trial},
+    proto::{
+        Activation, Context, DocumentChange, Erasure, Event, EventType, ItemChange, Profile, RecordKind, Stated, Trial,
+    },
     time::millis,
     trial,
     visitor::Visitor,
@@ -16,7 +18,10 @@ use crate::{
 };
 use hashbrown::HashMap;
 use prost::Message;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// One record of the log.
 pub struct Record<'a> {
@@ -45,6 +50,8 @@ pub struct State {
     pub places: Places,
     /// Visitors by key: `user_id` of the known, `visitor_id` of the anonymous.
     pub visitors: HashMap<Box<str>, Box<Visitor>>,
+    /// Users bound by denials of browsers that are in no record of theirs.
+    pub unrecorded: BTreeSet<Box<str>>,
     /// Erased visitors with the time of their erasure, Unix milliseconds.
     pub erased: BTreeMap<Box<str>, i64>,
     /// Placements and controls.
@@ -100,8 +107,10 @@ impl State {
                 let erasure: Erasure = decode(payload, "Erasure")?;
                 self.visitors.remove(&*erasure.visitor_id);
                 self.waiting.remove(&erasure.visitor_id);
+                self.unrecorded.remove(&*erasure.visitor_id);
                 self.erased.insert(erasure.visitor_id.into(), time_ms);
             }
+            Ok(RecordKind::Stated) => self.apply_stated(decode(payload, "Stated")?),
             Ok(RecordKind::Activation) => self.activate(decode(payload, "Activation")?),
             Ok(RecordKind::Decision | RecordKind::Unspecified) | Err(_) => return Ok(false),
         }
@@ -170,9 +179,26 @@ impl State {
         }
         let visitor = self.visitors.entry_ref(&*key).or_default();
         visitor.stated.get_or_insert_default().update(change, time_ms);
-        if visitor.forget_if_denied() {
-            self.waiting.remove(&key);
+        self.heed_denial(&key);
+    }
+
+    fn apply_stated(&mut self, mut known: Stated) {
+        let key = std::mem::take(&mut known.visitor_id);
+        if key.is_empty() {
+            return;
         }
+        let visitor = self.visitors.entry_ref(&*key).or_default();
+        visitor.is_user |= !known.denials.is_empty();
+        visitor.stated.get_or_insert_default().merge(known);
+        self.heed_denial(&key);
+    }
+
+    /// Forgets what may not be known of a visitor about whom something was stated.
+    fn heed_denial(&mut self, key: &str) {
+        if self.visitors.get_mut(key).is_some_and(|visitor| visitor.forget_if_denied()) {
+            self.waiting.remove(key);
+        }
+        self.note_unrecorded(key);
     }
 
     fn apply_event(&mut self, event: &Event, log_ms: i64) {
@@ -185,11 +211,8 @@ impl State {
         let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_default();
         visitor.is_user |= !context.user_id.is_empty();
         let known_lines = visitor.ring_lines;
-        if let Some(anonymous) = anonymous {
-            visitor.merge(&anonymous);
-            if visitor.forget_if_denied() {
-                self.waiting.remove(Self::visitor_key(context));
-            }
+        if let Some(anonymous) = &anonymous {
+            visitor.merge(anonymous, log_ms);
         }
         visitor.begin_event(kind, time_ms);
         let store = if kind == EventType::Purchase { self.places.store(&context.store_id) } else { NONE };
@@ -204,7 +227,11 @@ impl State {
             self.popularity.record(item, kind, time_ms, basket);
             self.places.record(store, item, 1);
         }
-        if visitor.ring_lines > known_lines {
+        let has_lines = visitor.ring_lines > known_lines;
+        if anonymous.is_some() {
+            self.heed_denial(Self::visitor_key(context));
+        }
+        if has_lines {
             self.await_vector(Self::visitor_key(context), log_ms);
         }
     }

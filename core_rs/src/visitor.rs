@@ -178,8 +178,8 @@ impl Visitor {
     }
 
     /// Takes over what `other` did, as if it came after all of this visitor's baskets, and what was stated about it; used
-    /// when an anonymous visitor logs in.
-    pub fn merge(&mut self, other: &Self) {
+    /// when an event, which the log took at `log_ms`, shows an anonymous visitor to be this one.
+    pub fn merge(&mut self, other: &Self, log_ms: i64) {
         self.merge_recent(other);
         for affinity in other.categories.iter().filter(|affinity| affinity.key != NONE) {
             strengthen(&mut self.categories, affinity.key, affinity.weight);
@@ -192,7 +192,7 @@ impl Visitor {
             self.merge_bought(&Bought { last_basket, ..*bought });
         }
         if let Some(stated) = &other.stated {
-            self.stated.get_or_insert_default().adopt(stated);
+            self.stated.get_or_insert_default().adopt(stated, log_ms);
         }
         self.events = self.events.saturating_add(other.events);
         self.baskets = self.baskets.saturating_add(other.baskets);
@@ -210,8 +210,8 @@ impl Visitor {
     }
 
     /// Answer of the visitor to a purpose, if there is one.
-    pub fn answer(&self, purpose: ConsentPurpose) -> Option<&Answer> {
-        self.stated.as_ref()?.answers.iter().find(|answer| answer.consent.purpose() == purpose)
+    pub fn answer(&self, purpose: ConsentPurpose) -> Option<Answer> {
+        self.stated.as_ref()?.answer(purpose as i32)
     }
 
     /// Whether the visitor allows a purpose, if it has answered.
@@ -234,8 +234,13 @@ impl Visitor {
 
     /// What stays in the browser when a user takes this visitor over: its denials, if it has any.
     pub fn left_at_login(&self) -> Option<Self> {
-        let denials = self.stated.as_ref()?.denials()?;
-        Some(Self { stated: Some(Box::new(denials)), ..Self::default() })
+        let denied = self.stated.as_ref()?.denied()?;
+        Some(Self { stated: Some(Box::new(denied)), ..Self::default() })
+    }
+
+    /// Whether the visitor is bound by a denial that is in no record of its own.
+    pub fn has_unrecorded(&self) -> bool {
+        self.stated.as_ref().is_some_and(|stated| stated.unrecorded().next().is_some())
     }
 
     /// Bytes held, without the allocator's overhead and what was stated.

@@ -19,15 +19,17 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_ERASURE,
     RECORD_KIND_EVENT,
     RECORD_KIND_PROFILE,
+    RECORD_KIND_STATED,
 )
 
+_STATING: Final = f"kind IN ({RECORD_KIND_PROFILE}, {RECORD_KIND_STATED})"
 PROFILES: Final = f"""
 SELECT {COLUMNS} FROM (
     SELECT {COLUMNS} FROM trimmed_profiles WHERE "offset" > :after
-    UNION ALL SELECT {COLUMNS} FROM records WHERE kind = {RECORD_KIND_PROFILE} AND "offset" > :after
+    UNION ALL SELECT {COLUMNS} FROM records WHERE {_STATING} AND "offset" > :after
 ) ORDER BY "offset" LIMIT :limit
 """  # noqa: S608
-"""Changes of profiles, trimmed or not, in order."""
+"""What was stated about visitors, trimmed or not, in order."""
 SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS erasure_times (key TEXT PRIMARY KEY, time_ms INTEGER NOT NULL) STRICT;
 INSERT OR IGNORE INTO erasure_times
@@ -48,7 +50,9 @@ CREATE INDEX IF NOT EXISTS trimmed_profiles_by_key ON trimmed_profiles (key);
 """  # noqa: S608
 """Of a file that has records; what its erasures say already is taken over."""
 
-_ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE)
+_QUEUED_KINDS: Final = (RECORD_KIND_DECISION, RECORD_KIND_STATED)
+"""Kinds that are appended later than they are made."""
+_ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_PROFILE, *_QUEUED_KINDS)
 _ERASED: Final = f"""
 key = :key AND key != '' AND EXISTS (
     SELECT 1 FROM (
@@ -56,7 +60,7 @@ key = :key AND key != '' AND EXISTS (
         WHERE key = :key AND kind = {RECORD_KIND_ERASURE} ORDER BY "offset" DESC LIMIT 1
     )
     WHERE kind IN ({", ".join(map(str, _ERASED_KINDS))}) AND "offset" < erasure_offset
-        OR kind = {RECORD_KIND_DECISION} AND time_ms <= erasure_ms
+        OR kind IN ({", ".join(map(str, _QUEUED_KINDS))}) AND time_ms <= erasure_ms
 )
 """  # noqa: S608
 _ERASE: Final = (
@@ -82,7 +86,7 @@ _KEEP_ALIAS: Final = """
 INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
 """
 _KEEP_PROFILES: Final = f"""
-INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_PROFILE}
+INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND {_STATING}
 """  # noqa: S608
 _EVENTS: Final = f"""
 SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
@@ -117,12 +121,12 @@ def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
 
 
 def without_late(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Row]:
-    """Return the rows without decisions that were made before their visitor was forgotten, and waited meanwhile."""
+    """Return the rows without those that were made before their visitor was forgotten, and waited meanwhile."""
 
     def is_late(row: Row) -> bool:
         kind, key, record_id, payload, time_ms, _ = row
         record = LogRecord(0, kind, time_ms, key, record_id, payload)
-        return kind == RECORD_KIND_DECISION and is_forgotten(connection, record)
+        return kind in _QUEUED_KINDS and is_forgotten(connection, record)
 
     return [row for row in rows if not is_late(row)]
 

@@ -13,11 +13,13 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_ERASURE,
     RECORD_KIND_EVENT,
     RECORD_KIND_PROFILE,
+    RECORD_KIND_STATED,
     RECORD_KIND_UNSPECIFIED,
     RecordKind,
 )
 
-_ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_DECISION, RECORD_KIND_PROFILE})
+_QUEUED_KINDS: Final = frozenset({RECORD_KIND_DECISION, RECORD_KIND_STATED})
+_ERASED_KINDS: Final = _QUEUED_KINDS | {RECORD_KIND_EVENT, RECORD_KIND_PROFILE}
 _offset_of: Final = attrgetter("offset")
 
 
@@ -35,7 +37,7 @@ class MemoryLog:
         return self._commit(records, time_ms)
 
     def append_later(self, records: Sequence[NewRecord], time_ms: int) -> bool:
-        """Store the records now, but for late decisions, and return True."""
+        """Store the records now, but for late ones, and return True."""
         self._commit([record for record in records if not self._is_late(record, time_ms)], time_ms)
         return True
 
@@ -79,8 +81,9 @@ class MemoryLog:
         return set()
 
     def profiles(self, after: int, limit: int) -> list[LogRecord]:
-        """Return up to `limit` profiles above the offset `after`, in order."""
-        return self.read(after, limit, skip_kinds=set(RecordKind.values()) - {RECORD_KIND_PROFILE})
+        """Return up to `limit` records of what was stated above the offset `after`, in order."""
+        others = set(RecordKind.values()) - {RECORD_KIND_PROFILE, RECORD_KIND_STATED}
+        return self.read(after, limit, skip_kinds=others)
 
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about; return how many."""
@@ -112,9 +115,9 @@ class MemoryLog:
         return statuses
 
     def _is_late(self, record: NewRecord, time_ms: int) -> bool:
-        """Return whether the record is a decision that was made before its visitor was forgotten."""
+        """Return whether the record was made before its visitor was forgotten, and waited meanwhile."""
         erasures = (one for one in self.records_of(record.key) if one.kind == RECORD_KIND_ERASURE)
-        return record.kind == RECORD_KIND_DECISION and any(time_ms <= one.time_ms for one in erasures)
+        return record.kind in _QUEUED_KINDS and any(time_ms <= one.time_ms for one in erasures)
 
     def _store(self, record: NewRecord, time_ms: int) -> AppendStatus:
         if record.record_id in self._payloads:
@@ -129,4 +132,4 @@ class MemoryLog:
 
 def _is_erased(record: LogRecord, erasure: LogRecord) -> bool:
     is_before = record.offset < erasure.offset and record.kind in _ERASED_KINDS
-    return is_before or (record.kind == RECORD_KIND_DECISION and record.time_ms <= erasure.time_ms)
+    return is_before or (record.kind in _QUEUED_KINDS and record.time_ms <= erasure.time_ms)

@@ -71,13 +71,13 @@ def item_record(item: item_pb2.Item, set_time_ms: int) -> NewRecord:
     """Return the record that replaces an item; the same item and time are stored once."""
     change = record_pb2.ItemChange(item=item, set_time=as_timestamp(set_time_ms))
     payload = change.SerializeToString(deterministic=True)
-    return NewRecord(record_pb2.RECORD_KIND_ITEM, "", _content_id("item", payload), payload)
+    return NewRecord(record_pb2.RECORD_KIND_ITEM, "", content_id("item", payload), payload)
 
 
 def profile_record(profile: profile_service_pb2.Profile, set_time_ms: int) -> NewRecord:
     """Return the record that merges a profile; the same profile and time are stored once."""
     payload = profile.SerializeToString(deterministic=True)
-    record_id = _content_id("profile", payload + str(set_time_ms).encode())
+    record_id = content_id("profile", payload + str(set_time_ms).encode())
     return NewRecord(record_pb2.RECORD_KIND_PROFILE, profile.visitor_id, record_id, payload)
 
 
@@ -149,5 +149,6 @@ def known_items(log: EventLog) -> set[str]:
     return ids
 
 
-def _content_id(prefix: str, payload: bytes) -> str:
+def content_id(prefix: str, payload: bytes) -> str:
+    """Return the id under which the same payload is stored once."""
     return f"{prefix}-{blake2b(payload, digest_size=16).hexdigest()}"

@@ -39,9 +39,11 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_EVENT,
     RECORD_KIND_ITEM,
     RECORD_KIND_PROFILE,
+    RECORD_KIND_STATED,
     Decision,
     DocumentChange,
     ItemChange,
+    Stated,
 )
 
 MESSAGES: Final[Mapping[int, type[Message]]] = {
@@ -49,6 +51,7 @@ MESSAGES: Final[Mapping[int, type[Message]]] = {
     RECORD_KIND_DECISION: Decision,
     RECORD_KIND_ITEM: ItemChange,
     RECORD_KIND_PROFILE: Profile,
+    RECORD_KIND_STATED: Stated,
     RECORD_KIND_DOCUMENT: DocumentChange,
 }
 """Message of each kind that can be mended."""
@@ -291,6 +294,9 @@ def _checked(message: Message) -> str:
         elif isinstance(message, Profile):
             check_profile(message.SerializeToString())
             return message.visitor_id
+        elif isinstance(message, Stated):
+            consents = [answer.consent for answer in message.answers]
+            return _checked(Profile(visitor_id=message.visitor_id, traits=message.traits, consents=consents))
         elif isinstance(message, DocumentChange):
             if message.HasField("control"):
                 check_control(message.control.SerializeToString())

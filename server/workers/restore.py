@@ -1,8 +1,8 @@
 """Records made again of what the tables hold: what a new machine needs and Kafka keeps no longer.
 
-Events and erasures that Kafka still has are left out, so that they come once and in its order. A profile is merged, so
-it is harmless that newer changes of it come again; when it answered is not told, so a browser's denial counts for its
-users whenever they granted. Items, placements, controls and activations Kafka keeps for ever.
+Events and erasures that Kafka still has are left out, so that they come once and in its order. What was stated is
+merged, so it is harmless that newer changes of it come again. Items, placements, controls and activations Kafka keeps
+for ever.
 """
 
 import base64
@@ -16,13 +16,15 @@ import pyarrow.parquet as pq
 from server.importing.writing import as_timestamp, money
 from server.ports import Arrival, LogRecord
 from server.streams import place_of
+from server.workers.rows import without_times
 from shopkeeper.v1.common_pb2 import Context, Device
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
-from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE, Erasure
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_STATED, Erasure
 
 DUMPS: Final[Mapping[str, str]] = {
     "erasures": "SELECT visitor_id, log_offset, time_ms FROM erasures FINAL ORDER BY time_ms, visitor_id",
-    "profiles": "SELECT visitor_id, base64Encode(payload) AS payload FROM profiles FINAL ORDER BY visitor_id",
+    "profiles": "SELECT visitor_id, base64Encode(payload) AS payload, base64Encode(stated) AS stated "
+    "FROM profiles FINAL ORDER BY visitor_id",
     "events": "SELECT * FROM events FINAL ORDER BY if(arrive_ms > 0, arrive_ms, time_ms), time_ms, "
     "visitor_id != anonymous_id, log_offset, visitor_id, event_id, line",
 }
@@ -54,8 +56,9 @@ def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator
         payload = Erasure(visitor_id=row["visitor_id"]).SerializeToString()
         yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", payload)
     for row in _rows(folder / "profiles.parquet"):
-        key = row["visitor_id"]
-        yield _arrival(RECORD_KIND_PROFILE, time_of(key, 0), key, "", base64.b64decode(row["payload"]))
+        key, stated = row["visitor_id"], base64.b64decode(row["stated"])
+        payload = stated or without_times(base64.b64decode(row["payload"]))
+        yield _arrival(RECORD_KIND_STATED, time_of(key, 0), key, "", payload)
     events = filter(is_gone, _rows(folder / "events.parquet"))
     for _, lines in groupby(events, lambda row: (row["visitor_id"], row["event_id"])):
         first, *others = lines

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from core_rs import stated_after
 from server.ports import LogRecord
 from shopkeeper.v1.common_pb2 import (
     CONSENT_PURPOSE_MARKETING,
@@ -17,13 +18,14 @@ from shopkeeper.v1.common_pb2 import (
 from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.profile_service_pb2 import Profile
 from shopkeeper.v1.recommendation_service_pb2 import Reason
-from shopkeeper.v1.record_pb2 import Decision, DocumentChange, ItemChange
+from shopkeeper.v1.record_pb2 import Decision, DocumentChange, ItemChange, Stated
 
 Row = dict[str, Any]
 
 _TEXTS: Final = pa.list_(pa.string())
 _NUMBERS: Final = pa.list_(pa.float64())
 _TIMES: Final = pa.list_(pa.int64())
+_MESSAGES: Final = frozenset({"payload", "stated"})
 
 ITEM_SCHEMA: Final = pa.schema(
     {
@@ -57,6 +59,7 @@ PROFILE_SCHEMA: Final = pa.schema(
         "training": pa.bool_(),
         "marketing": pa.bool_(),
         "payload": pa.binary(),
+        "stated": pa.binary(),
     }
 )
 DECISION_SCHEMA: Final = pa.schema(
@@ -139,29 +142,37 @@ def item_row(record: LogRecord, change: ItemChange, known: Row | None) -> Row | 
     }
 
 
-def profile_row(record: LogRecord, change: Profile, known: Row | None) -> Row | None:
-    """Return the row of a profile after `change` is merged; None if the row is as new."""
+def profile_row(record: LogRecord, known: Row | None) -> Row | None:
+    """Return the row of a profile after a record of what was stated; None if the row is as new.
+
+    Raises
+    ------
+    EngineError : the record cannot be read
+    """
     if known is not None and record.offset <= known["log_offset"]:
         return None
-    old = Profile() if known is None else Profile.FromString(known["payload"])
-    traits = {trait.name: trait.value for trait in (*old.traits, *change.traits)}
-    consents = {consent.purpose: consent.granted for consent in (*old.consents, *change.consents)}
-    merged = Profile(visitor_id=change.visitor_id)
-    for name, value in sorted(traits.items()):
-        if value:
-            merged.traits.add(name=name, value=value)
-    for purpose, granted in sorted(consents.items()):
-        merged.consents.add(purpose=purpose, granted=granted)
+    before = b"" if known is None else known["stated"] or without_times(known["payload"])
+    stated, payload = stated_after(before, record.kind, record.time_ms, record.payload)
+    profile = Profile.FromString(payload)
+    consents = {consent.purpose: consent.granted for consent in profile.consents}
     return {
-        "visitor_id": change.visitor_id,
+        "visitor_id": profile.visitor_id,
         "log_offset": record.offset,
-        "trait_names": [trait.name for trait in merged.traits],
-        "trait_values": [trait.value for trait in merged.traits],
+        "trait_names": [trait.name for trait in profile.traits],
+        "trait_values": [trait.value for trait in profile.traits],
         "personalization": consents.get(CONSENT_PURPOSE_PERSONALIZATION),
         "training": consents.get(CONSENT_PURPOSE_TRAINING),
         "marketing": consents.get(CONSENT_PURPOSE_MARKETING),
-        "payload": merged.SerializeToString(deterministic=True),
+        "payload": payload,
+        "stated": stated,
     }
+
+
+def without_times(payload: bytes) -> bytes:
+    """Return the `Stated` of a profile of a row that was written before times were kept."""
+    profile = Profile.FromString(payload)
+    answers = [Stated.Answer(consent=consent) for consent in profile.consents]
+    return Stated(visitor_id=profile.visitor_id, traits=profile.traits, answers=answers).SerializeToString()
 
 
 def decision_rows(record: LogRecord, decision: Decision) -> list[Row]:
@@ -217,8 +228,8 @@ def table_of(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
 
 
 def rows_of(table: pa.Table) -> list[Row]:
-    """Return a table as rows, payloads as bytes."""
-    schema = pa.schema([field.with_type(pa.binary()) if field.name == "payload" else field for field in table.schema])
+    """Return a table as rows, messages as bytes."""
+    schema = pa.schema([field.with_type(pa.binary()) if field.name in _MESSAGES else field for field in table.schema])
     rows: list[Row] = table.cast(schema).to_pylist()
     return rows
 

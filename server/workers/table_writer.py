@@ -27,20 +27,23 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_EVENT,
     RECORD_KIND_ITEM,
     RECORD_KIND_PROFILE,
+    RECORD_KIND_STATED,
     Decision,
     DocumentChange,
     ItemChange,
     RecordKind,
+    Stated,
 )
 
 _KINDS: Final = frozenset(RecordKind.values())
 _LOOKUP_ROWS: Final = 1_000
-_ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_PROFILE, RECORD_KIND_DECISION})
+_STATING: Final[Mapping[int, type[Profile | Stated]]] = {RECORD_KIND_PROFILE: Profile, RECORD_KIND_STATED: Stated}
+_ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_DECISION, *_STATING})
 _DISMISSED: Final = (
     "SELECT log_offset FROM bad_events "
     "WHERE dismiss_ms > 0 AND log_offset BETWEEN {first:Int64} AND {last:Int64} ORDER BY log_offset"
 )
-_UNFIT: Final = (DecodeError, ValueError, OverflowError, pa.ArrowException)
+_UNFIT: Final = (EngineError, DecodeError, ValueError, OverflowError, pa.ArrowException)
 """What makes a record unfit for a row."""
 
 MessageType = TypeVar("MessageType", bound=Message)
@@ -173,23 +176,30 @@ class TableWriter:
         return latest.values()
 
     def _latest_profiles(self, records: list[LogRecord]) -> Iterable[Row]:
-        changes = {record.offset: change for record, change in self._parsed(records, RECORD_KIND_PROFILE, Profile)}
-        known = self._known("profiles", "visitor_id", {change.visitor_id for change in changes.values()})
+        about = [(record, visitor_id) for record in records if (visitor_id := self._stated_of(record))]
+        known = self._known("profiles", "visitor_id", {visitor_id for _, visitor_id in about})
         latest: dict[str, Row] = {}
-        for record in records:
+        for record, visitor_id in about:
             if record.kind == RECORD_KIND_ERASURE:
-                known.pop(record.key, None)
-                latest.pop(record.key, None)
-            elif record.offset in changes:
-                change = changes[record.offset]
-                visitor_id = change.visitor_id
-                with self._setting_aside(record):
-                    row = rows.profile_row(record, change, latest.get(visitor_id) or known.get(visitor_id))
-                    if row is None:
-                        self.outdated.add(record.offset)
-                    else:
-                        latest[visitor_id] = row
+                known.pop(visitor_id, None)
+                latest.pop(visitor_id, None)
+                continue
+            with self._setting_aside(record):
+                row = rows.profile_row(record, latest.get(visitor_id) or known.get(visitor_id))
+                if row is None:
+                    self.outdated.add(record.offset)
+                else:
+                    latest[visitor_id] = row
         return latest.values()
+
+    def _stated_of(self, record: LogRecord) -> str:
+        """Return about whom a record states something, or that it is to be forgotten; empty where it does neither."""
+        if record.kind in _STATING:
+            with self._setting_aside(record):
+                if visitor_id := _STATING[record.kind].FromString(record.payload).visitor_id:
+                    return visitor_id
+                raise ValueError("`visitor_id` is empty: it is about nobody")
+        return record.key if record.kind == RECORD_KIND_ERASURE else ""
 
     def _slates(self, records: list[LogRecord]) -> list[Row]:
         slates: list[Row] = []

@@ -13,6 +13,7 @@ from shopkeeper.v1 import common_pb2 as _common_pb2
 from shopkeeper.v1 import item_pb2 as _item_pb2
 from shopkeeper.v1 import model_service_pb2 as _model_service_pb2
 from shopkeeper.v1 import placement_pb2 as _placement_pb2
+from shopkeeper.v1 import profile_service_pb2 as _profile_service_pb2
 from shopkeeper.v1 import recommendation_service_pb2 as _recommendation_service_pb2
 import builtins as _builtins
 import sys
@@ -47,6 +48,8 @@ class _RecordKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecordKind
     """Payload is `Erasure`."""
     RECORD_KIND_ACTIVATION: _RecordKind.ValueType  # 7
     """Payload is `Activation`."""
+    RECORD_KIND_STATED: _RecordKind.ValueType  # 8
+    """Payload is `Stated`, to be merged by its times."""
 
 class RecordKind(_RecordKind, metaclass=_RecordKindEnumTypeWrapper):
     """Kind of a record; decides the message of its payload."""
@@ -67,6 +70,8 @@ RECORD_KIND_ERASURE: RecordKind.ValueType  # 6
 """Payload is `Erasure`."""
 RECORD_KIND_ACTIVATION: RecordKind.ValueType  # 7
 """Payload is `Activation`."""
+RECORD_KIND_STATED: RecordKind.ValueType  # 8
+"""Payload is `Stated`, to be merged by its times."""
 Global___RecordKind: _TypeAlias = RecordKind  # noqa: Y015
 
 @_typing.final
@@ -166,6 +171,96 @@ class Erasure(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
+
+@_typing.final
+class Stated(_message.Message):
+    """What is known to be stated about a visitor, and since when. A record may say part of it, e.g. one denial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Answer(_message.Message):
+        """Answer of the visitor."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CONSENT_FIELD_NUMBER: _builtins.int
+        TIME_MS_FIELD_NUMBER: _builtins.int
+        time_ms: _builtins.int
+        """When the log took it, Unix milliseconds; 0 where that is not known."""
+        @_builtins.property
+        def consent(self) -> _common_pb2.Consent:
+            """Purpose, and whether it is allowed."""
+
+        def __init__(
+            self,
+            *,
+            consent: _common_pb2.Consent | None = ...,
+            time_ms: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "time_ms", b"time_ms"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Denial(_message.Message):
+        """Denial of a browser, without its id."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PURPOSE_FIELD_NUMBER: _builtins.int
+        TIME_MS_FIELD_NUMBER: _builtins.int
+        purpose: _common_pb2.ConsentPurpose.ValueType
+        """Purpose."""
+        time_ms: _builtins.int
+        """When the log took it, Unix milliseconds."""
+        def __init__(
+            self,
+            *,
+            purpose: _common_pb2.ConsentPurpose.ValueType = ...,
+            time_ms: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["purpose", b"purpose", "time_ms", b"time_ms"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VISITOR_ID_FIELD_NUMBER: _builtins.int
+    TRAITS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    DENIALS_FIELD_NUMBER: _builtins.int
+    visitor_id: _builtins.str
+    """Visitor."""
+    @_builtins.property
+    def traits(self) -> _containers.RepeatedCompositeFieldContainer[_profile_service_pb2.Trait]:
+        """Properties."""
+
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stated.Answer]:
+        """Answers of the visitor, one a purpose."""
+
+    @_builtins.property
+    def denials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stated.Denial]:
+        """Denials of browsers in which the visitor logged in, the latest of each purpose."""
+
+    def __init__(
+        self,
+        *,
+        visitor_id: _builtins.str = ...,
+        traits: _abc.Iterable[_profile_service_pb2.Trait] | None = ...,
+        answers: _abc.Iterable[Global___Stated.Answer] | None = ...,
+        denials: _abc.Iterable[Global___Stated.Denial] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "denials", b"denials", "traits", b"traits", "visitor_id", b"visitor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stated: _TypeAlias = Stated  # noqa: Y015
 
 @_typing.final
 class Activation(_message.Message):

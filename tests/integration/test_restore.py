@@ -30,10 +30,12 @@ from shopkeeper.v1.common_pb2 import Context, Device, Money
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
-from shopkeeper.v1.record_pb2 import ItemChange, RecordKind
+from shopkeeper.v1.record_pb2 import ItemChange, RecordKind, Stated
 from tests.kafka_shop import Machine, drain, forget_all, kafka_settings, sink_of, topics
-from tests.table_shop import Shop, clickhouse_store, erasure, event, item, profile
+from tests.table_shop import TRAINING, Shop, clickhouse_store, erasure, event, item, profile
 
+BOUND = Stated(visitor_id="u", denials=[Stated.Denial(purpose=TRAINING, time_ms=7)])
+EARLIER = Stated(visitor_id="v3", denials=[Stated.Denial(purpose=TRAINING, time_ms=8)])
 OLD = [
     *(event(f"old{number}", "a", f"i{number}", visitor_id=f"v{number % 5}", time_ms=number) for number in range(40)),
     event("login", "a", visitor_id="phone", user_id="u", time_ms=50),
@@ -43,10 +45,13 @@ OLD = [
     erasure("w"),
     event("back", "a", visitor_id="w", time_ms=80),
     profile("w", {"size": "L"}),
+    NewRecord(RecordKind.RECORD_KIND_STATED, "u", "", BOUND.SerializeToString()),
+    profile("v3", training=True),
 ]
 NEW = [
     *(event(f"new{number}", "b", visitor_id=f"v{number % 5}", time_ms=100 + number) for number in range(20)),
     profile("v1", {"city": "Ulm"}),
+    NewRecord(RecordKind.RECORD_KIND_STATED, "v3", "", EARLIER.SerializeToString()),
     erasure("v2"),
     event("again", "c", visitor_id="v2", time_ms=200),
 ]
@@ -115,7 +120,7 @@ async def test_new_machine_knows_what_an_old_one_does(
         wanted = live(machine.log)
     settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
     status, found = run(settings, monkeypatch)
-    assert (status, found["records"]) == (0, {"erasure": 1, "profile": 2, "event": 36})
+    assert (status, found["records"]) == (0, {"erasure": 1, "stated": 4, "event": 36})
     with closing(KafkaFeed(kafka, topics=("events",))) as feed, closing(SqliteInbox(settings.log_path)) as inbox:
         feed.begin(inbox.places)
         assert not feed.missed()
@@ -130,6 +135,8 @@ async def test_new_machine_knows_what_an_old_one_does(
     with closing(open_log(settings)) as log, closing(SqliteOutbox(settings.log_path)) as outbox:
         assert live(log) == wanted
         assert {one.name for one in wanted["v0"].live_state.categories} == {"tea"}
+        granted = {name: [one.granted for one in wanted[name].profile.consents] for name in ("u", "v3")}
+        assert granted == {"u": [False], "v3": [True]}, "the grant of v3 is later than the denial, and has its time"
         records = log.read(0, 10_000)
         ids = [one.record_id for one in records if one.kind == RecordKind.RECORD_KIND_EVENT]
         assert len(set(ids)) == len(ids)

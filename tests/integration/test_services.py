@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
+from core_rs import Engine
 from server.adapters.outbox import SqliteOutbox
 from server.app import App
 from server.defaults import PLACEMENTS
@@ -283,6 +284,29 @@ async def test_a_browser_keeps_what_it_denied_until_its_user_is_erased(stocked):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetProfile(profiles.GetProfileRequest(visitor_id="cookie"))
     assert code_of(caught) is grpc.StatusCode.NOT_FOUND
+
+
+async def test_what_a_user_took_over_outlives_its_browser_and_a_rebuild(stocked):
+    denial = Consent(purpose=ConsentPurpose.CONSENT_PURPOSE_PERSONALIZATION, granted=False)
+    await stocked.client.upsert_profile(profiles.Profile(visitor_id="cookie", consents=[denial]))
+    logins = [event(VIEW, Context(visitor_id="cookie", user_id=user), ["cheese"]) for user in ("ann", "bob", "bob")]
+    for _ in range(2):
+        await stocked.client.record(logins)
+    log = stocked.app._log
+
+    def kinds() -> list[int]:
+        return sorted(record.kind for record in log.records_of("bob"))
+
+    for _ in range(500):
+        if RecordKind.RECORD_KIND_STATED in kinds():
+            break
+        await asyncio.sleep(0.01)
+    await ProfileServiceStub(stocked.channel).EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    assert kinds() == [RecordKind.RECORD_KIND_EVENT] * 2 + [RecordKind.RECORD_KIND_STATED]
+    engine = Engine()
+    engine.apply([(record.offset, record.kind, record.time_ms, record.payload) for record in log.read(0, 1_000)])
+    rebuilt = profiles.GetProfileResponse.FromString(engine.profile("bob"))
+    assert list(rebuilt.profile.consents) == [denial]
 
 
 async def test_erasure_reaches_the_anonymous_id_of_a_login_that_was_trimmed(stocked):

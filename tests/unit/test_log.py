@@ -15,7 +15,7 @@ from server.adapters.memory_log import MemoryLog
 from server.adapters.sqlite_log import SqliteLog
 from server.ports import AppendStatus, EventLog, LogRecord, LogUnavailableError, NewRecord
 
-EVENT, DECISION, ITEM, PROFILE, ERASURE = 1, 2, 3, 4, 6
+EVENT, DECISION, ITEM, PROFILE, ERASURE, STATED = 1, 2, 3, 4, 6, 8
 STORED, DUPLICATE, CONFLICT = AppendStatus
 
 
@@ -145,26 +145,26 @@ async def test_erasure_deletes_what_came_before_it_and_stays(log: EventLog) -> N
     assert log.last_offset() == 8
 
 
-async def test_erasure_deletes_decisions_that_were_queued_before_it_and_stored_after(log: EventLog) -> None:
+@pytest.mark.parametrize("kind", [DECISION, STATED])
+async def test_erasure_deletes_what_was_queued_before_it_and_stored_after(log: EventLog, kind: int) -> None:
     await log.append([NewRecord(ERASURE, "v", "", b"x")], 10)
     for time_ms in (9, 11, 10):
-        await log.append(
-            [NewRecord(DECISION, "v", "", b"d"), NewRecord(DECISION, "w", "", b"d"), event(time_ms)], time_ms
-        )
-    await log.append([NewRecord(DECISION, "v", "", b"d")], 9)
+        await log.append([NewRecord(kind, "v", "", b"d"), NewRecord(kind, "w", "", b"d"), event(time_ms)], time_ms)
+    await log.append([NewRecord(kind, "v", "", b"d")], 9)
     assert log.erase("v") == 3
     kept = [(record.offset, record.kind, record.key) for record in log.read(0, 99)]
     events = [(4, EVENT, "v"), (7, EVENT, "v"), (10, EVENT, "v")]
-    others = [(3, DECISION, "w"), (6, DECISION, "w"), (9, DECISION, "w")]
-    assert kept == sorted([(1, ERASURE, "v"), *events, *others, (5, DECISION, "v"), (11, 0, "")])
+    others = [(3, kind, "w"), (6, kind, "w"), (9, kind, "w")]
+    assert kept == sorted([(1, ERASURE, "v"), *events, *others, (5, kind, "v"), (11, 0, "")])
     await log.append([event(99)], 12)
     assert log.last_offset() == 12
 
 
-async def test_decision_that_waited_while_its_visitor_was_forgotten_is_left_out(log: EventLog) -> None:
+@pytest.mark.parametrize("kind", [DECISION, STATED])
+async def test_what_waited_while_its_visitor_was_forgotten_is_left_out(log: EventLog, kind: int) -> None:
     await log.append([NewRecord(ERASURE, "v", "", b"x")], 10)
     for key, time_ms in (("v", 10), ("w", 9), ("v", 11)):
-        assert log.append_later([NewRecord(DECISION, key, "", b"d")], time_ms)
+        assert log.append_later([NewRecord(kind, key, "", b"d")], time_ms)
     wait_until(lambda: log.last_offset() == 3)
     assert [(record.key, record.time_ms) for record in log.read(1, 9)] == [("w", 9), ("v", 11)]
     assert log.dropped_count == 0

@@ -14,7 +14,7 @@ from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.record_pb2 import ItemChange
 from tests.table_shop import event
 
-EVENT, ITEM, PROFILE, DOCUMENT, ERASURE = 1, 3, 4, 5, 6
+EVENT, ITEM, PROFILE, DOCUMENT, ERASURE, STATED = 1, 3, 4, 5, 6, 8
 
 
 @pytest.fixture
@@ -250,7 +250,8 @@ def test_anonymous_ids_outlive_the_events_that_are_trimmed(log: SqliteLog, outbo
 
 
 def test_profiles_outlive_trimming_until_their_visitor_is_forgotten(log: SqliteLog, outbox: SqliteOutbox) -> None:
-    stated = [NewRecord(PROFILE, key, "", payload) for key, payload in (("v", b"1"), ("w", b"2"), ("v", b"3"))]
+    kinds = ((PROFILE, "v", b"1"), (PROFILE, "w", b"2"), (STATED, "v", b"3"))
+    stated = [NewRecord(kind, key, "", payload) for kind, key, payload in kinds]
     list(log.import_records([[*stated, event("e1", "a")]], 1))
     before = log.profiles(0, 9)
     assert outbox.trim(2, 5) == 2

@@ -8,6 +8,8 @@ use crate::{
 };
 use prost::Message;
 
+mod recorded;
+
 const PERSONAL: ConsentPurpose = ConsentPurpose::Personalization;
 const PHONE: &str = "phone";
 

@@ -9,9 +9,10 @@ use crate::{
     error::{Error, Result},
     feature,
     params::RING,
-    source, validate,
+    profile, source, validate,
 };
 use numpy::{IntoPyArray, PyReadonlyArray1};
+use prost::Message;
 use pyo3::{
     prelude::*,
     pybacked::{PyBackedBytes, PyBackedStr},
@@ -28,6 +29,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_profile, module)?)?;
     module.add_function(wrap_pyfunction!(check_placement, module)?)?;
     module.add_function(wrap_pyfunction!(check_control, module)?)?;
+    module.add_function(wrap_pyfunction!(stated_after, module)?)?;
     module.add_function(wrap_pyfunction!(encode_events, module)?)?;
     module.add_function(wrap_pyfunction!(event_columns, module)?)
 }
@@ -72,7 +74,19 @@ fn check_control(control: &[u8]) -> PyResult<()> {
     enter(|| validate::control(&decode("Control", control)?))
 }
 
-fn decode<M: prost::Message + Default>(name: &str, bytes: &[u8]) -> Result<M> {
+#[pyfunction]
+fn stated_after<'py>(
+    py: Python<'py>,
+    known: &[u8],
+    kind: i32,
+    time_ms: i64,
+    payload: &[u8],
+) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let (stated, profile) = enter(|| profile::stated_after(known, kind, time_ms, payload))?;
+    Ok((PyBytes::new(py, &stated.encode_to_vec()), PyBytes::new(py, &profile.encode_to_vec())))
+}
+
+fn decode<M: Message + Default>(name: &str, bytes: &[u8]) -> Result<M> {
     M::decode(bytes).map_err(|cause| Error::malformed(name, &cause))
 }
 

@@ -10,7 +10,9 @@ mod train;
 mod vector;
 
 use crate::{
-    bundle, engine,
+    bundle,
+    consent::Unrecorded,
+    engine,
     error::Error,
     events,
     feature::WIDTH,
@@ -23,6 +25,7 @@ use error::{enter, enter_detached};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods, ndarray::ArrayView2,
 };
+use prost::Message;
 use pyo3::{prelude::*, pybacked::PyBackedBytes, types::PyBytes};
 use rayon::prelude::*;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -309,6 +312,15 @@ impl Engine {
 
     fn stats(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, u64>> {
         enter_detached(py, || Ok::<_, Error>(self.0.stats().into_iter().collect()))
+    }
+
+    fn unrecorded_denials(&self, py: Python<'_>, count: usize) -> PyResult<Vec<(String, i64, Py<PyBytes>)>> {
+        let found = enter(|| Ok(self.0.unrecorded_denials(count)))?;
+        let tuple = |one: Unrecorded| {
+            let payload = PyBytes::new(py, &one.stated.encode_to_vec()).unbind();
+            (one.stated.visitor_id, one.time_ms, payload)
+        };
+        Ok(found.into_iter().map(tuple).collect())
     }
 
     #[getter]

@@ -25,7 +25,7 @@ use std::{
 /// First bytes of every snapshot.
 const MAGIC: [u8; 8] = *b"shopkeep";
 /// Number of the format that is written.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// Oldest format that is read; what came since is absent there.
 const OLDEST: u32 = 2;
 /// Most rows of one part.
@@ -267,7 +267,8 @@ fn apply(state: &mut State, part: Part) -> Sound<()> {
         if let Some(since_ms) = row.waits_since_ms {
             state.waiting.add(&row.key, since_ms);
         }
-        state.visitors.insert(row.key.into(), Box::new(visitor));
+        state.visitors.insert(row.key.as_str().into(), Box::new(visitor));
+        state.note_unrecorded(&row.key);
     }
     state.erased.extend(part.erased.into_iter().map(|row| (row.key.into(), row.time_ms)));
     let documents = Arc::make_mut(&mut state.documents);

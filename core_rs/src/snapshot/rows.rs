@@ -8,7 +8,7 @@ use crate::{
     place::Places,
     popularity::{Counts, Popularity},
     profile::{Answer, Stated},
-    proto::{Item, ItemChange, Profile},
+    proto::{self, Item, ItemChange, Profile},
     sequence::SequenceVector,
     visitor::{Affinity, Bought, Interaction, Visitor},
 };
@@ -91,6 +91,7 @@ pub struct VisitorRow {
     pub bought_baskets: Vec<u32>,
     #[prost(uint32, repeated, tag = "14")]
     pub bought_last_baskets: Vec<u32>,
+    /// What was stated, in older snapshots.
     #[prost(message, optional, tag = "15")]
     pub profile: Option<Profile>,
     #[prost(uint32, tag = "16")]
@@ -123,9 +124,14 @@ pub struct VisitorRow {
     pub waits_since_ms: Option<i64>,
     #[prost(uint32, tag = "29")]
     pub ring_lines: u32,
-    /// Time of each consent of the profile; none in older snapshots, which did not keep them.
+    /// Time of each consent of the profile; none in the oldest snapshots, which did not keep them.
     #[prost(sint64, repeated, tag = "30")]
     pub answer_times: Vec<i64>,
+    #[prost(message, optional, tag = "31")]
+    pub stated: Option<proto::Stated>,
+    /// When the log took the event that showed each denial to be the visitor's; 0 where a record says so.
+    #[prost(sint64, repeated, tag = "32")]
+    pub unrecorded_ms: Vec<i64>,
 }
 
 /// Sequence vector of a visitor.
@@ -205,6 +211,7 @@ impl SalesRow {
 impl VisitorRow {
     pub fn new(key: &str, visitor: &Visitor, waits_since_ms: Option<i64>) -> Self {
         let bought = &visitor.bought;
+        let denials = visitor.stated.iter().flat_map(|stated| &stated.denials);
         let keys = |slots: &[Affinity]| slots.iter().map(|slot| slot.key).collect();
         let weights = |slots: &[Affinity]| slots.iter().map(|slot| slot.weight).collect();
         let (categories, brands) = (used(&visitor.categories), used(&visitor.brands));
@@ -225,7 +232,7 @@ impl VisitorRow {
             bought_lasts: bought.iter().map(|bought| bought.last_s).collect(),
             bought_baskets: bought.iter().map(|bought| u32::from(bought.baskets)).collect(),
             bought_last_baskets: bought.iter().map(|bought| u32::from(bought.last_basket)).collect(),
-            profile: visitor.stated.as_ref().map(|stated| stated.profile(key)),
+            profile: None,
             is_user: visitor.is_user,
             events: visitor.events,
             baskets: visitor.baskets,
@@ -238,12 +245,9 @@ impl VisitorRow {
             sequence: visitor.sequence.as_deref().map(SequenceRow::new),
             waits_since_ms,
             ring_lines: visitor.ring_lines,
-            answer_times: visitor
-                .stated
-                .iter()
-                .flat_map(|stated| &stated.answers)
-                .map(|answer| answer.time_ms)
-                .collect(),
+            answer_times: Vec::new(),
+            stated: visitor.stated.as_ref().map(|stated| stated.message("")),
+            unrecorded_ms: denials.map(|denial| denial.unrecorded_ms.unwrap_or_default()).collect(),
         }
     }
 
@@ -276,6 +280,19 @@ impl VisitorRow {
     }
 
     fn stated(&self) -> Sound<Option<Stated>> {
+        let Some(known) = &self.stated else { return self.older_stated() };
+        if self.unrecorded_ms.len() != known.denials.len() {
+            return Err("has a visitor whose denials do not fit".to_owned());
+        }
+        let mut stated = Stated::default();
+        stated.merge(known.clone());
+        for (denial, &time_ms) in stated.denials.iter_mut().zip(&self.unrecorded_ms) {
+            denial.unrecorded_ms = (time_ms != 0).then_some(time_ms);
+        }
+        Ok(Some(stated))
+    }
+
+    fn older_stated(&self) -> Sound<Option<Stated>> {
         let Some(profile) = &self.profile else { return Ok(None) };
         if !self.answer_times.is_empty() && self.answer_times.len() != profile.consents.len() {
             return Err("has a visitor whose answers do not fit".to_owned());
@@ -283,7 +300,7 @@ impl VisitorRow {
         let times = self.answer_times.iter().copied().chain(std::iter::repeat(0));
         let answers = profile.consents.iter().zip(times);
         let answers = answers.map(|(&consent, time_ms)| Answer { consent, time_ms }).collect();
-        Ok(Some(Stated { traits: profile.traits.clone(), answers }))
+        Ok(Some(Stated { traits: profile.traits.clone(), answers, ..Stated::default() }))
     }
 
     fn bought(&self) -> Sound<Vec<Bought>> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    profile::{Denial, Stated},
     proto::{
         Activation, Consent, Context, DocumentChange, Erasure, Event, EventItem, Item, ItemChange, Money, Profile,
         RecordKind, document_change::Document,
@@ -32,6 +33,10 @@ fn record(state: &mut State, (kind, visitor, item, hours): Step) {
             let placement = Placement { placement_id: item_id, ..Placement::default() };
             let document = Some(Document::Placement(placement));
             (RecordKind::Document, DocumentChange { document, deleted: visitor % 4 == 0 }.encode_to_vec())
+        }
+        _ if item % 4 == 1 => {
+            let found = state.unrecorded_denials(1).pop().map(|one| one.stated);
+            (RecordKind::Stated, found.unwrap_or_default().encode_to_vec())
         }
         _ if item % 2 == 0 => (RecordKind::Erasure, Erasure { visitor_id }.encode_to_vec()),
         _ => (RecordKind::Activation, Activation { version: item_id, ..Activation::default() }.encode_to_vec()),
@@ -89,12 +94,12 @@ proptest! {
             record(&mut state, step);
         }
         let mut loaded = read(&*bytes(&state)).expect("sound");
-        prop_assert_eq!(bytes(&loaded), bytes(&state));
+        prop_assert_eq!((bytes(&loaded), &loaded.unrecorded), (bytes(&state), &state.unrecorded));
         for step in after {
             record(&mut state, step);
             record(&mut loaded, step);
         }
-        prop_assert_eq!(bytes(&loaded), bytes(&state));
+        prop_assert_eq!((bytes(&loaded), &loaded.unrecorded), (bytes(&state), &state.unrecorded));
         let popular = |state: &State| state.popularity.most_popular().chain(state.popularity.most_trending()).collect::<Vec<_>>();
         prop_assert_eq!(popular(&loaded), popular(&state));
         for category in 0..state.catalog.categories.len() as u32 {
@@ -139,4 +144,16 @@ fn answers_of_older_snapshots_have_no_time_and_times_that_do_not_fit_are_refused
     };
     assert_eq!((times(&[]), times(&[7, 9])), (Some(vec![0, 0]), Some(vec![7, 9])));
     assert_eq!((times(&[7]), times(&[7, 9, 9])), (None, None));
+}
+
+#[test]
+fn denials_of_browsers_are_kept_with_what_is_to_be_recorded_and_columns_that_do_not_fit_are_refused() {
+    let denials =
+        [(1, Some(9)), (3, None)].map(|(purpose, unrecorded_ms)| Denial { purpose, time_ms: 7, unrecorded_ms });
+    let stated = Stated { denials: denials.into(), ..Stated::default() };
+    let mut visitor = Visitor::default();
+    visitor.stated = Some(Box::new(stated.clone()));
+    let row = VisitorRow::new("v", &visitor, None);
+    assert_eq!(row.visitor().expect("sound").stated, Some(Box::new(stated)));
+    assert!(VisitorRow { unrecorded_ms: vec![9], ..row }.visitor().is_err());
 }
