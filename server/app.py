@@ -162,6 +162,7 @@ class App:
         telemetry.DECISIONS_DROPPED.set_function(lambda: self._log.dropped_count)
         for kind in self.engine.counts():
             telemetry.ENGINE_ENTRIES.labels(kind).set_function(partial(self._count, kind))
+        telemetry.CONSENT_DEFAULT.set(self._settings.privacy.consent_default)
         telemetry.ENCODER_WAITING.set_function(lambda: self.engine.waiting)
         telemetry.BUNDLE_AGE_SECONDS.set_function(lambda: self._models.age_s(self._clock.now_ms()))
 

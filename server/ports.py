@@ -186,7 +186,7 @@ class EventLog(Protocol):
         """Return the anonymous ids that became the visitor, as events showed that were removed since."""
         ...
 
-    def profiles(self, after: int, limit: int) -> list[LogRecord]:
+    def statements(self, after: int, limit: int) -> list[LogRecord]:
         """Return up to `limit` records of what was stated about visitors above the offset `after`, in order.
 
         Those are kept until their visitor is forgotten, whatever else is removed.
@@ -194,7 +194,7 @@ class EventLog(Protocol):
         ...
 
     def erase(self, key: str) -> int:
-        """Delete the events, decisions and profiles before the visitor's newest erasure record; return how many.
+        """Delete the events, decisions and statements before the visitor's newest erasure record; return how many.
 
         What is queued, decisions and denials, is deleted after it too where it is of its time or older. The erasure
         record stays, so that every view learns of it, and no offset is used twice.

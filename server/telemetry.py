@@ -26,7 +26,9 @@ STAGE_SECONDS: Final = Histogram(
     buckets=(2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.1),
 )
 DEGRADED: Final = Counter("shopkeeper_degraded", "Decisions that could not be made as configured.", ["reason"])
-DECISIONS_DROPPED: Final = Gauge("shopkeeper_decisions_dropped", "Decisions since the start that are not in the log.")
+DECISIONS_DROPPED: Final = Gauge(
+    "shopkeeper_decisions_dropped", "Decisions, and denials taken over, that did not get into the log since the start."
+)
 EVENTS: Final = Counter("shopkeeper_events", "Events by outcome.", ["outcome"])
 SHADOW_REQUESTS: Final = Counter("shopkeeper_shadow_requests", "Requests of a shadow trial by outcome.", ["outcome"])
 SHADOW_AGREEMENT: Final = Histogram(
@@ -45,6 +47,9 @@ ENCODER_SECONDS: Final = Histogram("shopkeeper_encoder_duration_seconds", "Time 
 ENCODER_FAILURES: Final = Counter("shopkeeper_encoder_failures", "Batches that got no vectors.")
 ENGINE_ENTRIES: Final = Gauge(
     "shopkeeper_engine_entries", "Visitors, items, placements and controls that the engine knows.", ["kind"]
+)
+CONSENT_DEFAULT: Final = Gauge(
+    "shopkeeper_consent_default", "1 where visitors who have not answered are taken to consent, else 0."
 )
 LOG_LAG_RECORDS: Final = Gauge("shopkeeper_log_lag_records", "Records of the log not yet applied by this replica.")
 SINK_LAG_RECORDS: Final = Gauge("shopkeeper_sink_lag_records", "Records of the log not yet in the tables.")

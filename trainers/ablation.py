@@ -23,6 +23,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "price": ("price", "discount", "catalog_price_known", "price_to_usual"),
     "place": ("store_sales", "store_lift"),
     "device": ("on_phone", "in_email"),
+    "campaign": ("from_campaign",),
 }
 """Columns of the feature table by what they tell about the moment; sources and item counts stay."""
 

@@ -10,12 +10,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shopkeeper.v1 import event_pb2, placement_pb2
+from shopkeeper.v1 import common_pb2, event_pb2, placement_pb2
 
 ACTIONS: dict[str, int] = {
     name.removeprefix("EVENT_TYPE_").lower(): number for name, number in event_pb2.EventType.items() if number
 }
 """Number of every event type by its lower-case name, e.g. `purchase`."""
+
+DEVICES: dict[str, int] = {
+    name.removeprefix("DEVICE_").lower(): number for name, number in common_pb2.Device.items() if number
+}
+"""Number of every device by its lower-case name, e.g. `phone`."""
 
 HELD_OUT_FILE = "held_out.parquet"
 """Event lines that the log does not hold yet, beside those of an export: what models must foresee."""
@@ -93,7 +98,13 @@ class Dataset:
         Price paid for one unit; NaN where unknown.
     position : NDArray[np.int32]
         Where in a slate the item stood, from 1; 0 where unknown.
+    device : NDArray[np.uint8]
+        Number of `Device`; 0 where unknown.
+    campaign : NDArray[np.uint32]
+        What brought the visitor, an index of `campaigns`; 0 where no campaign did.
     catalogue : Catalogue
+    campaigns : list[str]
+        Id table; the first id is empty.
     """
 
     visitors: list[str]
@@ -106,7 +117,10 @@ class Dataset:
     quantity: NDArray[np.float32]
     price: NDArray[np.float32]
     position: NDArray[np.int32]
+    device: NDArray[np.uint8]
+    campaign: NDArray[np.uint32]
     catalogue: Catalogue
+    campaigns: list[str]
 
     def __len__(self) -> int:
         return len(self.visitor)
@@ -155,6 +169,8 @@ class Dataset:
             quantity=self.quantity[mask],
             price=self.price[mask],
             position=self.position[mask],
+            device=self.device[mask],
+            campaign=self.campaign[mask],
         )
 
     def of_items(self, kept: NDArray[np.bool_]) -> "Dataset":
@@ -174,8 +190,8 @@ class Dataset:
         Parameters
         ----------
         events : pl.DataFrame
-            Needs event_id, visitor_id, item_id, event_type and time_ms; quantity, price and position are optional.
-            Lines without an item are left out.
+            Needs event_id, visitor_id, item_id, event_type and time_ms; quantity, price, position, device
+            and campaign_id are optional. Lines without an item are left out.
         items : pl.DataFrame, optional
             Needs item_id; title, category_path, brand, price and vector (lists of one width) are optional. Items seen
             in events only come after.
@@ -185,14 +201,20 @@ class Dataset:
             *_optional(events, "quantity", pl.Float32, 1.0),
             *_optional(events, "price", pl.Float32, float("nan")),
             *_optional(events, "position", pl.Int32, 0),
+            *_optional(events, "device", pl.String, ""),
+            *_optional(events, "campaign_id", pl.String, ""),
         )
         known = [] if items is None else items["item_id"].to_list()
         item_ids = known + sorted(set(rows["item_id"].unique().to_list()) - set(known))
         visitor_ids = rows["visitor_id"].unique().sort().to_list()
+        campaigns = ["", *sorted(set(rows["campaign_id"].unique().to_list()) - {""})]
         baskets = rows.select("time_ms", "event_id").unique("event_id").sort("time_ms", "event_id")
         rows = (
             rows.with_columns(
-                _index(visitor_ids, "visitor_id").alias("visitor"), _index(item_ids, "item_id").alias("item")
+                _index(visitor_ids, "visitor_id").alias("visitor"),
+                _index(item_ids, "item_id").alias("item"),
+                _index(campaigns, "campaign_id").alias("campaign"),
+                pl.col("device").replace_strict(DEVICES, default=0, return_dtype=pl.UInt8),
             )
             .join(baskets.select("event_id").with_row_index("basket"), on="event_id", how="left")
             .sort("visitor", "time_ms", "basket", "item")
@@ -208,6 +230,9 @@ class Dataset:
             quantity=rows["quantity"].to_numpy(),
             price=rows["price"].to_numpy(),
             position=rows["position"].to_numpy(),
+            device=rows["device"].to_numpy(),
+            campaign=rows["campaign"].cast(pl.UInt32).to_numpy(),
+            campaigns=campaigns,
             catalogue=_catalogue(items, len(item_ids)),
         )
 
@@ -280,7 +305,7 @@ def _full_hour(events: pl.DataFrame, held_out: pl.DataFrame) -> int:
     return max(int(first) // _HOUR_MS * _HOUR_MS, int(known) + 1)
 
 
-def _optional(frame: pl.DataFrame, name: str, dtype: type[pl.DataType], default: float) -> list[pl.Expr]:
+def _optional(frame: pl.DataFrame, name: str, dtype: type[pl.DataType], default: float | str) -> list[pl.Expr]:
     column = pl.col(name).cast(dtype).fill_null(default) if name in frame.columns else pl.lit(default, dtype)
     return [column.alias(name)]
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import core_rs
+from shopkeeper.v1.common_pb2 import Context
 from trainers.dataset import ACTIONS, Dataset
 from trainers.protocols import first_baskets
 from trainers.ranker import Rows
@@ -39,6 +40,8 @@ class Outcome:
         Items that impressions with a position tell of, ascending.
     positions : NDArray[np.int32]
         Best position of each of them, from 1.
+    device, campaign : int
+        Of the first row of the visit, as in `Dataset`: what a request knows of the visit before it answers.
     """
 
     visitor: int
@@ -46,6 +49,8 @@ class Outcome:
     followed: list[NDArray[np.int64]]
     shown: NDArray[np.int64]
     positions: NDArray[np.int32]
+    device: int = 0
+    campaign: int = 0
 
 
 def learnable_actions(dataset: Dataset, least: int = 500) -> tuple[str, ...]:
@@ -73,7 +78,10 @@ def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: 
             begin, end = np.searchsorted(visit, [number, number + 1]).tolist()
             kinds = [ACTIONS[name] for name, items in zip(actions, followed, strict=True) if len(items)]
             acted = begin + np.flatnonzero(np.isin(after.action[begin:end], kinds))
-            found.append(Outcome(visitor, asked, followed, *_best_positions(after, visitor, acted)))
+            shown = _best_positions(after, visitor, acted)
+            found.append(
+                Outcome(visitor, asked, followed, *shown, int(after.device[begin]), int(after.campaign[begin]))
+            )
     return found
 
 
@@ -150,15 +158,20 @@ class Collector:
         nothing = np.zeros((0, count), np.bool_), np.zeros((0, count), np.float32), np.zeros(0, np.int32)
         parts = [Rows(np.zeros((0, width), np.float32), *nothing, np.zeros(0, np.uint32))]
         followed = outcomes(self.dataset, self.actions, shop.now_ms, end_ms)
-        visits_of = {visitor: list(came) for visitor, came in groupby(followed, key=attrgetter("visitor"))}
-        visitor_ids = [self.dataset.visitors[visitor] for visitor in visits_of]
-        plans = zip(*(shop.plans(visitor_ids, placement_id) for placement_id in self.placement_ids), strict=True)
+        came_so = attrgetter("visitor", "device", "campaign")
+        visits_of = {so: list(came) for so, came in groupby(sorted(followed, key=came_so), key=came_so)}
+        contexts = [self._context(*so) for so in visits_of]
+        plans = zip(*(shop.plans(contexts, placement_id) for placement_id in self.placement_ids), strict=True)
         positions = _Positions(self.dataset.items)
-        for came, of_visitor in zip(visits_of.values(), plans, strict=True):
-            for plan in of_visitor:
+        for came, of_context in zip(visits_of.values(), plans, strict=True):
+            for plan in of_context:
                 items = positions.of(plan)
                 parts += [self._rows(plan, items, outcome) for outcome in came]
         return Rows.concatenate(parts)
+
+    def _context(self, visitor: int, device: int, campaign: int) -> Context:
+        campaign_id = self.dataset.campaigns[campaign]
+        return Context(user_id=self.dataset.visitors[visitor], device=device, campaign_id=campaign_id)  # type: ignore[arg-type]
 
     def _rows(self, plan: core_rs.Plan, items: NDArray[np.int64], outcome: Outcome) -> Rows:
         labels = np.stack([_among(items, wanted) for wanted in outcome.followed], axis=1)

@@ -24,7 +24,7 @@ from trainers.parts import Parts
 from trainers.popular import Popular
 from trainers.protocols import Question, Task, tasks_of
 from trainers.ranker import Ranker, Rows
-from trainers.shop import SETS, Shop
+from trainers.shop import SETS, Shop, known
 from trainers.tree_ranker import TreeRanker
 from trainers.user_to_user import UserToUser
 
@@ -244,9 +244,9 @@ class Pipeline:
     def measured(self, task: Task, name: str, rankers: Sequence[Scorer | None]) -> list[Measured]:
         """Return the quality of what the shop shows now to the visitors of `task` by each ranker; None is the rules."""
         lists: list[list[list[str]]] = [[] for _ in rankers]
-        visitor_ids = [task.train.visitors[visitor] for visitor in task.visitor.tolist()]
-        for number, plan in enumerate(self.shop.plans(visitor_ids, SETS[name])):
-            self.progress(f"measure {name}", number / len(visitor_ids))
+        asked = [known(task.train.visitors[visitor]) for visitor in task.visitor.tolist()]
+        for number, plan in enumerate(self.shop.plans(asked, SETS[name])):
+            self.progress(f"measure {name}", number / len(asked))
             for shown, ranker in zip(lists, rankers, strict=True):
                 shown.append(self.shop.slate(plan, None if ranker is None else ranker.predict(plan.features)))
         return [measure(task, ranks_of_lists(task, shown)) for shown in lists]
@@ -317,8 +317,8 @@ class Pipeline:
     def _tried(self, ranker: Ranker | None, task: Task) -> Tried | None:
         if ranker is None:
             return None
-        visitor_ids = [task.train.visitors[visitor] for visitor in task.visitor[:_GOLDEN_VISITORS].tolist()]
-        rows = [plan.features[:_GOLDEN_ROWS] for plan in self.shop.plans(visitor_ids, SETS["all"])]
+        asked = [known(task.train.visitors[visitor]) for visitor in task.visitor[:_GOLDEN_VISITORS].tolist()]
+        rows = [plan.features[:_GOLDEN_ROWS] for plan in self.shop.plans(asked, SETS["all"])]
         blank = np.zeros((1, len(core_rs.feature_names())), np.float32)
         return Tried(ranker, np.concatenate([blank, *rows]))
 

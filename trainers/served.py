@@ -8,7 +8,7 @@ from shopkeeper.calls import CHANNEL_OPTIONS
 from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.protocols import Task, tasks_of
-from trainers.shop import SETS, request
+from trainers.shop import SETS, known, request
 
 _CALL_S = 10.0
 
@@ -27,7 +27,7 @@ def measure_served(address: str, task: Task, progress: Callable[[str, float], No
         for name, asked in tasks_of(task).items():
             lists = []
             for number, visitor in enumerate(asked.visitor.tolist()):
-                wanted = request(asked.train.visitors[visitor], SETS[name])
+                wanted = request(known(asked.train.visitors[visitor]), SETS[name])
                 (slate,) = stub.Recommend(wanted, timeout=_CALL_S).slates
                 lists.append([item.item_id for item in slate.items])
                 progress(f"ask for {SETS[name]}", (number + 1) / len(asked.visitor))

@@ -75,11 +75,11 @@ class Shop:
         if before and before != version:
             self.engine.unload_bundle(before)
 
-    def plans(self, visitor_ids: Sequence[str], placement_id: str) -> Iterator[core_rs.Plan]:
-        """Yield the candidates of one placement for each visitor, now, whose sequence vectors are up to date."""
-        for start in range(0, len(visitor_ids), _PLANNED_AT_ONCE):
-            some = visitor_ids[start : start + _PLANNED_AT_ONCE]
-            wanted = [request(visitor_id, placement_id).SerializeToString() for visitor_id in some]
+    def plans(self, contexts: Sequence[common_pb2.Context], placement_id: str) -> Iterator[core_rs.Plan]:
+        """Yield the candidates of one placement in each context, now, with sequence vectors that are up to date."""
+        for start in range(0, len(contexts), _PLANNED_AT_ONCE):
+            some = contexts[start : start + _PLANNED_AT_ONCE]
+            wanted = [request(context, placement_id).SerializeToString() for context in some]
             plans = self.engine.begin_all(wanted, self.now_ms)
             yield from self.engine.begin_all(wanted, self.now_ms) if self._encode() else plans
 
@@ -103,10 +103,15 @@ class Shop:
         self._offset += len(numbered)
 
 
-def request(visitor_id: str, placement_id: str) -> pb.RecommendRequest:
+def known(visitor_id: str) -> common_pb2.Context:
+    """Return the context in which offline and served evaluation ask for a visitor: no more than who it is."""
+    return common_pb2.Context(user_id=visitor_id)
+
+
+def request(context: common_pb2.Context, placement_id: str) -> pb.RecommendRequest:
     """Return the request that offline and served evaluation ask alike."""
     return pb.RecommendRequest(
-        context=common_pb2.Context(user_id=visitor_id),
+        context=context,
         placements=[pb.PlacementRequest(placement_id=placement_id, page_size=PAGE_SIZE)],
     )
 

@@ -1,14 +1,13 @@
 //! Events as columns: files on their way into the log, and the log on its way into the table view.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, decode},
     events::Row,
     proto::{Context, Device, Event, EventItem, EventType, Money},
     state::State,
     time::{millis, timestamp},
     validate,
 };
-use prost::Message;
 use std::sync::LazyLock;
 
 /// Events as columns. Event `i` has the lines `line_offsets[i]..line_offsets[i + 1]`; empty text means unset.
@@ -151,7 +150,7 @@ pub fn read<P: AsRef<[u8]>>(records: &[(i64, i64, P)]) -> Result<Vec<Logged>> {
 }
 
 fn event_of_somebody(payload: &[u8]) -> Result<Event> {
-    let event = Event::decode(payload).map_err(|cause| Error::malformed("Event", &cause))?;
+    let event = decode::<Event>(payload, "Event")?;
     let is_known = event.context.as_ref().is_some_and(|context| !State::visitor_key(context).is_empty());
     if is_known { Ok(event) } else { Err(Error::required("context.visitor_id")) }
 }

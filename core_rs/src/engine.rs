@@ -2,16 +2,16 @@
 
 use crate::{
     bundle::{ActiveBundle, Bundle},
-    consent::Unrecorded,
     encoding::{self, Histories},
-    error::{Error, Result},
+    error::{Error, Result, decode},
     events::{self, Batch},
     live_state::live_state,
     pipeline::{self, Actions, By, Decided, Options, Outcome, Plan},
     profile::Stated,
-    proto::{ErrorReason, GetProfileResponse, RecommendRequest},
+    proto::{ErrorReason, GetProfileResponse},
     snapshot,
     state::{Record, State},
+    unrecorded::UnrecordedDenials,
     validate,
     visitor::Visitor,
 };
@@ -98,8 +98,7 @@ impl Engine {
     }
 
     fn plan(&self, state: &State, request: &[u8], now_ms: i64, by: By) -> Result<Plan> {
-        let request =
-            RecommendRequest::decode(request).map_err(|cause| Error::malformed("RecommendRequest", &cause))?;
+        let request = decode(request, "RecommendRequest")?;
         validate::recommend(&request)?;
         pipeline::begin(state, request, now_ms, &self.options, by)
     }
@@ -200,7 +199,7 @@ impl Engine {
     }
 
     /// What up to `count` users took over from browsers and no record says.
-    pub fn unrecorded_denials(&self, count: usize) -> Vec<Unrecorded> {
+    pub fn unrecorded_denials(&self, count: usize) -> Vec<UnrecordedDenials> {
         self.read().unrecorded_denials(count)
     }
 

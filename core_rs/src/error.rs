@@ -1,6 +1,7 @@
 //! Every fault the core reports. No other file makes a reason.
 
 use crate::proto::ErrorReason;
+use prost::Message;
 
 /// Result of the core.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -48,7 +49,7 @@ impl Error {
     }
 
     /// Bytes that are not the message they should be.
-    pub fn malformed(message: &str, cause: &prost::DecodeError) -> Self {
+    fn malformed(message: &str, cause: &prost::DecodeError) -> Self {
         let text = format!("bytes are not a valid {message}: {cause}; send the message of shopkeeper.v1");
         Self::new(Kind::InvalidRequest, ErrorReason::RequestMalformed, "", text)
     }
@@ -88,4 +89,12 @@ impl Error {
     pub fn reason_name(&self) -> &'static str {
         self.reason.as_str_name().trim_start_matches("ERROR_REASON_")
     }
+}
+
+/// The message of `name` in `bytes`.
+///
+/// # Errors
+/// Malformed where the bytes do not hold it.
+pub fn decode<M: Message + Default>(bytes: &[u8], name: &str) -> Result<M> {
+    M::decode(bytes).map_err(|cause| Error::malformed(name, &cause))
 }

@@ -1,7 +1,7 @@
 //! Events on their way into the log: each is checked alone, so that one bad event costs no other.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, decode},
     params::MAX_EVENTS,
     proto::{Event, EventResult, RecordEventsResponse, event_result::Status},
     state::State,
@@ -55,7 +55,7 @@ pub struct Batch {
 /// # Errors
 /// `REQUEST_MALFORMED` where the bytes do not hold a list of events; a fault of `events` where there are none or too many.
 pub fn prepare(state: &State, request: &[u8], now_ms: i64, history: bool) -> Result<Batch> {
-    let frame = Frame::decode(request).map_err(|cause| Error::malformed("RecordEventsRequest", &cause))?;
+    let frame = decode::<Frame>(request, "RecordEventsRequest")?;
     if frame.events.is_empty() {
         return Err(Error::required("events"));
     }
@@ -74,8 +74,8 @@ pub fn prepare(state: &State, request: &[u8], now_ms: i64, history: bool) -> Res
 }
 
 fn read(bytes: &[u8], index: usize, now_ms: i64, history: bool) -> Result<Event> {
-    let event = Event::decode(bytes)
-        .map_err(|cause| Error { field: format!("events[{index}]"), ..Error::malformed("Event", &cause) })?;
+    let event =
+        decode::<Event>(bytes, "Event").map_err(|error| Error { field: format!("events[{index}]"), ..error })?;
     validate::event(&event, index, now_ms, history)?;
     Ok(event)
 }

@@ -34,6 +34,7 @@ pub mod visitor;
 
 pub mod consent;
 pub mod state;
+pub mod unrecorded;
 
 pub mod encoding;
 

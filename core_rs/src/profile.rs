@@ -1,13 +1,13 @@
 //! What was stated about a visitor: how changes and logins bring statements together, and which answer counts.
 //!
-//! Own answers follow the order of the log. What browsers denied is kept beside them, the latest of each purpose, so that
-//! machines which learn of it sooner or later, once or twice, agree.
+//! Own answers follow the order of the log. What browsers denied is kept beside them with the time at which it came to bind
+//! the visitor, so that machines which learn of denials and grants sooner or later, once or twice, agree.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, decode},
     proto::{self, Consent, Profile, RecordKind, Trait, stated},
 };
-use prost::Message;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 /// Time of a grant that outdoes no denial: a browser gave it, or it is not known when it was given.
 const UNKNOWN: i64 = 0;
@@ -17,44 +17,61 @@ const UNKNOWN: i64 = 0;
 pub struct Answer {
     /// Purpose, and whether it is allowed.
     pub consent: Consent,
-    /// When the log took it, Unix milliseconds: a grant first, a denial last. 0 of a grant that a browser gave.
+    /// When the log took it, Unix milliseconds: a grant first, a denial last. 0 of a grant that a browser gave, and where it
+    /// is not known.
     pub time_ms: i64,
+    /// When the log took it last, Unix milliseconds; 0 as above.
+    pub last_ms: i64,
 }
 
 impl Answer {
-    /// This answer in the place of `old`; another one is later, also while the clock stands still.
-    fn after(self, old: Option<Self>) -> Self {
-        let time_ms = match old {
-            None => self.time_ms,
-            Some(old) if old.consent.granted != self.consent.granted => {
-                self.time_ms + i64::from(self.time_ms == old.time_ms)
-            }
-            Some(old) if self.consent.granted && old.time_ms != UNKNOWN => self.time_ms.min(old.time_ms),
-            Some(old) => self.time_ms.max(old.time_ms),
-        };
-        Self { time_ms, ..self }
+    /// Answer that the log took at a time.
+    pub fn new(consent: Consent, time_ms: i64) -> Self {
+        Self { consent, time_ms, last_ms: time_ms }
     }
 
-    /// Whether this denial counts beside the answer `own`: where `own` is no later, or absent.
-    pub fn overrules(&self, own: Option<&Self>) -> bool {
-        !self.consent.granted && own.is_none_or(|own| own.time_ms <= self.time_ms)
+    /// This answer in the place of `old`; another one is later, also while the clock stands still.
+    fn after(self, old: Option<&Self>) -> Self {
+        let Some(old) = old else { return self };
+        if old.consent.granted != self.consent.granted {
+            let tie = i64::from(self.time_ms == old.time_ms);
+            return Self { time_ms: self.time_ms + tie, last_ms: self.last_ms + tie, ..self };
+        }
+        let (first_ms, last_ms) = (self.time_ms.min(old.time_ms), self.last_ms.max(old.last_ms));
+        let is_first = self.consent.granted && first_ms != UNKNOWN;
+        Self { time_ms: if is_first { first_ms } else { self.time_ms.max(old.time_ms) }, last_ms, ..self }
+    }
+
+    /// The one of two answers that counts where their order is not known: the later, at one time the denial, and any
+    /// denial of an unknown time.
+    fn or(self, other: &Self) -> Self {
+        if self.consent.granted == other.consent.granted {
+            return self.after(Some(other));
+        }
+        let (grant, denial) = if self.consent.granted { (self, *other) } else { (*other, self) };
+        if denial.time_ms == UNKNOWN || grant.last_ms <= denial.time_ms {
+            return denial;
+        }
+        Self { time_ms: if grant.time_ms > denial.time_ms { grant.time_ms } else { grant.last_ms }, ..grant }
     }
 }
 
 /// Denial of a browser in which the visitor logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Denial {
+pub struct BrowserDenial {
     /// Purpose.
     pub purpose: i32,
     /// When the log took it, Unix milliseconds.
     pub time_ms: i64,
-    /// When the log took the event that showed it to be the visitor's, Unix milliseconds; `None` once a record says so.
-    pub unrecorded_ms: Option<i64>,
+    /// When the log took the first event that showed it to be the visitor's, Unix milliseconds.
+    pub bound_ms: i64,
+    /// Whether a record of the visitor says so.
+    pub is_recorded: bool,
 }
 
-impl Denial {
-    fn answer(&self) -> Answer {
-        Answer { consent: Consent { purpose: self.purpose, granted: false }, time_ms: self.time_ms }
+impl BrowserDenial {
+    fn order(&self) -> (i64, Reverse<i64>, bool) {
+        (self.time_ms, Reverse(self.bound_ms), self.is_recorded)
     }
 }
 
@@ -66,94 +83,123 @@ pub struct Stated {
     /// Answers of the visitor, one a purpose; where it gave none, what a browser granted.
     pub answers: Vec<Answer>,
     /// Denials of browsers, the latest of each purpose.
-    pub denials: Vec<Denial>,
+    pub denials: Vec<BrowserDenial>,
 }
 
 impl Stated {
-    /// Answer that counts, if there is one: that of the visitor, unless it is bound by a denial that is no earlier.
-    pub fn answer(&self, purpose: i32) -> Option<Answer> {
-        let own = self.answers.iter().find(|answer| answer.consent.purpose == purpose);
-        let denial = self.denials.iter().find(|denial| denial.purpose == purpose).map(Denial::answer);
-        denial.filter(|denial| denial.overrules(own)).or(own.copied())
+    /// Whether a purpose is allowed, if that was answered: by the visitor, unless it is bound by a denial that counts.
+    pub fn granted(&self, purpose: i32) -> Option<bool> {
+        let denial = self.denial(purpose);
+        let is_denied = denial.is_some_and(|denial| self.is_bound_by(purpose, denial.time_ms));
+        if is_denied { Some(false) } else { self.own(purpose).map(|own| own.consent.granted) }
+    }
+
+    /// Whether what a browser denied at a time counts beside the answer of the visitor: unless it granted later, or said
+    /// a grant again after it was bound.
+    pub fn is_bound_by(&self, purpose: i32, denied_ms: i64) -> bool {
+        let said_since = |own: &Answer| {
+            let known = self.denial(purpose).filter(|denial| denial.time_ms >= denied_ms);
+            known.is_some_and(|denial| own.last_ms > denial.bound_ms)
+        };
+        self.own(purpose).is_none_or(|own| own.time_ms <= denied_ms && !(own.consent.granted && said_since(own)))
+    }
+
+    /// Time of what the visitor itself denied, if it did.
+    pub fn denied_ms(&self, purpose: i32) -> Option<i64> {
+        self.own(purpose).filter(|own| !own.consent.granted).map(|own| own.time_ms)
     }
 
     /// Sets the traits and consents of `change`; an empty trait is removed.
     pub fn update(&mut self, change: Profile, time_ms: i64) {
         self.set_traits(change.traits);
         for consent in change.consents {
-            let old = self.answer(consent.purpose);
-            self.set(Answer { consent, time_ms }.after(old));
+            let mut answer = Answer::new(consent, time_ms).after(self.own(consent.purpose));
+            let is_tie = self.denial(consent.purpose).is_some_and(|denial| denial.bound_ms == time_ms);
+            answer.last_ms += i64::from(is_tie && answer.last_ms == time_ms); // the clock stands, and this came later
+            self.set(answer);
         }
     }
 
-    /// Takes over traits and grants that are missing here, and is bound by the denials that overrule ours, of the browser
-    /// `other`, as an event showed that the log took at `log_ms`.
-    pub fn adopt(&mut self, other: &Self, log_ms: i64) {
-        for new in &other.traits {
+    /// Takes over the traits and grants of a browser that are missing here, and is bound by those of its denials that
+    /// count. `log_ms` is when the log took the event that linked the two, Unix milliseconds.
+    pub fn adopt(&mut self, browser: &Self, log_ms: i64) {
+        for new in &browser.traits {
             if self.traits.iter().all(|old| old.name != new.name) {
                 self.traits.push(new.clone());
             }
         }
-        for new in &other.answers {
-            let own = self.answers.iter().find(|old| old.consent.purpose == new.consent.purpose);
-            if new.overrules(own) {
-                let (purpose, time_ms) = (new.consent.purpose, new.time_ms);
-                self.bind(Denial { purpose, time_ms, unrecorded_ms: Some(log_ms) });
-            } else if own.is_none() {
-                self.answers.push(Answer { time_ms: UNKNOWN, ..*new });
+        for Answer { consent, time_ms, .. } in browser.answers.iter().copied() {
+            let purpose = consent.purpose;
+            if !consent.granted && self.is_bound_by(purpose, time_ms) {
+                self.bind(BrowserDenial { purpose, time_ms, bound_ms: log_ms, is_recorded: false });
+            } else if consent.granted && self.own(purpose).is_none() {
+                self.answers.push(Answer::new(consent, UNKNOWN));
             }
         }
     }
 
-    /// Merges what others know: of two answers the later counts, at one time a denial, and of two grants the first.
+    /// Merges what others know, whose traits replace ours. Denials of browsers and repeated grants merge alike in any
+    /// order; where a grant meets a denial of the visitor itself, the later counts.
     pub fn merge(&mut self, known: proto::Stated) {
         self.set_traits(known.traits);
-        for known in known.answers {
-            let Some(consent) = known.consent else { continue };
-            let new = Answer { consent, time_ms: known.time_ms };
-            match self.answers.iter().find(|old| old.consent.purpose == consent.purpose) {
-                Some(old) if old.consent.granted == consent.granted => self.set(new.after(Some(*old))),
-                Some(old) if new.time_ms < old.time_ms || old.overrules(Some(&new)) => {}
-                _ => self.set(new),
-            }
+        for stated::Answer { consent, time_ms, last_ms } in known.answers {
+            let Some(consent) = consent else { continue };
+            let new = Answer { consent, time_ms, last_ms };
+            self.set(self.own(consent.purpose).map_or(new, |old| new.or(old)));
         }
-        for stated::Denial { purpose, time_ms } in known.denials {
-            self.bind(Denial { purpose, time_ms, unrecorded_ms: None });
+        for stated::Denial { purpose, time_ms, bound_ms } in known.denials {
+            self.bind(BrowserDenial { purpose, time_ms, bound_ms, is_recorded: true });
         }
     }
 
-    /// What was denied, and nothing else; `None` if nothing was.
+    /// What the visitor itself denied, and nothing else; `None` if nothing was.
     pub fn denied(&self) -> Option<Self> {
         let denied = self.answers.iter().filter(|answer| !answer.consent.granted);
         let answers: Vec<Answer> = denied.copied().collect();
         (!answers.is_empty()).then_some(Self { answers, ..Self::default() })
     }
 
-    /// Denials that count and are in no record of the visitor.
-    pub fn unrecorded(&self) -> impl Iterator<Item = &Denial> {
-        let counts = |denial: &&Denial| self.answer(denial.purpose) == Some(denial.answer());
-        self.denials.iter().filter(|denial| denial.unrecorded_ms.is_some()).filter(counts)
+    /// Denials of browsers that count and are in no record of the visitor.
+    pub fn unrecorded(&self) -> impl Iterator<Item = &BrowserDenial> {
+        let counts = |denial: &&BrowserDenial| self.is_bound_by(denial.purpose, denial.time_ms);
+        self.denials.iter().filter(|denial| !denial.is_recorded).filter(counts)
     }
 
-    /// The profile as the contract has it, with the answers that count and without their times.
+    /// The profile as the contract has it, with what counts in order of purpose and without times.
     pub fn profile(&self, visitor_id: &str) -> Profile {
-        let bound = self.denials.iter().map(|denial| denial.purpose);
-        let bound = bound.filter(|purpose| self.answers.iter().all(|own| own.consent.purpose != *purpose));
-        let purposes = self.answers.iter().map(|own| own.consent.purpose).chain(bound);
-        let consents = purposes.filter_map(|purpose| self.answer(purpose)).map(|answer| answer.consent).collect();
+        let own = self.answers.iter().map(|own| own.consent.purpose);
+        let purposes: BTreeSet<i32> = own.chain(self.denials.iter().map(|denial| denial.purpose)).collect();
+        let consent = |purpose| self.granted(purpose).map(|granted| Consent { purpose, granted });
+        let consents = purposes.into_iter().filter_map(consent).collect();
         Profile { visitor_id: visitor_id.to_owned(), traits: self.traits.clone(), consents }
     }
 
     /// The message that [`Self::merge`] takes.
-    pub fn message(&self, visitor_id: &str) -> proto::Stated {
-        let answers = self.answers.iter();
-        let denials = self.denials.iter();
+    pub fn to_proto(&self, visitor_id: &str) -> proto::Stated {
+        let answer = |&Answer { consent, time_ms, last_ms }: &Answer| stated::Answer {
+            consent: Some(consent),
+            time_ms,
+            last_ms,
+        };
+        let denial = |&BrowserDenial { purpose, time_ms, bound_ms, .. }: &BrowserDenial| stated::Denial {
+            purpose,
+            time_ms,
+            bound_ms,
+        };
         proto::Stated {
             visitor_id: visitor_id.to_owned(),
             traits: self.traits.clone(),
-            answers: answers.map(|own| stated::Answer { consent: Some(own.consent), time_ms: own.time_ms }).collect(),
-            denials: denials.map(|&Denial { purpose, time_ms, .. }| stated::Denial { purpose, time_ms }).collect(),
+            answers: self.answers.iter().map(answer).collect(),
+            denials: self.denials.iter().map(denial).collect(),
         }
+    }
+
+    fn own(&self, purpose: i32) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.consent.purpose == purpose)
+    }
+
+    fn denial(&self, purpose: i32) -> Option<&BrowserDenial> {
+        self.denials.iter().find(|denial| denial.purpose == purpose)
     }
 
     fn set_traits(&mut self, traits: Vec<Trait>) {
@@ -170,11 +216,9 @@ impl Stated {
         self.answers.push(answer);
     }
 
-    fn bind(&mut self, new: Denial) {
+    fn bind(&mut self, new: BrowserDenial) {
         match self.denials.iter_mut().find(|old| old.purpose == new.purpose) {
-            Some(old) if (old.time_ms, old.unrecorded_ms.is_none()) < (new.time_ms, new.unrecorded_ms.is_none()) => {
-                *old = new;
-            }
+            Some(old) if old.order() < new.order() => *old = new,
             Some(_) => {}
             None => self.denials.push(new),
         }
@@ -187,18 +231,17 @@ impl Stated {
 /// # Errors
 /// Malformed where the bytes do not hold the messages, or records of the kind state nothing.
 pub fn stated_after(known: &[u8], kind: i32, time_ms: i64, payload: &[u8]) -> Result<(proto::Stated, Profile)> {
-    let malformed = |name: &'static str| move |cause| Error::malformed(name, &cause);
     let mut stated = Stated::default();
-    stated.merge(proto::Stated::decode(known).map_err(malformed("Stated"))?);
+    stated.merge(decode(known, "Stated")?);
     let visitor_id = match RecordKind::try_from(kind) {
         Ok(RecordKind::Profile) => {
-            let change = Profile::decode(payload).map_err(malformed("Profile"))?;
+            let change = decode::<Profile>(payload, "Profile")?;
             let visitor_id = change.visitor_id.clone();
             stated.update(change, time_ms);
             visitor_id
         }
         Ok(RecordKind::Stated) => {
-            let mut change = proto::Stated::decode(payload).map_err(malformed("Stated"))?;
+            let mut change = decode::<proto::Stated>(payload, "Stated")?;
             let visitor_id = std::mem::take(&mut change.visitor_id);
             stated.merge(change);
             visitor_id
@@ -210,7 +253,5 @@ pub fn stated_after(known: &[u8], kind: i32, time_ms: i64, payload: &[u8]) -> Re
     stated.traits.sort_by(|a, b| a.name.cmp(&b.name));
     stated.answers.sort_by_key(|own| own.consent.purpose);
     stated.denials.sort_by_key(|denial| denial.purpose);
-    let mut profile = stated.profile(&visitor_id);
-    profile.consents.sort_by_key(|consent| consent.purpose);
-    Ok((stated.message(&visitor_id), profile))
+    Ok((stated.to_proto(&visitor_id), stated.profile(&visitor_id)))
 }

@@ -4,7 +4,7 @@ use crate::{
     bundle::ActiveBundle,
     catalog::{self, Catalog},
     document::Documents,
-    error::{Error, Result},
+    error::{Error, Result, decode},
     ids::{Interner, NONE},
     place::Places,
     popularity::Popularity,
@@ -17,7 +17,6 @@ use crate::{
     waiting::Waiting,
 };
 use hashbrown::HashMap;
-use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -51,7 +50,7 @@ pub struct State {
     /// Visitors by key: `user_id` of the known, `visitor_id` of the anonymous.
     pub visitors: HashMap<Box<str>, Box<Visitor>>,
     /// Users bound by denials of browsers that are in no record of theirs.
-    pub unrecorded: BTreeSet<Box<str>>,
+    pub unrecorded_users: BTreeSet<Box<str>>,
     /// Erased visitors with the time of their erasure, Unix milliseconds.
     pub erased: BTreeMap<Box<str>, i64>,
     /// Placements and controls.
@@ -107,8 +106,9 @@ impl State {
                 let erasure: Erasure = decode(payload, "Erasure")?;
                 self.visitors.remove(&*erasure.visitor_id);
                 self.waiting.remove(&erasure.visitor_id);
-                self.unrecorded.remove(&*erasure.visitor_id);
-                self.erased.insert(erasure.visitor_id.into(), time_ms);
+                self.unrecorded_users.remove(&*erasure.visitor_id);
+                let erased_ms = self.erased.entry(erasure.visitor_id.into()).or_insert(time_ms);
+                *erased_ms = time_ms.max(*erased_ms);
             }
             Ok(RecordKind::Stated) => self.apply_stated(decode(payload, "Stated")?),
             Ok(RecordKind::Activation) => self.activate(decode(payload, "Activation")?),
@@ -174,31 +174,30 @@ impl State {
 
     fn apply_profile(&mut self, change: Profile, time_ms: i64) {
         let key = change.visitor_id.clone();
-        if key.is_empty() {
-            return;
-        }
-        let visitor = self.visitors.entry_ref(&*key).or_default();
-        visitor.stated.get_or_insert_default().update(change, time_ms);
-        self.heed_denial(&key);
+        self.restate(&key, |visitor| visitor.stated.get_or_insert_default().update(change, time_ms));
     }
 
     fn apply_stated(&mut self, mut known: Stated) {
         let key = std::mem::take(&mut known.visitor_id);
-        if key.is_empty() {
-            return;
-        }
-        let visitor = self.visitors.entry_ref(&*key).or_default();
-        visitor.is_user |= !known.denials.is_empty();
-        visitor.stated.get_or_insert_default().merge(known);
-        self.heed_denial(&key);
+        self.restate(&key, |visitor| {
+            visitor.is_user |= !known.denials.is_empty(); // nobody else is bound by a browser
+            visitor.stated.get_or_insert_default().merge(known);
+        });
     }
 
-    /// Forgets what may not be known of a visitor about whom something was stated.
-    fn heed_denial(&mut self, key: &str) {
+    fn restate(&mut self, key: &str, change: impl FnOnce(&mut Visitor)) {
+        if !key.is_empty() {
+            change(self.visitors.entry_ref(key).or_default());
+            self.after_statement(key);
+        }
+    }
+
+    /// Forgets what may not be known of a visitor of whom something was stated, and notes what is to be recorded.
+    fn after_statement(&mut self, key: &str) {
         if self.visitors.get_mut(key).is_some_and(|visitor| visitor.forget_if_denied()) {
             self.waiting.remove(key);
         }
-        self.note_unrecorded(key);
+        self.update_unrecorded(key);
     }
 
     fn apply_event(&mut self, event: &Event, log_ms: i64) {
@@ -227,11 +226,11 @@ impl State {
             self.popularity.record(item, kind, time_ms, basket);
             self.places.record(store, item, 1);
         }
-        let has_lines = visitor.ring_lines > known_lines;
+        let has_new_lines = visitor.ring_lines > known_lines;
         if anonymous.is_some() {
-            self.heed_denial(Self::visitor_key(context));
+            self.after_statement(Self::visitor_key(context));
         }
-        if has_lines {
+        if has_new_lines {
             self.await_vector(Self::visitor_key(context), log_ms);
         }
     }
@@ -258,8 +257,4 @@ impl State {
         }
         Some(anonymous)
     }
-}
-
-fn decode<M: Message + Default>(payload: &[u8], name: &str) -> Result<M> {
-    M::decode(payload).map_err(|cause| Error::malformed(name, &cause))
 }

@@ -8,7 +8,7 @@ use crate::{
     ids::NONE,
     params::{AFFINITIES, BASKET_DECAY, LATELY_HALF_LIFE_DAYS, MAX_PERSONAL, PERSONAL_HALF_LIFE_DAYS, RING},
     popularity::event_weight,
-    profile::{Answer, Stated},
+    profile::Stated,
     proto::{ConsentPurpose, EventType},
     sequence::SequenceVector,
 };
@@ -209,14 +209,9 @@ impl Visitor {
         }
     }
 
-    /// Answer of the visitor to a purpose, if there is one.
-    pub fn answer(&self, purpose: ConsentPurpose) -> Option<Answer> {
-        self.stated.as_ref()?.answer(purpose as i32)
-    }
-
     /// Whether the visitor allows a purpose, if it has answered.
     pub fn consent(&self, purpose: ConsentPurpose) -> Option<bool> {
-        self.answer(purpose).map(|answer| answer.consent.granted)
+        self.stated.as_ref()?.granted(purpose as i32)
     }
 
     /// Whether the visitor said no to personalisation.

@@ -11,22 +11,21 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from server import kinds
 from server.adapters.log_rows import COLUMNS, Row
 from server.ports import LogRecord
 from shopkeeper.v1.event_pb2 import Event
-from shopkeeper.v1.record_pb2 import (
-    RECORD_KIND_DECISION,
-    RECORD_KIND_ERASURE,
-    RECORD_KIND_EVENT,
-    RECORD_KIND_PROFILE,
-    RECORD_KIND_STATED,
-)
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT
 
-_STATING: Final = f"kind IN ({RECORD_KIND_PROFILE}, {RECORD_KIND_STATED})"
-PROFILES: Final = f"""
+
+def _among(found: Iterable[int]) -> str:
+    return f"kind IN ({', '.join(map(str, sorted(found)))})"
+
+
+STATEMENTS: Final = f"""
 SELECT {COLUMNS} FROM (
     SELECT {COLUMNS} FROM trimmed_profiles WHERE "offset" > :after
-    UNION ALL SELECT {COLUMNS} FROM records WHERE {_STATING} AND "offset" > :after
+    UNION ALL SELECT {COLUMNS} FROM records WHERE {_among(kinds.STATING)} AND "offset" > :after
 ) ORDER BY "offset" LIMIT :limit
 """  # noqa: S608
 """What was stated about visitors, trimmed or not, in order."""
@@ -50,17 +49,14 @@ CREATE INDEX IF NOT EXISTS trimmed_profiles_by_key ON trimmed_profiles (key);
 """  # noqa: S608
 """Of a file that has records; what its erasures say already is taken over."""
 
-_QUEUED_KINDS: Final = (RECORD_KIND_DECISION, RECORD_KIND_STATED)
-"""Kinds that are appended later than they are made."""
-_ERASED_KINDS: Final = (RECORD_KIND_EVENT, RECORD_KIND_PROFILE, *_QUEUED_KINDS)
 _ERASED: Final = f"""
 key = :key AND key != '' AND EXISTS (
     SELECT 1 FROM (
         SELECT "offset" AS erasure_offset, time_ms AS erasure_ms FROM records
         WHERE key = :key AND kind = {RECORD_KIND_ERASURE} ORDER BY "offset" DESC LIMIT 1
     )
-    WHERE kind IN ({", ".join(map(str, _ERASED_KINDS))}) AND "offset" < erasure_offset
-        OR kind IN ({", ".join(map(str, _QUEUED_KINDS))}) AND time_ms <= erasure_ms
+    WHERE {_among(kinds.ERASED)} AND "offset" < erasure_offset
+        OR {_among(kinds.QUEUED)} AND time_ms <= erasure_ms
 )
 """  # noqa: S608
 _ERASE: Final = (
@@ -86,7 +82,7 @@ _KEEP_ALIAS: Final = """
 INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
 """
 _KEEP_PROFILES: Final = f"""
-INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND {_STATING}
+INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND {_among(kinds.STATING)}
 """  # noqa: S608
 _EVENTS: Final = f"""
 SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
@@ -114,7 +110,7 @@ def keep_times(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
     """Return whether the record's visitor was forgotten after a log took the record, wherever that was."""
-    if record.kind not in _ERASED_KINDS:
+    if record.kind not in kinds.ERASED:
         return False
     found = connection.execute("SELECT time_ms FROM erasure_times WHERE key = ?", (record.key,)).fetchone()
     return found is not None and record.time_ms <= found[0]
@@ -126,7 +122,7 @@ def without_late(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Ro
     def is_late(row: Row) -> bool:
         kind, key, record_id, payload, time_ms, _ = row
         record = LogRecord(0, kind, time_ms, key, record_id, payload)
-        return kind in _QUEUED_KINDS and is_forgotten(connection, record)
+        return kind in kinds.QUEUED and is_forgotten(connection, record)
 
     return [row for row in rows if not is_late(row)]
 

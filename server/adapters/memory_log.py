@@ -7,19 +7,10 @@ from itertools import islice
 from operator import attrgetter
 from typing import Final
 
+from server import kinds
 from server.ports import AppendStatus, LogRecord, NewRecord
-from shopkeeper.v1.record_pb2 import (
-    RECORD_KIND_DECISION,
-    RECORD_KIND_ERASURE,
-    RECORD_KIND_EVENT,
-    RECORD_KIND_PROFILE,
-    RECORD_KIND_STATED,
-    RECORD_KIND_UNSPECIFIED,
-    RecordKind,
-)
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_UNSPECIFIED, RecordKind
 
-_QUEUED_KINDS: Final = frozenset({RECORD_KIND_DECISION, RECORD_KIND_STATED})
-_ERASED_KINDS: Final = _QUEUED_KINDS | {RECORD_KIND_EVENT, RECORD_KIND_PROFILE}
 _offset_of: Final = attrgetter("offset")
 
 
@@ -80,10 +71,9 @@ class MemoryLog:
         """Return nothing: no events were removed."""
         return set()
 
-    def profiles(self, after: int, limit: int) -> list[LogRecord]:
+    def statements(self, after: int, limit: int) -> list[LogRecord]:
         """Return up to `limit` records of what was stated above the offset `after`, in order."""
-        others = set(RecordKind.values()) - {RECORD_KIND_PROFILE, RECORD_KIND_STATED}
-        return self.read(after, limit, skip_kinds=others)
+        return self.read(after, limit, skip_kinds=set(RecordKind.values()) - kinds.STATING)
 
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about; return how many."""
@@ -117,7 +107,7 @@ class MemoryLog:
     def _is_late(self, record: NewRecord, time_ms: int) -> bool:
         """Return whether the record was made before its visitor was forgotten, and waited meanwhile."""
         erasures = (one for one in self.records_of(record.key) if one.kind == RECORD_KIND_ERASURE)
-        return record.kind in _QUEUED_KINDS and any(time_ms <= one.time_ms for one in erasures)
+        return record.kind in kinds.QUEUED and any(time_ms <= one.time_ms for one in erasures)
 
     def _store(self, record: NewRecord, time_ms: int) -> AppendStatus:
         if record.record_id in self._payloads:
@@ -131,5 +121,5 @@ class MemoryLog:
 
 
 def _is_erased(record: LogRecord, erasure: LogRecord) -> bool:
-    is_before = record.offset < erasure.offset and record.kind in _ERASED_KINDS
-    return is_before or (record.kind in _QUEUED_KINDS and record.time_ms <= erasure.time_ms)
+    is_before = record.offset < erasure.offset and record.kind in kinds.ERASED
+    return is_before or (record.kind in kinds.QUEUED and record.time_ms <= erasure.time_ms)

@@ -182,9 +182,9 @@ class SqliteLog:
         with self._translated(), self._reading:
             return log_erasure.aliases(self._reader, key)
 
-    def profiles(self, after: int, limit: int) -> list[LogRecord]:
-        """Return up to `limit` profiles above the offset `after`, in order, those that an outbox removed too."""
-        return self._select(log_erasure.PROFILES, {"after": after, "limit": limit}, after)
+    def statements(self, after: int, limit: int) -> list[LogRecord]:
+        """Return up to `limit` records of what was stated above the offset `after`, also those that were trimmed."""
+        return self._select(log_erasure.STATEMENTS, {"after": after, "limit": limit}, after)
 
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about, and overwrite its bytes; return how many.

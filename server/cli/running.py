@@ -35,7 +35,7 @@ def serve(
     settings = settings_of(config, data_dir, **{"listen.port": port, "listen.workers": workers})
     listen = settings.listen
     where = f"{listen.address}:{listen.port}" if listen.port else f"a free port of {listen.address}"
-    note(f"listening on {where}, data in {settings.data_dir}; Ctrl-C stops")
+    note(f"starting on {where}, data in {settings.data_dir}; Ctrl-C stops")
     try:
         status = run(settings)
     except OSError as error:

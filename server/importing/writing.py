@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
 
 import numpy as np
 import polars as pl
@@ -10,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 import core_rs
 from server.importing.report import ImportReport
+from server.kinds import content_id
 from server.ports import AppendStatus, EventLog, NewRecord
 from shopkeeper.v1 import common_pb2, item_pb2, profile_service_pb2, record_pb2
 
@@ -147,8 +147,3 @@ def known_items(log: EventLog) -> set[str]:
                 change = record_pb2.ItemChange.FromString(record.payload)
                 (ids.discard if change.deleted else ids.add)(change.item.item_id)
     return ids
-
-
-def content_id(prefix: str, payload: bytes) -> str:
-    """Return the id under which the same payload is stored once."""
-    return f"{prefix}-{blake2b(payload, digest_size=16).hexdigest()}"

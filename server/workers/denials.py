@@ -10,13 +10,22 @@ import random
 import threading
 from typing import Final
 
-from core_rs import Engine
-from server.importing.writing import content_id
+import structlog
+
+from core_rs import Engine, EngineError
+from server.kinds import content_id
 from server.ports import EventLog, NewRecord
 from shopkeeper.v1.record_pb2 import RECORD_KIND_STATED
 
 _PAUSE_S: Final = (0.1, 0.9)
 _AT_ONCE: Final = 1_000
+
+_logger = structlog.get_logger(__name__)
+
+
+def denial_record(visitor_id: str, time_ms: int, payload: bytes) -> NewRecord:
+    """Return the record of a denial that binds a user since `time_ms`; the same is stored once."""
+    return NewRecord(RECORD_KIND_STATED, visitor_id, content_id("stated", payload + str(time_ms).encode()), payload)
 
 
 class DenialRecorder:
@@ -45,14 +54,16 @@ class DenialRecorder:
             self._thread.join()
 
     def record(self) -> int:
-        """Queue records of what is in none; return how many. They come again until the engine has them."""
+        """Queue records of what is in none; return how many. What is not stored comes again at the next look."""
         found = self._engine.unrecorded_denials(_AT_ONCE)
-        for visitor_id, time_ms, payload in found:
-            record = NewRecord(RECORD_KIND_STATED, visitor_id, content_id("stated", payload), payload)
-            if not self._log.append_later([record], time_ms):
-                break
+        for count, (visitor_id, time_ms, payload) in enumerate(found):
+            if not self._log.append_later([denial_record(visitor_id, time_ms, payload)], time_ms):
+                return count
         return len(found)
 
     def _run(self) -> None:
         while not self._stopping.wait(random.uniform(*_PAUSE_S)):  # noqa: S311 - it only keeps machines apart
-            self.record()
+            try:
+                self.record()
+            except EngineError:
+                _logger.exception("denials_not_recorded")

@@ -1,7 +1,7 @@
 """Profiles that Kafka keeps no longer, for the tables that it fills: each machine states once what its log knows."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 from zlib import crc32
@@ -16,19 +16,14 @@ BEFORE_ALL: Final = -(2**62)
 _READ_ROWS: Final = 20_000
 _WRITE_ROWS: Final = 1_000
 _CHANGES_AT_ONCE: Final = 500_000
-_FILLED: Final = """
-SELECT visitor_id, log_offset FROM profiles FINAL
-WHERE visitor_id IN {visitors:Array(String)} AND log_offset < 0
-"""
 
 
 def fill_profiles(log: EventLog, store: EventStore, name: str, stopping: threading.Event) -> int:
-    """Bring the profiles of a log into tables that have not had them from it; return of how many visitors it has some.
+    """Bring what a log has stated into tables that have not had it from there; return about how many visitors it was.
 
-    What Kafka brought of a visitor stays, and what it has comes again from there after this, newer than all of it. With
-    what the fill of another log brought this is merged by the times of the answers, for a log may be an old backup. Of
-    a trait that both have, the last fill's value stays. A long log is read several times, for a part of its visitors
-    each, which are in memory meanwhile.
+    What Kafka brings of a visitor is newer than all of it. With what the tables have it is merged by the times of the
+    answers, for a log may be an old backup; of a trait that two logs have, the value of the longer log stays. A long
+    log is read several times, for a part of its visitors each, which are in memory meanwhile.
 
     Parameters
     ----------
@@ -40,49 +35,40 @@ def fill_profiles(log: EventLog, store: EventStore, name: str, stopping: threadi
     if name in store.positions():
         return 0
     writer = TableWriter(store)
-    parts = 1 + sum(1 for _ in _profiles(log, stopping)) // _CHANGES_AT_ONCE
+    parts = 1 + sum(1 for _ in _statements(log, stopping)) // _CHANGES_AT_ONCE
     count = 0
     for part in range(parts):
-        stated = _stated(one for one in _profiles(log, stopping) if crc32(one.key.encode()) % parts == part)
+        stated = _stated(one for one in _statements(log, stopping) if crc32(one.key.encode()) % parts == part)
         visitors = list(stated)
         for start in range(0, len(visitors), _WRITE_ROWS):
             if stopping.is_set():
                 return count
             batch = visitors[start : start + _WRITE_ROWS]
-            filled = _filled(store, batch)
-            writer.write([_before_all(stated[visitor_id], filled.get(visitor_id)) for visitor_id in batch])
+            writer.write([stated[visitor_id] for visitor_id in batch])
             count += len(batch)
     if not stopping.is_set():
         store.save_positions({name: 1})
     return count
 
 
-def _profiles(log: EventLog, stopping: threading.Event) -> Iterator[LogRecord]:
+def _statements(log: EventLog, stopping: threading.Event) -> Iterator[LogRecord]:
     """Yield the records of what was stated, in order."""
     after = 0
-    while not stopping.is_set() and (records := log.profiles(after, _READ_ROWS)):
+    while not stopping.is_set() and (records := log.statements(after, _READ_ROWS)):
         after = records[-1].offset
         yield from records
 
 
 def _stated(records: Iterable[LogRecord]) -> dict[str, LogRecord]:
-    """Return one record for each visitor that says what the records say in the end."""
+    """Return one record for each visitor, before all that Kafka has, that says what the records say in the end.
+
+    Damaged ones say nothing.
+    """
     found: dict[str, LogRecord] = {}
     for record in records:
         known = found[record.key].payload if record.key in found else b""
         with suppress(EngineError):
             stated, _ = stated_after(known, record.kind, record.time_ms, record.payload)
-            found[record.key] = record._replace(kind=RECORD_KIND_STATED, record_id="", payload=stated)
+            offset = record.offset + BEFORE_ALL
+            found[record.key] = record._replace(offset=offset, kind=RECORD_KIND_STATED, record_id="", payload=stated)
     return found
-
-
-def _filled(store: EventStore, visitors: Sequence[str]) -> dict[str, int]:
-    """Return the offsets of what fills brought of visitors of whom Kafka brought nothing."""
-    found = store.query(_FILLED, {"visitors": [*visitors]}).to_pylist()
-    return {row["visitor_id"]: row["log_offset"] for row in found}
-
-
-def _before_all(record: LogRecord, filled: int | None) -> LogRecord:
-    """Return the record before all that Kafka has, and after what a fill brought."""
-    offset = record.offset + BEFORE_ALL
-    return record._replace(offset=offset if filled is None else max(offset, filled + 1))

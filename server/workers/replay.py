@@ -243,6 +243,8 @@ def record_of(row: BadRow, mended: Mended, erasures: Mapping[str, Erasure]) -> N
     if isinstance(message, Event):
         record = _event_record(row, message)
     else:
+        if isinstance(message, Stated):
+            _check_times(message, row.record.time_ms)
         key = _checked(message) or (row.record.key if kind == RECORD_KIND_DECISION else "")
         record = NewRecord(kind, key, _record_id(row), message.SerializeToString(deterministic=True))
     for key in {record.key, row.record.key} - {""}:
@@ -250,6 +252,12 @@ def record_of(row: BadRow, mended: Mended, erasures: Mapping[str, Erasure]) -> N
         if row.record.offset < erasure.offset or row.record.time_ms <= erasure.time_ms:
             raise MendError(f"visitor {key} was forgotten since")
     return record
+
+
+def _check_times(stated: Stated, time_ms: int) -> None:
+    """Raise MendError where denials are of after the record: they would outlast every grant."""
+    if any(max(denial.time_ms, denial.bound_ms) > time_ms for denial in stated.denials):
+        raise MendError(f"a denial has a time after the record's, {time_ms}; give the time at which it was denied")
 
 
 def _check_since(log: EventLog, old: LogRecord, record: NewRecord) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from server.importing.writing import as_timestamp, money
 from server.ports import Arrival, LogRecord
 from server.streams import place_of
-from server.workers.rows import without_times
+from server.workers.rows import known_stated
 from shopkeeper.v1.common_pb2 import Context, Device
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_STATED, Erasure
@@ -56,9 +56,8 @@ def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator
         payload = Erasure(visitor_id=row["visitor_id"]).SerializeToString()
         yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", payload)
     for row in _rows(folder / "profiles.parquet"):
-        key, stated = row["visitor_id"], base64.b64decode(row["stated"])
-        payload = stated or without_times(base64.b64decode(row["payload"]))
-        yield _arrival(RECORD_KIND_STATED, time_of(key, 0), key, "", payload)
+        key, stated = row["visitor_id"], known_stated(*(base64.b64decode(row[name]) for name in ("stated", "payload")))
+        yield _arrival(RECORD_KIND_STATED, time_of(key, 0), key, "", stated)
     events = filter(is_gone, _rows(folder / "events.parquet"))
     for _, lines in groupby(events, lambda row: (row["visitor_id"], row["event_id"])):
         first, *others = lines

@@ -18,7 +18,7 @@ from shopkeeper.v1.common_pb2 import (
 from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.profile_service_pb2 import Profile
 from shopkeeper.v1.recommendation_service_pb2 import Reason
-from shopkeeper.v1.record_pb2 import Decision, DocumentChange, ItemChange, Stated
+from shopkeeper.v1.record_pb2 import RECORD_KIND_STATED, Decision, DocumentChange, ItemChange, Stated
 
 Row = dict[str, Any]
 
@@ -143,21 +143,29 @@ def item_row(record: LogRecord, change: ItemChange, known: Row | None) -> Row | 
 
 
 def profile_row(record: LogRecord, known: Row | None) -> Row | None:
-    """Return the row of a profile after a record of what was stated; None if the row is as new.
+    """Return the row of a profile after a record of what was stated; None if it is a change and the row is as new.
+
+    A `Stated` that is no newer than the row is merged as what was known before it.
 
     Raises
     ------
     EngineError : the record cannot be read
+    ValueError : it is of another visitor than its key says
     """
-    if known is not None and record.offset <= known["log_offset"]:
-        return None
-    before = b"" if known is None else known["stated"] or without_times(known["payload"])
-    stated, payload = stated_after(before, record.kind, record.time_ms, record.payload)
+    before = b"" if known is None else known_stated(known["stated"], known["payload"])
+    kind, change, offset = record.kind, record.payload, record.offset
+    if known is not None and offset <= known["log_offset"]:
+        if kind != RECORD_KIND_STATED:
+            return None
+        before, change, offset = change, before, known["log_offset"]
+    stated, payload = stated_after(before, kind, record.time_ms, change)
     profile = Profile.FromString(payload)
+    if not profile.visitor_id or profile.visitor_id != record.key:
+        raise ValueError("`visitor_id` is empty, or not the key of the record")
     consents = {consent.purpose: consent.granted for consent in profile.consents}
     return {
         "visitor_id": profile.visitor_id,
-        "log_offset": record.offset,
+        "log_offset": offset,
         "trait_names": [trait.name for trait in profile.traits],
         "trait_values": [trait.value for trait in profile.traits],
         "personalization": consents.get(CONSENT_PURPOSE_PERSONALIZATION),
@@ -168,8 +176,10 @@ def profile_row(record: LogRecord, known: Row | None) -> Row | None:
     }
 
 
-def without_times(payload: bytes) -> bytes:
-    """Return the `Stated` of a profile of a row that was written before times were kept."""
+def known_stated(stated: bytes, payload: bytes) -> bytes:
+    """Return the `Stated` of a row of `profiles`; one of older tables has the answers of its profile without times."""
+    if stated:
+        return stated
     profile = Profile.FromString(payload)
     answers = [Stated.Answer(consent=consent) for consent in profile.consents]
     return Stated(visitor_id=profile.visitor_id, traits=profile.traits, answers=answers).SerializeToString()

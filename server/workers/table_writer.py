@@ -14,31 +14,25 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from core_rs import EngineError, event_columns
-from server import telemetry
+from server import kinds, telemetry
 from server.defaults import is_default
 from server.ports import NO_RECORD, Erasure, LogRecord, RowStore, StoreRowsError
 from server.workers import rows
 from server.workers.rows import Row
-from shopkeeper.v1.profile_service_pb2 import Profile
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_DECISION,
     RECORD_KIND_DOCUMENT,
     RECORD_KIND_ERASURE,
     RECORD_KIND_EVENT,
     RECORD_KIND_ITEM,
-    RECORD_KIND_PROFILE,
-    RECORD_KIND_STATED,
     Decision,
     DocumentChange,
     ItemChange,
     RecordKind,
-    Stated,
 )
 
 _KINDS: Final = frozenset(RecordKind.values())
 _LOOKUP_ROWS: Final = 1_000
-_STATING: Final[Mapping[int, type[Profile | Stated]]] = {RECORD_KIND_PROFILE: Profile, RECORD_KIND_STATED: Stated}
-_ERASED_KINDS: Final = frozenset({RECORD_KIND_EVENT, RECORD_KIND_DECISION, *_STATING})
 _DISMISSED: Final = (
     "SELECT log_offset FROM bad_events "
     "WHERE dismiss_ms > 0 AND log_offset BETWEEN {first:Int64} AND {last:Int64} ORDER BY log_offset"
@@ -115,7 +109,7 @@ class TableWriter:
 
     def is_erased(self, record: LogRecord) -> bool:
         """Return whether the record came, or its log took it, before its visitor was forgotten."""
-        erasure = self.erasures.get(record.key) if record.kind in _ERASED_KINDS else None
+        erasure = self.erasures.get(record.key) if record.kind in kinds.ERASED else None
         if erasure is None:
             return False
         is_before = record.kind != RECORD_KIND_DECISION and record.offset < erasure.offset
@@ -176,30 +170,21 @@ class TableWriter:
         return latest.values()
 
     def _latest_profiles(self, records: list[LogRecord]) -> Iterable[Row]:
-        about = [(record, visitor_id) for record in records if (visitor_id := self._stated_of(record))]
-        known = self._known("profiles", "visitor_id", {visitor_id for _, visitor_id in about})
+        about = [record for record in records if record.kind in kinds.STATING or record.kind == RECORD_KIND_ERASURE]
+        known = self._known("profiles", "visitor_id", {record.key for record in about})
         latest: dict[str, Row] = {}
-        for record, visitor_id in about:
+        for record in about:
             if record.kind == RECORD_KIND_ERASURE:
-                known.pop(visitor_id, None)
-                latest.pop(visitor_id, None)
+                known.pop(record.key, None)
+                latest.pop(record.key, None)
                 continue
             with self._setting_aside(record):
-                row = rows.profile_row(record, latest.get(visitor_id) or known.get(visitor_id))
+                row = rows.profile_row(record, latest.get(record.key) or known.get(record.key))
                 if row is None:
                     self.outdated.add(record.offset)
                 else:
-                    latest[visitor_id] = row
+                    latest[record.key] = row
         return latest.values()
-
-    def _stated_of(self, record: LogRecord) -> str:
-        """Return about whom a record states something, or that it is to be forgotten; empty where it does neither."""
-        if record.kind in _STATING:
-            with self._setting_aside(record):
-                if visitor_id := _STATING[record.kind].FromString(record.payload).visitor_id:
-                    return visitor_id
-                raise ValueError("`visitor_id` is empty: it is about nobody")
-        return record.key if record.kind == RECORD_KIND_ERASURE else ""
 
     def _slates(self, records: list[LogRecord]) -> list[Row]:
         slates: list[Row] = []

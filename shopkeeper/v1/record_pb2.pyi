@@ -174,7 +174,7 @@ Global___Erasure: _TypeAlias = Erasure  # noqa: Y015
 
 @_typing.final
 class Stated(_message.Message):
-    """What is known to be stated about a visitor, and since when. A record may say part of it, e.g. one denial."""
+    """What was stated about a visitor, and when. A record may hold only part of it, e.g. one denial."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,8 +186,11 @@ class Stated(_message.Message):
 
         CONSENT_FIELD_NUMBER: _builtins.int
         TIME_MS_FIELD_NUMBER: _builtins.int
+        LAST_MS_FIELD_NUMBER: _builtins.int
         time_ms: _builtins.int
-        """When the log took it, Unix milliseconds; 0 where that is not known."""
+        """When the log took it, Unix milliseconds: a grant first, a denial last; 0 where that is not known."""
+        last_ms: _builtins.int
+        """When the log took it last, Unix milliseconds; 0 where that is not known."""
         @_builtins.property
         def consent(self) -> _common_pb2.Consent:
             """Purpose, and whether it is allowed."""
@@ -197,34 +200,39 @@ class Stated(_message.Message):
             *,
             consent: _common_pb2.Consent | None = ...,
             time_ms: _builtins.int = ...,
+            last_ms: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "time_ms", b"time_ms"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "last_ms", b"last_ms", "time_ms", b"time_ms"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class Denial(_message.Message):
-        """Denial of a browser, without its id."""
+        """Denial of a browser, without its id. It counts unless the visitor granted later, or again after it was bound."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
         PURPOSE_FIELD_NUMBER: _builtins.int
         TIME_MS_FIELD_NUMBER: _builtins.int
+        BOUND_MS_FIELD_NUMBER: _builtins.int
         purpose: _common_pb2.ConsentPurpose.ValueType
         """Purpose."""
         time_ms: _builtins.int
         """When the log took it, Unix milliseconds."""
+        bound_ms: _builtins.int
+        """When the log took the first event that showed it to be the visitor's, Unix milliseconds."""
         def __init__(
             self,
             *,
             purpose: _common_pb2.ConsentPurpose.ValueType = ...,
             time_ms: _builtins.int = ...,
+            bound_ms: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["purpose", b"purpose", "time_ms", b"time_ms"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bound_ms", b"bound_ms", "purpose", b"purpose", "time_ms", b"time_ms"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,7 +16,7 @@ from trainers.dataset import read_export
 from trainers.examples import Collector
 from trainers.pipeline import Pipeline, Schedule, write
 from trainers.sequence.settings import Training
-from trainers.shop import SETS
+from trainers.shop import SETS, known
 
 FILES = {"content_items.safetensors", "sequence.onnx", "sequence_items.safetensors", "sequence_golden.safetensors"}
 
@@ -54,6 +54,6 @@ def test_what_is_learnt_with_parts_passes_the_check_and_is_what_visitors_meet(pi
     assert np.isfinite(met).all()
     pipeline.shop.install(tmp_path / version)
     assert pipeline.shop.engine.waiting == 0
-    (plan,) = pipeline.shop.plans(pipeline.known.visitors[:1], "home_for_you")
+    (plan,) = pipeline.shop.plans([known(pipeline.known.visitors[0])], "home_for_you")
     items = RecommendResponse.FromString(pipeline.shop.engine.finish(plan, None).response).slates[0].items
     assert any("sequence" in item.sources for item in items)

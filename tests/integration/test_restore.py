@@ -34,8 +34,8 @@ from shopkeeper.v1.record_pb2 import ItemChange, RecordKind, Stated
 from tests.kafka_shop import Machine, drain, forget_all, kafka_settings, sink_of, topics
 from tests.table_shop import TRAINING, Shop, clickhouse_store, erasure, event, item, profile
 
-BOUND = Stated(visitor_id="u", denials=[Stated.Denial(purpose=TRAINING, time_ms=7)])
-EARLIER = Stated(visitor_id="v3", denials=[Stated.Denial(purpose=TRAINING, time_ms=8)])
+BOUND = Stated(visitor_id="u", denials=[Stated.Denial(purpose=TRAINING, time_ms=7, bound_ms=8)])
+EARLIER = Stated(visitor_id="v3", denials=[Stated.Denial(purpose=TRAINING, time_ms=8, bound_ms=9)])
 OLD = [
     *(event(f"old{number}", "a", f"i{number}", visitor_id=f"v{number % 5}", time_ms=number) for number in range(40)),
     event("login", "a", visitor_id="phone", user_id="u", time_ms=50),

@@ -25,8 +25,10 @@ from server.workers.log_feed import LogFeed
 from server.workers.profile_fill import fill_profiles
 from server.workers.rows import Row, document_row
 from server.workers.sink import Sink
+from server.workers.table_writer import TableWriter
 from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.placement_pb2 import Placement
+from shopkeeper.v1.profile_service_pb2 import Trait
 from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendRequest
 from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind, Stated
 from tests.table_shop import KINDS, TRAINING, Shop, either_shop, erasure, event, item, profile, wait_until
@@ -178,9 +180,23 @@ def test_profiles_merge(shop: Shop) -> None:
     assert shop.rows(sql) == [(["size"], ["L"], False, None)]
 
 
+def test_a_denial_that_comes_after_newer_changes_is_merged_as_known_before_them(shop: Shop) -> None:
+    late = Stated(visitor_id="ann", denials=[Stated.Denial(purpose=TRAINING, time_ms=5, bound_ms=6)])
+    late.traits.extend([Trait(name="size", value="old"), Trait(name="city", value="Ulm")])
+    shop.add(profile("ann", {"size": "M"}))
+    shop.sink.drain()
+    writer = TableWriter(shop.store)
+    record = LogRecord(-9, RecordKind.RECORD_KIND_STATED, 7, "ann", "", late.SerializeToString())
+    for _ in range(2):
+        writer.write([record])
+        assert writer.outdated == set()
+    sql = "SELECT log_offset, training, trait_names, trait_values FROM profiles FINAL"
+    assert shop.rows(sql) == [(1, False, ["city", "size"], ["Ulm", "M"])]
+
+
 def test_a_denial_of_a_browser_binds_its_user_in_tables_unless_that_granted_later(shop: Shop) -> None:
     def bound(visitor_id: str, time_ms: int) -> NewRecord:
-        denials = [Stated.Denial(purpose=TRAINING, time_ms=time_ms)]
+        denials = [Stated.Denial(purpose=TRAINING, time_ms=time_ms, bound_ms=time_ms + 500)]
         payload = Stated(visitor_id=visitor_id, denials=denials).SerializeToString()
         return NewRecord(RecordKind.RECORD_KIND_STATED, visitor_id, "", payload)
 
@@ -197,7 +213,7 @@ def test_a_denial_of_a_browser_binds_its_user_in_tables_unless_that_granted_late
     shop.add(NewRecord(RecordKind.RECORD_KIND_STATED, "bob", "", bound("", 2_000).payload), time_ms=7_000)
     assert trained() == [("ann", True), ("eve", True)]
     assert [reason for (reason,) in shop.rows("SELECT reason FROM bad_events FINAL")] == [
-        "`visitor_id` is empty: it is about nobody"
+        "`visitor_id` is empty, or not the key of the record"
     ]
 
 

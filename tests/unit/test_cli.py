@@ -184,7 +184,7 @@ def test_serve_says_the_address_first_and_why_it_cannot_start(run, monkeypatch, 
 
     monkeypatch.setattr("server.launch.serve", fail)
     arguments = ("serve", "--port", "50099", "--data-dir", tmp_path)
-    assert run(*arguments).stderr.startswith("listening on 127.0.0.1:50099, data in")
+    assert run(*arguments).stderr.startswith("starting on 127.0.0.1:50099, data in")
     assert "listen.port" in failed(run(*arguments, "--json"), 4)["why"]
 
 

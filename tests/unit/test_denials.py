@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from core_rs import Engine, InvalidRequestError
 from server.adapters.memory_log import MemoryLog
-from server.importing.writing import content_id
 from server.ports import Arrival, LogRecord, NewRecord
-from server.workers.denials import DenialRecorder
+from server.workers.denials import DenialRecorder, denial_record
 from server.workers.rows import Row, profile_row
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse, Profile
 from shopkeeper.v1.record_pb2 import RECORD_KIND_STATED, Stated
@@ -21,10 +20,9 @@ from tests.table_shop import TRAINING, erasure, event, profile, wait_until
 VISITOR, DENIED_MS, LOGIN_MS = "ann", 3, 7
 
 
-def denial(*times: int, visitor_id: str = VISITOR) -> NewRecord:
-    denials = [Stated.Denial(purpose=TRAINING, time_ms=time_ms) for time_ms in times]
-    payload = Stated(visitor_id=visitor_id, denials=denials).SerializeToString()
-    return NewRecord(RECORD_KIND_STATED, visitor_id, content_id("stated", payload), payload)
+def denial(time_ms: int, bound_ms: int = LOGIN_MS) -> NewRecord:
+    denials = [Stated.Denial(purpose=TRAINING, time_ms=time_ms, bound_ms=bound_ms)]
+    return denial_record(VISITOR, bound_ms, Stated(visitor_id=VISITOR, denials=denials).SerializeToString())
 
 
 def login(event_id: str = "login", user_id: str = VISITOR) -> NewRecord:
@@ -71,7 +69,7 @@ def test_a_denial_taken_over_is_recorded_once_with_the_time_of_its_event(shop: S
 def test_what_a_full_queue_refused_comes_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shop.log, "append_later", lambda *_: False)
-        shop.recorder.record()
+        assert shop.recorder.record() == 0
     assert stated(shop.log) == []
     assert [shop.recorder.record(), len(stated(shop.log))] == [1, 1]
 
@@ -100,7 +98,7 @@ def machines(tmp_path: Path) -> Iterator[list[Machine]]:
         machine.close()
 
 
-@pytest.mark.parametrize("grant_ms", [None, DENIED_MS - 1, DENIED_MS, DENIED_MS + 1])
+@pytest.mark.parametrize("grant_ms", [None, DENIED_MS - 1, DENIED_MS, DENIED_MS + 1, LOGIN_MS + 1])
 def test_machines_that_record_it_both_or_late_agree(machines: list[Machine], grant_ms: int | None) -> None:
     """The one that lags has neither the erasure of the browser nor the grant when it writes the record."""
     here, there, new = machines
@@ -117,14 +115,14 @@ def test_machines_that_record_it_both_or_late_agree(machines: list[Machine], gra
     for machine in (here, there):
         machine.follow(stream, 9)
         ((_, time_ms, payload),) = machine.engine().unrecorded_denials(9)
-        machine.write(NewRecord(RECORD_KIND_STATED, VISITOR, content_id("stated", payload), payload), time_ms=time_ms)
+        machine.write(denial_record(VISITOR, time_ms, payload), time_ms=time_ms)
     if grant_ms is not None:
         here.write(profile(VISITOR, training=True), time_ms=grant_ms)
     here.write(erasure("phone"), time_ms=LOGIN_MS + 1)
     ship(here, there)
     for machine in (here, there, new):
         machine.follow(stream, 99)
-    wanted = grant_ms is not None and grant_ms >= DENIED_MS
+    wanted = grant_ms is not None and grant_ms > DENIED_MS
     assert [answers(machine.engine()) for machine in machines] == [[wanted]] * 3
     kinds = [[record.kind for record in machine.records()] for machine in machines]
     assert [found.count(RECORD_KIND_STATED) for found in kinds] == [1] * 3
@@ -150,15 +148,15 @@ def test_tables_say_what_the_engine_says(steps: list[tuple[str, bool, int]]) -> 
 
 @given(st.permutations([5, 30, 5, 12]), st.integers(0, 4), st.integers(1, 40))
 def test_denials_in_any_order_around_a_grant_give_the_same_row(times: list[int], place: int, grant_ms: int) -> None:
-    made = [(time_ms, denial(time_ms)) for time_ms in times]
+    assume(grant_ms != 31)  # a grant at the time of the login is later where that is known
+    made = [(time_ms, denial(time_ms, time_ms + 1)) for time_ms in times]
     made.insert(place, (grant_ms, profile(VISITOR, training=True)))
     row: Row | None = None
     for offset, (time_ms, record) in enumerate(made, 1):
         row = profile_row(LogRecord(offset, record.kind, time_ms, VISITOR, "", record.payload), row)
     assert row is not None
-    assert Stated.FromString(row["stated"]).denials == [Stated.Denial(purpose=TRAINING, time_ms=30)]
-    if grant_ms not in times:  # a grant that comes at the time of a denial is later where that is known
-        assert row["training"] == (grant_ms > max(times))
+    assert Stated.FromString(row["stated"]).denials == [Stated.Denial(purpose=TRAINING, time_ms=30, bound_ms=31)]
+    assert row["training"] == (grant_ms > max(times))
 
 
 def test_a_row_of_older_tables_has_answers_of_an_unknown_time() -> None:

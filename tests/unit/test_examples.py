@@ -106,9 +106,35 @@ def test_candidates_carry_where_they_were_shown(tmp_path):
     assert Rows.concatenate([rows, rows]).positions.tolist() == [*rows.positions, *rows.positions]
 
 
-def blank() -> Tried:
+def test_candidates_carry_the_device_and_the_campaign_of_the_visit_that_they_answer(tmp_path):
+    shown = [("a", "tea", "view", 1, 0), ("a", "milk", "purchase", 24, 0), ("b", "tea", "purchase", 1, 0)]
+    frame = events(shown).with_columns(
+        device=pl.Series(["desktop"] * 6 + ["phone", "email", ""]),
+        campaign_id=pl.Series([""] * 6 + ["spring", None, ""]),
+    )
+    dataset = Dataset.from_frames(frame)
+    assert dataset.campaigns == ["", "spring"]
+    shop = Shop(frame, pl.DataFrame({"item_id": ["tea", "milk", "bread"]}), list(PLACEMENTS), "UTC")
+    shop.advance(NOW)
+    shop.install(write_bundle(tmp_path, Card("one", 1, ("view", "purchase")), dataset, [], blank(2)))
+    rows = Collector(dataset, ("view", "purchase"), ("home_for_you",)).collect(shop, NOW + 48 * HOUR)
+    names = core_rs.feature_names()
+    context = rows.features[:, [names.index(name) for name in ("on_phone", "in_email", "from_campaign")]]
+    hits = {
+        (dataset.visitors[who], action): tuple(row)
+        for who, row, action in zip(
+            rows.visitors[rows.labels.any(axis=1)].tolist(),
+            context[rows.labels.any(axis=1)].tolist(),
+            rows.labels[rows.labels.any(axis=1)].argmax(axis=1).tolist(),
+            strict=True,
+        )
+    }
+    assert hits == {("a", 0): (1, 0, 1), ("a", 1): (0, 1, 0), ("b", 1): (0, 0, 0)}
+
+
+def blank(actions: int = 1) -> Tried:
     width = len(core_rs.feature_names())
-    return Tried(NetworkRanker.blank(width, 1), np.zeros((1, width), np.float32))
+    return Tried(NetworkRanker.blank(width, actions), np.zeros((1, width), np.float32))
 
 
 def test_exposure_is_the_reciprocal_of_the_position_and_nothing_where_it_was_not_shown():

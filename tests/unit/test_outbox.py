@@ -253,11 +253,11 @@ def test_profiles_outlive_trimming_until_their_visitor_is_forgotten(log: SqliteL
     kinds = ((PROFILE, "v", b"1"), (PROFILE, "w", b"2"), (STATED, "v", b"3"))
     stated = [NewRecord(kind, key, "", payload) for kind, key, payload in kinds]
     list(log.import_records([[*stated, event("e1", "a")]], 1))
-    before = log.profiles(0, 9)
+    before = log.statements(0, 9)
     assert outbox.trim(2, 5) == 2
-    assert log.profiles(0, 9) == before
-    assert [record.offset for record in log.profiles(0, 2)] == [1, 2]
-    assert [record.payload for record in log.profiles(1, 9)] == [b"2", b"3"]
+    assert log.statements(0, 9) == before
+    assert [record.offset for record in log.statements(0, 2)] == [1, 2]
+    assert [record.payload for record in log.statements(1, 9)] == [b"2", b"3"]
     list(log.import_records([[NewRecord(ERASURE, "v", "", b""), NewRecord(PROFILE, "v", "", b"4")]], 6))
     log.erase("v")
-    assert [record.payload for record in log.profiles(0, 9)] == [b"2", b"4"]
+    assert [record.payload for record in log.statements(0, 9)] == [b"2", b"4"]

@@ -61,7 +61,8 @@ const INTEREST: [&str; 9] = [
 const CROSS: [&str; 3] = ["price_to_usual", "anchor_same_category", "anchor_same_brand"];
 const PROMOTION: [&str; promotion::KINDS.len()] = ["promoted_by_mailer", "promoted_by_display"];
 const PLACE: [&str; 2] = ["store_sales", "store_lift"];
-const CONTEXT: [&str; 6] = ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "on_phone", "in_email"];
+const CONTEXT: [&str; 7] =
+    ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "on_phone", "in_email", "from_campaign"];
 
 const AT_BOUGHT: usize = source::COUNT;
 const AT_SEEN: usize = AT_BOUGHT + BOUGHT.len();
@@ -317,7 +318,8 @@ fn context_part(context: &Context, wall_ms: i64) -> [f32; CONTEXT.len()] {
     let day = wall_ms.rem_euclid(DAY_MS) as f32 / DAY_MS as f32 * std::f32::consts::TAU;
     let week = wall_ms.div_euclid(DAY_MS).rem_euclid(7) as f32 / 7.0 * std::f32::consts::TAU;
     let on = |device: Device| if context.device() == device { 1.0 } else { 0.0 };
-    [day.sin(), day.cos(), week.sin(), week.cos(), on(Device::Phone), on(Device::Email)]
+    let from_campaign = if context.campaign_id.is_empty() { 0.0 } else { 1.0 };
+    [day.sin(), day.cos(), week.sin(), week.cos(), on(Device::Phone), on(Device::Email), from_campaign]
 }
 
 #[cfg(test)]

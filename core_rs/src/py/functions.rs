@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     columns::{self, EventTable, Lines},
-    error::{Error, Result},
+    error::{Error, decode},
     feature,
     params::RING,
     profile, source, validate,
@@ -56,22 +56,22 @@ fn source_names() -> Vec<&'static str> {
 
 #[pyfunction]
 fn check_item(item: &[u8], index: usize) -> PyResult<()> {
-    enter(|| validate::item(&decode("Item", item)?, index))
+    enter(|| validate::item(&decode(item, "Item")?, index))
 }
 
 #[pyfunction]
 fn check_profile(profile: &[u8]) -> PyResult<()> {
-    enter(|| validate::profile(&decode("Profile", profile)?))
+    enter(|| validate::profile(&decode(profile, "Profile")?))
 }
 
 #[pyfunction]
 fn check_placement(placement: &[u8]) -> PyResult<()> {
-    enter(|| validate::placement(&decode("Placement", placement)?))
+    enter(|| validate::placement(&decode(placement, "Placement")?))
 }
 
 #[pyfunction]
 fn check_control(control: &[u8]) -> PyResult<()> {
-    enter(|| validate::control(&decode("Control", control)?))
+    enter(|| validate::control(&decode(control, "Control")?))
 }
 
 #[pyfunction]
@@ -84,10 +84,6 @@ fn stated_after<'py>(
 ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     let (stated, profile) = enter(|| profile::stated_after(known, kind, time_ms, payload))?;
     Ok((PyBytes::new(py, &stated.encode_to_vec()), PyBytes::new(py, &profile.encode_to_vec())))
-}
-
-fn decode<M: Message + Default>(name: &str, bytes: &[u8]) -> Result<M> {
-    M::decode(bytes).map_err(|cause| Error::malformed(name, &cause))
 }
 
 #[pyfunction]

@@ -10,15 +10,14 @@ mod train;
 mod vector;
 
 use crate::{
-    bundle,
-    consent::Unrecorded,
-    engine,
+    bundle, engine,
     error::Error,
     events,
     feature::WIDTH,
     pipeline::{self, Actions, By},
     score,
     state::Record,
+    unrecorded::UnrecordedDenials,
 };
 use answer::{Answer, Outcome};
 use error::{enter, enter_detached};
@@ -316,7 +315,7 @@ impl Engine {
 
     fn unrecorded_denials(&self, py: Python<'_>, count: usize) -> PyResult<Vec<(String, i64, Py<PyBytes>)>> {
         let found = enter(|| Ok(self.0.unrecorded_denials(count)))?;
-        let tuple = |one: Unrecorded| {
+        let tuple = |one: UnrecordedDenials| {
             let payload = PyBytes::new(py, &one.stated.encode_to_vec()).unbind();
             (one.stated.visitor_id, one.time_ms, payload)
         };

@@ -268,7 +268,7 @@ fn apply(state: &mut State, part: Part) -> Sound<()> {
             state.waiting.add(&row.key, since_ms);
         }
         state.visitors.insert(row.key.as_str().into(), Box::new(visitor));
-        state.note_unrecorded(&row.key);
+        state.update_unrecorded(&row.key);
     }
     state.erased.extend(part.erased.into_iter().map(|row| (row.key.into(), row.time_ms)));
     let documents = Arc::make_mut(&mut state.documents);

@@ -129,9 +129,9 @@ pub struct VisitorRow {
     pub answer_times: Vec<i64>,
     #[prost(message, optional, tag = "31")]
     pub stated: Option<proto::Stated>,
-    /// When the log took the event that showed each denial to be the visitor's; 0 where a record says so.
-    #[prost(sint64, repeated, tag = "32")]
-    pub unrecorded_ms: Vec<i64>,
+    /// Whether each denial of a browser is in a record of the visitor.
+    #[prost(bool, repeated, tag = "32")]
+    pub recorded: Vec<bool>,
 }
 
 /// Sequence vector of a visitor.
@@ -246,8 +246,8 @@ impl VisitorRow {
             waits_since_ms,
             ring_lines: visitor.ring_lines,
             answer_times: Vec::new(),
-            stated: visitor.stated.as_ref().map(|stated| stated.message("")),
-            unrecorded_ms: denials.map(|denial| denial.unrecorded_ms.unwrap_or_default()).collect(),
+            stated: visitor.stated.as_ref().map(|stated| stated.to_proto("")),
+            recorded: denials.map(|denial| denial.is_recorded).collect(),
         }
     }
 
@@ -281,13 +281,13 @@ impl VisitorRow {
 
     fn stated(&self) -> Sound<Option<Stated>> {
         let Some(known) = &self.stated else { return self.older_stated() };
-        if self.unrecorded_ms.len() != known.denials.len() {
-            return Err("has a visitor whose denials do not fit".to_owned());
-        }
         let mut stated = Stated::default();
         stated.merge(known.clone());
-        for (denial, &time_ms) in stated.denials.iter_mut().zip(&self.unrecorded_ms) {
-            denial.unrecorded_ms = (time_ms != 0).then_some(time_ms);
+        if stated.denials.len() != self.recorded.len() {
+            return Err("has a visitor whose denials do not fit".to_owned());
+        }
+        for (denial, &is_recorded) in stated.denials.iter_mut().zip(&self.recorded) {
+            denial.is_recorded = is_recorded;
         }
         Ok(Some(stated))
     }
@@ -299,7 +299,7 @@ impl VisitorRow {
         }
         let times = self.answer_times.iter().copied().chain(std::iter::repeat(0));
         let answers = profile.consents.iter().zip(times);
-        let answers = answers.map(|(&consent, time_ms)| Answer { consent, time_ms }).collect();
+        let answers = answers.map(|(&consent, time_ms)| Answer::new(consent, time_ms)).collect();
         Ok(Some(Stated { traits: profile.traits.clone(), answers, ..Stated::default() }))
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    profile::{Denial, Stated},
+    profile::{BrowserDenial, Stated},
     proto::{
         Activation, Consent, Context, DocumentChange, Erasure, Event, EventItem, Item, ItemChange, Money, Profile,
         RecordKind, document_change::Document,
@@ -94,12 +94,12 @@ proptest! {
             record(&mut state, step);
         }
         let mut loaded = read(&*bytes(&state)).expect("sound");
-        prop_assert_eq!((bytes(&loaded), &loaded.unrecorded), (bytes(&state), &state.unrecorded));
+        prop_assert_eq!((bytes(&loaded), &loaded.unrecorded_users), (bytes(&state), &state.unrecorded_users));
         for step in after {
             record(&mut state, step);
             record(&mut loaded, step);
         }
-        prop_assert_eq!((bytes(&loaded), &loaded.unrecorded), (bytes(&state), &state.unrecorded));
+        prop_assert_eq!((bytes(&loaded), &loaded.unrecorded_users), (bytes(&state), &state.unrecorded_users));
         let popular = |state: &State| state.popularity.most_popular().chain(state.popularity.most_trending()).collect::<Vec<_>>();
         prop_assert_eq!(popular(&loaded), popular(&state));
         for category in 0..state.catalog.categories.len() as u32 {
@@ -148,12 +148,12 @@ fn answers_of_older_snapshots_have_no_time_and_times_that_do_not_fit_are_refused
 
 #[test]
 fn denials_of_browsers_are_kept_with_what_is_to_be_recorded_and_columns_that_do_not_fit_are_refused() {
-    let denials =
-        [(1, Some(9)), (3, None)].map(|(purpose, unrecorded_ms)| Denial { purpose, time_ms: 7, unrecorded_ms });
+    let denials = [(1, false), (3, true)];
+    let denials = denials.map(|(purpose, is_recorded)| BrowserDenial { purpose, time_ms: 7, bound_ms: 9, is_recorded });
     let stated = Stated { denials: denials.into(), ..Stated::default() };
     let mut visitor = Visitor::default();
     visitor.stated = Some(Box::new(stated.clone()));
     let row = VisitorRow::new("v", &visitor, None);
     assert_eq!(row.visitor().expect("sound").stated, Some(Box::new(stated)));
-    assert!(VisitorRow { unrecorded_ms: vec![9], ..row }.visitor().is_err());
+    assert!(VisitorRow { recorded: vec![true], ..row }.visitor().is_err());
 }

@@ -1,7 +1,7 @@
 //! What a visitor's state keeps of events, and what merging two makes.
 
 use super::*;
-use crate::{params::DAY_MS, proto::Consent};
+use crate::{params::DAY_MS, profile::Answer, proto::Consent};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -81,7 +81,7 @@ fn two_lines_of_a_late_basket_are_one_purchase() {
 fn a_denial_given_before_the_login_still_counts() {
     let consent = |granted| Consent { purpose: ConsentPurpose::Personalization as i32, granted };
     let stated =
-        |granted, time_ms| Stated { answers: vec![Answer { consent: consent(granted), time_ms }], ..Stated::default() };
+        |granted, time_ms| Stated { answers: vec![Answer::new(consent(granted), time_ms)], ..Stated::default() };
     let mut known = Visitor { stated: Some(Box::new(stated(true, 1))), ..Visitor::default() };
     known.merge(&Visitor { stated: Some(Box::new(stated(false, 2))), ..Visitor::default() }, 9);
     assert_eq!(known.consent(ConsentPurpose::Personalization), Some(false));

@@ -1,7 +1,10 @@
 //! What users took over from browsers is recorded once, and outlives the browsers.
 
 use super::*;
-use crate::proto::stated;
+use crate::{
+    proto::{self, stated},
+    unrecorded::UnrecordedDenials,
+};
 
 /// Applies what the state has to record, at the times at which it became known.
 fn record_denials(state: &mut State) -> usize {
@@ -21,9 +24,9 @@ fn a_denial_taken_over_is_to_be_recorded_once_for_each_user() {
     for user_id in ["ann", "bob"] {
         view(&mut state, user_id);
         let found = state.unrecorded_denials(9);
-        let denials = vec![stated::Denial { purpose: PERSONAL as i32, time_ms: 1 }];
+        let denials = vec![stated::Denial { purpose: PERSONAL as i32, time_ms: 1, bound_ms: state.offset }];
         let stated = proto::Stated { visitor_id: user_id.into(), denials, ..proto::Stated::default() };
-        assert_eq!(found, [Unrecorded { time_ms: state.offset, stated }]);
+        assert_eq!(found, [UnrecordedDenials { time_ms: state.offset, stated }]);
         view(&mut state, user_id);
         assert_eq!(state.unrecorded_denials(9), found, "the first event counts");
         assert_eq!((record_denials(&mut state), state.unrecorded_denials(9)), (1, vec![]));
@@ -82,24 +85,94 @@ fn a_record_that_comes_late_or_twice_undoes_no_later_grant() {
     assert_eq!(elsewhere(&other, "ann"), Some(false));
 }
 
+/// A record that says that `ann` is bound by a denial.
+fn bound(time_ms: i64, bound_ms: i64) -> proto::Stated {
+    let denials = vec![stated::Denial { purpose: PERSONAL as i32, time_ms, bound_ms }];
+    proto::Stated { visitor_id: "ann".into(), denials, ..proto::Stated::default() }
+}
+
 #[test]
-fn machines_that_take_denials_and_their_records_in_any_order_agree() {
-    let denial = |time_ms| {
-        let denials = vec![stated::Denial { purpose: PERSONAL as i32, time_ms }];
-        proto::Stated { visitor_id: "ann".into(), denials, ..proto::Stated::default() }
+fn machines_that_take_grants_and_denials_of_browsers_in_any_order_agree() {
+    let steps = |grants: &[i64], denials: &[(i64, i64)]| {
+        let grants = grants.iter().map(|&time_ms| (Some(time_ms), bound(0, 0)));
+        let denials = denials.iter().map(|&(time_ms, bound_ms)| (None, bound(time_ms, bound_ms)));
+        grants.chain(denials).collect::<Vec<_>>()
     };
-    let records = [denial(5), denial(30), denial(5)];
-    for order in [[0, 1, 2, 3], [3, 0, 1, 2], [1, 3, 2, 0], [2, 3, 0, 1]] {
-        let mut state = State::default();
-        for place in order {
-            match records.get(place) {
-                Some(record) => apply(&mut state, RecordKind::Stated, record),
-                None => apply_at(&mut state, 20, RecordKind::Profile, &said("ann", &[(PERSONAL, true)])),
+    for (grants, denials, expected) in [
+        (&[20][..], &[(5, 9), (30, 33), (5, 12)][..], false),
+        (&[40], &[(5, 9), (30, 33), (5, 12)], true),
+        (&[1, 10], &[(5, 12)], false),
+        (&[1, 10], &[(5, 7), (5, 12)], true),
+        (&[1, 10], &[(5, 7), (8, 12)], false),
+        (&[1], &[(5, 7), (5, 7)], false),
+        (&[6], &[(5, 7)], true),
+    ] {
+        let steps = steps(grants, denials);
+        for start in 0..steps.len() {
+            for reversed in [false, true] {
+                let mut order: Vec<_> = steps.iter().cycle().skip(start).take(steps.len()).collect();
+                if reversed {
+                    order.reverse();
+                }
+                let mut state = State::default();
+                for (grant_ms, record) in order {
+                    match grant_ms {
+                        Some(ms) => apply_at(&mut state, *ms, RecordKind::Profile, &said("ann", &[(PERSONAL, true)])),
+                        None => apply(&mut state, RecordKind::Stated, record),
+                    }
+                }
+                assert_eq!(elsewhere(&state, "ann"), Some(expected), "{grants:?} {denials:?} from {start} {reversed}");
             }
         }
-        assert_eq!(elsewhere(&state, "ann"), Some(false), "the denial of 30 is later than the grant of 20");
-        assert_eq!(state.visitors["ann"].stated.as_ref().expect("stated").denials.len(), 1);
     }
+}
+
+#[test]
+fn a_grant_that_comes_again_after_a_restoration_undoes_no_denial() {
+    let mut state = State::default();
+    let own =
+        stated::Answer { consent: Some(Consent { purpose: PERSONAL as i32, granted: true }), time_ms: 1, last_ms: 10 };
+    apply(&mut state, RecordKind::Stated, &proto::Stated { answers: vec![own], ..bound(5, 12) });
+    apply_at(&mut state, 10, RecordKind::Profile, &said("ann", &[(PERSONAL, true)]));
+    assert_eq!(elsewhere(&state, "ann"), Some(false));
+    apply_at(&mut state, 13, RecordKind::Profile, &said("ann", &[(PERSONAL, true)]));
+    assert_eq!(elsewhere(&state, "ann"), Some(true));
+}
+
+#[test]
+fn a_user_may_grant_though_no_time_passes_after_the_login() {
+    let mut state = State::default();
+    let login = Event { context: Some(context("ann")), ..Event::default() };
+    apply_at(&mut state, 9, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
+    apply_at(&mut state, 9, RecordKind::Event, &login);
+    apply_at(&mut state, 9, RecordKind::Profile, &said("ann", &[(PERSONAL, true)]));
+    apply_at(&mut state, 9, RecordKind::Event, &login);
+    assert_eq!((answer(&state, "ann"), state.unrecorded_denials(9)), (Some(true), vec![]));
+}
+
+#[test]
+fn what_comes_after_an_erasure_is_recorded_as_later_whatever_the_clock_says() {
+    let mut state = State::default();
+    let login = Event { context: Some(context("ann")), ..Event::default() };
+    apply_at(&mut state, 3, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
+    for erased_ms in [20, 15] {
+        apply_at(&mut state, erased_ms, RecordKind::Erasure, &Erasure { visitor_id: "ann".into() });
+    }
+    apply_at(&mut state, 5, RecordKind::Event, &login);
+    let found = state.unrecorded_denials(9);
+    assert_eq!(found, [UnrecordedDenials { time_ms: 21, stated: bound(3, 5) }]);
+}
+
+#[test]
+fn an_earlier_login_of_another_machine_is_recorded_too() {
+    let mut state = denied();
+    let found = state.unrecorded_denials(9).remove(0).stated;
+    let mut later = found.clone();
+    later.denials[0].bound_ms += 1;
+    apply(&mut state, RecordKind::Stated, &later);
+    assert_eq!(state.unrecorded_denials(9)[0].stated, found);
+    apply(&mut state, RecordKind::Stated, &found);
+    assert_eq!(state.unrecorded_denials(9), []);
 }
 
 #[test]
@@ -130,19 +203,27 @@ fn who_is_named_by_a_record_of_denials_is_a_user() {
 }
 
 #[test]
-fn what_tables_knew_is_merged_by_time_and_a_denial_wins_a_tie() {
-    let own =
-        |granted, time_ms| stated::Answer { consent: Some(Consent { purpose: PERSONAL as i32, granted }), time_ms };
-    let after = |answers: &[(bool, i64)]| {
+fn what_tables_knew_is_merged_by_time_and_a_denial_wins_where_that_does_not_tell() {
+    let after = |answers: [(bool, i64, i64); 2]| {
         let mut known = Stated::default();
-        for &(granted, time_ms) in answers {
-            known.merge(proto::Stated { answers: vec![own(granted, time_ms)], ..proto::Stated::default() });
+        for (granted, time_ms, last_ms) in answers {
+            let consent = Some(Consent { purpose: PERSONAL as i32, granted });
+            let answers = vec![stated::Answer { consent, time_ms, last_ms }];
+            known.merge(proto::Stated { answers, ..proto::Stated::default() });
         }
-        (known.answers[0].consent.granted, known.answers[0].time_ms)
+        (known.answers[0].consent.granted, known.answers[0].time_ms, known.answers[0].last_ms)
     };
-    assert_eq!((after(&[(true, 5), (false, 9)]), after(&[(false, 9), (true, 5)])), ((false, 9), (false, 9)));
-    assert_eq!((after(&[(true, 9), (false, 5)]), after(&[(false, 5), (true, 9)])), ((true, 9), (true, 9)));
-    assert_eq!((after(&[(true, 5), (false, 5)]), after(&[(false, 5), (true, 5)])), ((false, 5), (false, 5)));
-    assert_eq!((after(&[(true, 5), (true, 9)]), after(&[(true, 0), (true, 9)])), ((true, 5), (true, 9)));
-    assert_eq!(after(&[(false, 5), (false, 9), (false, 7)]), (false, 9));
+    let (grant, denial) = ((true, 5, 7), (false, 9, 9));
+    for (one, other, expected) in [
+        (grant, denial, denial),
+        ((true, 11, 12), denial, (true, 11, 12)),
+        ((true, 5, 12), denial, (true, 12, 12)),
+        ((true, 5, 9), denial, denial),
+        (grant, (false, 0, 0), (false, 0, 0)),
+        (grant, (true, 3, 6), (true, 3, 7)),
+        (grant, (true, 0, 0), grant),
+        (denial, (false, 8, 8), denial),
+    ] {
+        assert_eq!((after([one, other]), after([other, one])), (expected, expected));
+    }
 }

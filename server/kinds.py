@@ -1,0 +1,25 @@
+"""Kinds of records by what becomes of them, and ids of records by what they say."""
+
+from hashlib import blake2b
+from typing import Final
+
+from shopkeeper.v1.record_pb2 import (
+    RECORD_KIND_DECISION,
+    RECORD_KIND_EVENT,
+    RECORD_KIND_PROFILE,
+    RECORD_KIND_STATED,
+)
+
+STATING: Final = frozenset({RECORD_KIND_PROFILE, RECORD_KIND_STATED})
+"""State something about a visitor that is true until it is stated otherwise."""
+
+QUEUED: Final = frozenset({RECORD_KIND_DECISION, RECORD_KIND_STATED})
+"""Are appended later than they were made."""
+
+ERASED: Final = frozenset({RECORD_KIND_EVENT, *STATING, *QUEUED})
+"""Go when their visitor is forgotten."""
+
+
+def content_id(prefix: str, content: bytes) -> str:
+    """Return the id under which records that say the same are stored once."""
+    return f"{prefix}-{blake2b(content, digest_size=16).hexdigest()}"
