@@ -28,10 +28,11 @@ impl UnrecordedDenials {
 impl State {
     /// Denials that are in no record, of up to `count` users.
     pub fn unrecorded_denials(&self, count: usize) -> Vec<UnrecordedDenials> {
-        let of = |key: &Box<str>| {
-            UnrecordedDenials::of(key, self.visitors.get(key)?.stated.as_deref()?, self.erased.get(key).copied())
+        let of = |key: &str| {
+            let stated = self.visitors.get(key)?.stated.as_deref()?;
+            UnrecordedDenials::of(key, stated, self.erased.get(key).copied())
         };
-        self.unrecorded_users.iter().filter_map(of).take(count).collect()
+        self.unrecorded_users.iter().filter_map(|key| of(key)).take(count).collect()
     }
 
     /// Keeps account of whether a visitor is bound by what is in no record of its own.
