@@ -286,9 +286,9 @@ class Engine:
     def profile(self, visitor_id: str) -> bytes:
         """Return `GetProfileResponse`; NotFoundError PROFILE_NOT_FOUND."""
     def unrecorded_denials(self, count: int) -> list[tuple[str, int, bytes]]:
-        """Up to `count` users who are bound by denials of browsers that no record says: user, time and `Stated`.
+        """Up to `count` denials of browsers that bind users and are in no record: user, time and `Stated` of each.
 
-        The time is that of the event that showed a browser to be the user's.
+        The time is that of the first event that showed the browser to be the user's, or just after the user's erasure.
         """
     @property
     def active_model(self) -> str:

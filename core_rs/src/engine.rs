@@ -11,7 +11,7 @@ use crate::{
     proto::{ErrorReason, GetProfileResponse},
     snapshot,
     state::{Record, State},
-    unrecorded::UnrecordedDenials,
+    unrecorded::UnrecordedDenial,
     validate,
     visitor::Visitor,
 };
@@ -198,8 +198,8 @@ impl Engine {
         Ok(GetProfileResponse { profile: Some(profile), live_state: Some(live_state(&state, visitor)) }.encode_to_vec())
     }
 
-    /// What up to `count` users took over from browsers and no record says.
-    pub fn unrecorded_denials(&self, count: usize) -> Vec<UnrecordedDenials> {
+    /// Up to `count` denials of browsers that bind users and are in no record.
+    pub fn unrecorded_denials(&self, count: usize) -> Vec<UnrecordedDenial> {
         self.read().unrecorded_denials(count)
     }
 

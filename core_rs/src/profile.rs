@@ -121,7 +121,7 @@ impl Stated {
     }
 
     /// Takes over the traits and grants of a browser that are missing here, and is bound by those of its denials that
-    /// count. `log_ms` is when the log took the event that linked the two, Unix milliseconds.
+    /// count and were given by then. `log_ms` is when the log took the event that linked the two, Unix milliseconds.
     pub fn adopt(&mut self, browser: &Self, log_ms: i64) {
         for new in &browser.traits {
             if self.traits.iter().all(|old| old.name != new.name) {
@@ -130,7 +130,8 @@ impl Stated {
         }
         for Answer { consent, time_ms, .. } in browser.answers.iter().copied() {
             let purpose = consent.purpose;
-            if !consent.granted && self.is_bound_by(purpose, time_ms) {
+            // Another answer at one moment has the next millisecond.
+            if !consent.granted && time_ms <= log_ms + 1 && self.is_bound_by(purpose, time_ms) {
                 self.bind(BrowserDenial { purpose, time_ms, bound_ms: log_ms, is_recorded: false });
             } else if consent.granted && self.own(purpose).is_none() {
                 self.answers.push(Answer::new(consent, UNKNOWN));

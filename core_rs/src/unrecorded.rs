@@ -6,33 +6,28 @@ use crate::{
     state::State,
 };
 
-/// Denials of browsers that bind one user, to be recorded.
+/// Denial of a browser that binds a user, to be recorded.
 #[derive(Clone, Debug, PartialEq)]
-pub struct UnrecordedDenials {
-    /// When the log took the first event that showed one, Unix milliseconds; after the erasure of the user, if there was one.
+pub struct UnrecordedDenial {
+    /// When it came to bind the user, Unix milliseconds; after the erasure of the user, if there was one.
     pub time_ms: i64,
-    /// The user and the denials, and nothing else.
+    /// The user and the denial, and nothing else.
     pub stated: proto::Stated,
 }
 
-impl UnrecordedDenials {
-    fn of(user_id: &str, stated: &Stated, erased_ms: Option<i64>) -> Option<Self> {
-        let mut denials: Vec<BrowserDenial> = stated.unrecorded().copied().collect();
-        denials.sort_by_key(|denial| denial.purpose);
-        let bound_ms = denials.iter().map(|denial| denial.bound_ms).min()?;
-        let time_ms = erased_ms.map_or(bound_ms, |erased_ms| bound_ms.max(erased_ms + 1));
-        Some(Self { time_ms, stated: Stated { denials, ..Stated::default() }.to_proto(user_id) })
-    }
-}
-
 impl State {
-    /// Denials that are in no record, of up to `count` users.
-    pub fn unrecorded_denials(&self, count: usize) -> Vec<UnrecordedDenials> {
-        let of = |key: &str| {
-            let stated = self.visitors.get(key)?.stated.as_deref()?;
-            UnrecordedDenials::of(key, stated, self.erased.get(key).copied())
-        };
-        self.unrecorded_users.iter().filter_map(|key| of(key)).take(count).collect()
+    /// Up to `count` denials that are in no record.
+    pub fn unrecorded_denials(&self, count: usize) -> Vec<UnrecordedDenial> {
+        let of = |key: &str| self.visitors.get(key).and_then(|visitor| visitor.stated.as_deref());
+        let users = self.unrecorded_users.iter().filter_map(|key| Some((&**key, of(key)?)));
+        let denials = users.flat_map(|(key, stated)| stated.unrecorded().map(move |denial| (key, *denial)));
+        denials.take(count).map(|(key, denial)| self.unrecorded_denial(key, denial)).collect()
+    }
+
+    fn unrecorded_denial(&self, key: &str, denial: BrowserDenial) -> UnrecordedDenial {
+        let since_ms = self.erased.get(key).map_or(denial.bound_ms, |erased_ms| denial.bound_ms.max(erased_ms + 1));
+        let stated = Stated { denials: vec![denial], ..Stated::default() };
+        UnrecordedDenial { time_ms: since_ms, stated: stated.to_proto(key) }
     }
 
     /// Keeps account of whether a visitor is bound by what is in no record of its own.

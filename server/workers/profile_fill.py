@@ -21,9 +21,9 @@ _CHANGES_AT_ONCE: Final = 500_000
 def fill_profiles(log: EventLog, store: EventStore, name: str, stopping: threading.Event) -> int:
     """Bring what a log has stated into tables that have not had it from there; return about how many visitors it was.
 
-    What Kafka brings of a visitor is newer than all of it. With what the tables have it is merged by the times of the
-    answers, for a log may be an old backup; of a trait that two logs have, the value of the longer log stays. A long
-    log is read several times, for a part of its visitors each, which are in memory meanwhile.
+    What Kafka brings of a visitor is newer than all of it. With what other logs brought it is merged by the times of
+    the answers, for a log may be an old backup; of a trait that two have, the value of the longer log stays. A long log
+    is read several times, for a part of its visitors each, which are in memory meanwhile.
 
     Parameters
     ----------
@@ -44,6 +44,7 @@ def fill_profiles(log: EventLog, store: EventStore, name: str, stopping: threadi
             if stopping.is_set():
                 return count
             batch = visitors[start : start + _WRITE_ROWS]
+            writer.learn_erasures()  # others forget visitors meanwhile
             writer.write([stated[visitor_id] for visitor_id in batch])
             count += len(batch)
     if not stopping.is_set():

@@ -256,7 +256,7 @@ def record_of(row: BadRow, mended: Mended, erasures: Mapping[str, Erasure]) -> N
 
 def _check_times(stated: Stated, time_ms: int) -> None:
     """Raise MendError where denials are of after the record: they would outlast every grant."""
-    if any(max(denial.time_ms, denial.bound_ms) > time_ms for denial in stated.denials):
+    if any(max(denial.time_ms - 1, denial.bound_ms) > time_ms for denial in stated.denials):
         raise MendError(f"a denial has a time after the record's, {time_ms}; give the time at which it was denied")
 
 

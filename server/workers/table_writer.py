@@ -89,7 +89,7 @@ class TableWriter:
             self._insert("events", table, by_offset)
         found: tuple[tuple[str, Iterable[Row], pa.Schema], ...] = (
             ("items", self._latest_items(records), rows.ITEM_SCHEMA),
-            ("profiles", self._latest_profiles(records), rows.PROFILE_SCHEMA),
+            ("profiles", self._latest_profiles(records, by_offset), rows.PROFILE_SCHEMA),
             ("decisions", self._slates(records), rows.DECISION_SCHEMA),
             ("documents", self._documents(records), rows.DOCUMENT_SCHEMA),
         )
@@ -169,7 +169,7 @@ class TableWriter:
                     latest[item_id] = row
         return latest.values()
 
-    def _latest_profiles(self, records: list[LogRecord]) -> Iterable[Row]:
+    def _latest_profiles(self, records: list[LogRecord], by_offset: dict[int, LogRecord]) -> Iterable[Row]:
         about = [record for record in records if record.kind in kinds.STATING or record.kind == RECORD_KIND_ERASURE]
         known = self._known("profiles", "visitor_id", {record.key for record in about})
         latest: dict[str, Row] = {}
@@ -184,6 +184,7 @@ class TableWriter:
                     self.outdated.add(record.offset)
                 else:
                     latest[record.key] = row
+                    by_offset.setdefault(row["log_offset"], record)  # it may be the offset of the row that was there
         return latest.values()
 
     def _slates(self, records: list[LogRecord]) -> list[Row]:

@@ -158,16 +158,6 @@ fn a_user_who_took_a_grant_over_may_grant_itself() {
 }
 
 #[test]
-fn a_user_may_grant_though_the_clock_stands_still() {
-    let mut state = State::default();
-    apply_at(&mut state, 9, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
-    view(&mut state, "ann");
-    apply_at(&mut state, 9, RecordKind::Profile, &said("ann", &[(PERSONAL, true)]));
-    view(&mut state, "ann");
-    assert_eq!((answer(&state, "ann"), answer(&state, "")), (Some(true), Some(false)));
-}
-
-#[test]
 fn machines_that_took_the_same_answer_of_one_key_in_another_order_agree() {
     let time_of = |granted: bool, times: [i64; 3]| {
         let mut stated = Stated::default();

@@ -17,7 +17,7 @@ use crate::{
     pipeline::{self, Actions, By},
     score,
     state::Record,
-    unrecorded::UnrecordedDenials,
+    unrecorded::UnrecordedDenial,
 };
 use answer::{Answer, Outcome};
 use error::{enter, enter_detached};
@@ -315,7 +315,7 @@ impl Engine {
 
     fn unrecorded_denials(&self, py: Python<'_>, count: usize) -> PyResult<Vec<(String, i64, Py<PyBytes>)>> {
         let found = enter(|| Ok(self.0.unrecorded_denials(count)))?;
-        let tuple = |one: UnrecordedDenials| {
+        let tuple = |one: UnrecordedDenial| {
             let payload = PyBytes::new(py, &one.stated.encode_to_vec()).unbind();
             (one.stated.visitor_id, one.time_ms, payload)
         };

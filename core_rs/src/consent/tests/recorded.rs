@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     proto::{self, stated},
-    unrecorded::UnrecordedDenials,
+    unrecorded::UnrecordedDenial,
 };
 
 /// Applies what the state has to record, at the times at which it became known.
@@ -26,7 +26,7 @@ fn a_denial_taken_over_is_to_be_recorded_once_for_each_user() {
         let found = state.unrecorded_denials(9);
         let denials = vec![stated::Denial { purpose: PERSONAL as i32, time_ms: 1, bound_ms: state.offset }];
         let stated = proto::Stated { visitor_id: user_id.into(), denials, ..proto::Stated::default() };
-        assert_eq!(found, [UnrecordedDenials { time_ms: state.offset, stated }]);
+        assert_eq!(found, [UnrecordedDenial { time_ms: state.offset, stated }]);
         view(&mut state, user_id);
         assert_eq!(state.unrecorded_denials(9), found, "the first event counts");
         assert_eq!((record_denials(&mut state), state.unrecorded_denials(9)), (1, vec![]));
@@ -160,7 +160,7 @@ fn what_comes_after_an_erasure_is_recorded_as_later_whatever_the_clock_says() {
     }
     apply_at(&mut state, 5, RecordKind::Event, &login);
     let found = state.unrecorded_denials(9);
-    assert_eq!(found, [UnrecordedDenials { time_ms: 21, stated: bound(3, 5) }]);
+    assert_eq!(found, [UnrecordedDenial { time_ms: 21, stated: bound(3, 5) }]);
 }
 
 #[test]
@@ -226,4 +226,28 @@ fn what_tables_knew_is_merged_by_time_and_a_denial_wins_where_that_does_not_tell
     ] {
         assert_eq!((after([one, other]), after([other, one])), (expected, expected));
     }
+}
+
+#[test]
+fn a_login_of_before_the_denial_binds_nobody_however_late_it_comes() {
+    let mut state = State::default();
+    let login = Event { context: Some(context("ann")), ..Event::default() };
+    for granted_ms in [1, 12] {
+        apply_at(&mut state, granted_ms, RecordKind::Profile, &said("ann", &[(PERSONAL, true)]));
+    }
+    apply_at(&mut state, 20, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
+    apply_at(&mut state, 10, RecordKind::Event, &login);
+    assert_eq!((answer(&state, "ann"), elsewhere(&state, "ann")), (Some(false), Some(true)));
+    apply_at(&mut state, 25, RecordKind::Event, &login);
+    assert_eq!((answer(&state, "ann"), elsewhere(&state, "ann")), (Some(false), Some(false)));
+    assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 25, stated: bound(20, 25) }]);
+}
+
+#[test]
+fn each_purpose_has_a_record_of_its_own() {
+    let mut state = State::default();
+    let both = [(PERSONAL, false), (ConsentPurpose::Training, false)];
+    apply(&mut state, RecordKind::Profile, &said(PHONE, &both));
+    view(&mut state, "ann");
+    assert_eq!((state.unrecorded_denials(1).len(), record_denials(&mut state), record_denials(&mut state)), (1, 2, 0));
 }
