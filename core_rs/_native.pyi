@@ -378,7 +378,7 @@ def encode_events(
     """
 
 def stated_after(known: bytes, kind: int, time_ms: int, payload: bytes) -> tuple[bytes, bytes]:
-    """What is stated about a visitor after a record, `Stated`, and the answers of it that count, `Profile`.
+    """Return what is stated about a visitor after a record, `Stated`, and traits and answers that count, `Profile`.
 
     Parameters
     ----------

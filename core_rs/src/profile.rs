@@ -120,18 +120,20 @@ impl Stated {
         }
     }
 
-    /// Takes over the traits and grants of a browser that are missing here, and is bound by those of its denials that
-    /// count and were given by then. `log_ms` is when the log took the event that linked the two, Unix milliseconds.
+    /// Takes over the traits of a browser and the answers that it had given by then: grants that are missing here, and as
+    /// bonds those of its denials that count. `log_ms` is when the log took the event that linked the two, Unix
+    /// milliseconds.
     pub fn adopt(&mut self, browser: &Self, log_ms: i64) {
         for new in &browser.traits {
             if self.traits.iter().all(|old| old.name != new.name) {
                 self.traits.push(new.clone());
             }
         }
-        for Answer { consent, time_ms, .. } in browser.answers.iter().copied() {
+        // Another answer at one moment has the next millisecond.
+        let given = browser.answers.iter().filter(|answer| answer.time_ms <= log_ms + 1);
+        for &Answer { consent, time_ms, .. } in given {
             let purpose = consent.purpose;
-            // Another answer at one moment has the next millisecond.
-            if !consent.granted && time_ms <= log_ms + 1 && self.is_bound_by(purpose, time_ms) {
+            if !consent.granted && self.is_bound_by(purpose, time_ms) {
                 self.bind(BrowserDenial { purpose, time_ms, bound_ms: log_ms, is_recorded: false });
             } else if consent.granted && self.own(purpose).is_none() {
                 self.answers.push(Answer::new(consent, UNKNOWN));
@@ -153,10 +155,11 @@ impl Stated {
         }
     }
 
-    /// What the visitor itself denied, and nothing else; `None` if nothing was.
-    pub fn denied(&self) -> Option<Self> {
-        let denied = self.answers.iter().filter(|answer| !answer.consent.granted);
-        let answers: Vec<Answer> = denied.copied().collect();
+    /// What stays in a browser after a login that the log took at `log_ms`: its denials, and what it granted since; `None`
+    /// if there is neither.
+    pub fn left_at_login(&self, log_ms: i64) -> Option<Self> {
+        let left = self.answers.iter().filter(|answer| !answer.consent.granted || answer.time_ms > log_ms + 1);
+        let answers: Vec<Answer> = left.copied().collect();
         (!answers.is_empty()).then_some(Self { answers, ..Self::default() })
     }
 

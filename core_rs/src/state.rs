@@ -206,7 +206,7 @@ impl State {
         let time_ms = event.event_time.as_ref().map_or(log_ms, millis);
         let kind = event.event_type();
         self.events += 1;
-        let anonymous = self.take_anonymous(context);
+        let anonymous = self.take_anonymous(context, log_ms);
         let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_default();
         visitor.is_user |= !context.user_id.is_empty();
         let known_lines = visitor.ring_lines;
@@ -243,16 +243,16 @@ impl State {
         }
     }
 
-    /// Takes the anonymous visitor that an event shows to be a known one, but for its denials, which stay in the browser; a
+    /// Takes the anonymous visitor that an event shows to be a known one, but for what stays in the browser; a
     /// key that ever was a user's is not anonymous.
-    fn take_anonymous(&mut self, context: &Context) -> Option<Box<Visitor>> {
+    fn take_anonymous(&mut self, context: &Context, log_ms: i64) -> Option<Box<Visitor>> {
         let (key, user_id) = (&*context.visitor_id, &*context.user_id);
         if key.is_empty() || user_id.is_empty() || user_id == key || self.visitors.get(key)?.is_user {
             return None;
         }
         self.waiting.remove(key);
         let anonymous = self.visitors.remove(key)?;
-        if let Some(left) = anonymous.left_at_login() {
+        if let Some(left) = anonymous.left_at_login(log_ms) {
             self.visitors.insert(key.into(), Box::new(left));
         }
         Some(anonymous)

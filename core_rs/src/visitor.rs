@@ -227,10 +227,10 @@ impl Visitor {
         self.is_denied()
     }
 
-    /// What stays in the browser when a user takes this visitor over: its denials, if it has any.
-    pub fn left_at_login(&self) -> Option<Self> {
-        let denied = self.stated.as_ref()?.denied()?;
-        Some(Self { stated: Some(Box::new(denied)), ..Self::default() })
+    /// What stays in the browser when a user takes this visitor over, as [`Stated::left_at_login`] has it.
+    pub fn left_at_login(&self, log_ms: i64) -> Option<Self> {
+        let left = self.stated.as_ref()?.left_at_login(log_ms)?;
+        Some(Self { stated: Some(Box::new(left)), ..Self::default() })
     }
 
     /// Whether the visitor is bound by a denial that is in no record of its own.

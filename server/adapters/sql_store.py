@@ -45,6 +45,8 @@ _DENIED: Final = "SELECT visitor_id FROM profiles FINAL WHERE NOT training"
 _LOGIN: Final = "FROM events WHERE anonymous_id != visitor_id AND"
 _BOUND: Final = f"SELECT DISTINCT visitor_id {_LOGIN} anonymous_id IN ({_DENIED})"
 """Who logged in where somebody had denied."""
+_ASKED_AGAIN: Final = f"SELECT DISTINCT anonymous_id {_LOGIN} anonymous_id != ''"
+"""Browsers in which somebody logged in: what they granted went to the user."""
 _GRANTED: Final = "SELECT visitor_id FROM profiles FINAL WHERE training"
 _MIGRATIONS_TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS migrations (name String, checksum String, apply_ms Int64) "
@@ -251,7 +253,8 @@ class SqlStore(ABC):
     def _trainable(self) -> str:
         aliases = [f"SELECT DISTINCT anonymous_id {_LOGIN} visitor_id IN ({who})" for who in (_DENIED, _BOUND)]
         answered = f"NOT IN ({_DENIED})" if self._consent_default else f"IN ({_GRANTED})"
-        return " AND ".join([f"visitor_id {answered}", *(f"visitor_id NOT IN ({who})" for who in (_BOUND, *aliases))])
+        others = [_BOUND, *aliases, *([] if self._consent_default else [_ASKED_AGAIN])]
+        return " AND ".join([f"visitor_id {answered}", *(f"visitor_id NOT IN ({who})" for who in others)])
 
 
 def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:

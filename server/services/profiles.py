@@ -11,6 +11,7 @@ import core_rs
 from core_rs import Engine, NotFoundError
 from server.errors import checked_id, required
 from server.ports import Clock, EventLog, LogRecord, NewRecord
+from server.workers.denials import denial_records
 from shopkeeper.v1 import profile_service_pb2 as pb
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE, Erasure
@@ -71,6 +72,8 @@ class ProfileService:
         """
         now_ms = self._clock.now_ms()
         keys = await self._linked(checked_id("visitor_id", request.visitor_id))
+        recorded = denial_records(self._engine)  # of others: what they were bound by may go now
+        await asyncio.gather(*(self._log.append([record], time_ms) for record, time_ms in recorded))
         erasures = [
             NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in keys
         ]

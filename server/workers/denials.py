@@ -28,6 +28,12 @@ def denial_record(visitor_id: str, time_ms: int, payload: bytes) -> NewRecord:
     return NewRecord(RECORD_KIND_STATED, visitor_id, content_id("stated", payload + str(time_ms).encode()), payload)
 
 
+def denial_records(engine: Engine) -> list[tuple[NewRecord, int]]:
+    """Return records, with their times, of denials that bind users and are in none; of a great many some."""
+    found = engine.unrecorded_denials(_AT_ONCE)
+    return [(denial_record(visitor_id, time_ms, payload), time_ms) for visitor_id, time_ms, payload in found]
+
+
 class DenialRecorder:
     """Thread that records what users of an engine took over from browsers.
 
@@ -55,9 +61,9 @@ class DenialRecorder:
 
     def record(self) -> int:
         """Queue records of what is in none; return how many. What is not stored comes again at the next look."""
-        found = self._engine.unrecorded_denials(_AT_ONCE)
-        for count, (visitor_id, time_ms, payload) in enumerate(found):
-            if not self._log.append_later([denial_record(visitor_id, time_ms, payload)], time_ms):
+        found = denial_records(self._engine)
+        for count, (record, time_ms) in enumerate(found):
+            if not self._log.append_later([record], time_ms):
                 return count
         return len(found)
 

@@ -31,6 +31,7 @@ from shopkeeper.v1.placement_service_pb2_grpc import PlacementServiceStub
 from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
 from shopkeeper.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from shopkeeper.v1.record_pb2 import RecordKind
+from tests.table_shop import wait_until
 
 VIEW, PURCHASE = EventType.EVENT_TYPE_VIEW, EventType.EVENT_TYPE_PURCHASE
 
@@ -293,20 +294,26 @@ async def test_what_a_user_took_over_outlives_its_browser_and_a_rebuild(stocked)
     for _ in range(2):
         await stocked.client.record(logins)
     log = stocked.app._log
-
-    def kinds() -> list[int]:
-        return sorted(record.kind for record in log.records_of("bob"))
-
-    for _ in range(500):
-        if RecordKind.RECORD_KIND_STATED in kinds():
-            break
-        await asyncio.sleep(0.01)
     await ProfileServiceStub(stocked.channel).EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
-    assert kinds() == [RecordKind.RECORD_KIND_EVENT] * 2 + [RecordKind.RECORD_KIND_STATED]
+    assert sorted(record.kind for record in log.records_of("bob")) == [RecordKind.RECORD_KIND_EVENT] * 2 + [
+        RecordKind.RECORD_KIND_STATED
+    ]
     engine = Engine()
     engine.apply([(record.offset, record.kind, record.time_ms, record.payload) for record in log.read(0, 1_000)])
     rebuilt = profiles.GetProfileResponse.FromString(engine.profile("bob"))
     assert list(rebuilt.profile.consents) == [denial]
+
+
+async def test_a_server_records_by_itself_what_binds_a_user(stocked):
+    denial = Consent(purpose=ConsentPurpose.CONSENT_PURPOSE_TRAINING, granted=False)
+    await stocked.client.upsert_profile(profiles.Profile(visitor_id="cookie", consents=[denial]))
+    await stocked.client.record([event(VIEW, Context(visitor_id="cookie", user_id="ann"), ["cheese"])])
+    log = stocked.app._log
+
+    def is_recorded() -> bool:
+        return RecordKind.RECORD_KIND_STATED in {record.kind for record in log.records_of("ann")}
+
+    await asyncio.to_thread(wait_until, is_recorded)
 
 
 async def test_erasure_reaches_the_anonymous_id_of_a_login_that_was_trimmed(stocked):

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -22,16 +21,13 @@ from server.workers import rows
 from server.workers import sink as module
 from server.workers.exports import KEEP_S, answer_wants
 from server.workers.log_feed import LogFeed
-from server.workers.profile_fill import fill_profiles
 from server.workers.rows import Row, document_row
 from server.workers.sink import Sink
-from server.workers.table_writer import TableWriter
 from shopkeeper.v1.item_pb2 import Item, PromotionInterval
 from shopkeeper.v1.placement_pb2 import Placement
-from shopkeeper.v1.profile_service_pb2 import Trait
 from shopkeeper.v1.recommendation_service_pb2 import Reason, RecommendRequest
-from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind, Stated
-from tests.table_shop import KINDS, TRAINING, Shop, either_shop, erasure, event, item, profile, wait_until
+from shopkeeper.v1.record_pb2 import DecidedSlate, Decision, DocumentChange, ItemChange, RecordKind
+from tests.table_shop import KINDS, Shop, either_shop, event, item, profile, wait_until
 from trainers.shop import item_payloads
 
 
@@ -178,71 +174,6 @@ def test_profiles_merge(shop: Shop) -> None:
     shop.sink.drain()
     sql = "SELECT trait_names, trait_values, training, marketing FROM profiles FINAL"
     assert shop.rows(sql) == [(["size"], ["L"], False, None)]
-
-
-def test_a_denial_of_a_browser_that_comes_after_newer_changes_is_merged_and_nothing_else_of_it(shop: Shop) -> None:
-    late = Stated(visitor_id="ann", denials=[Stated.Denial(purpose=TRAINING, time_ms=5, bound_ms=6)])
-    late.traits.extend([Trait(name="size", value="old"), Trait(name="city", value="Ulm")])
-    shop.add(profile("ann", {"size": "M"}))
-    shop.sink.drain()
-    writer = TableWriter(shop.store)
-    record = LogRecord(-9, RecordKind.RECORD_KIND_STATED, 7, "ann", "", late.SerializeToString())
-    for _ in range(2):
-        writer.write([record])
-        assert writer.outdated == set()
-    sql = "SELECT log_offset, training, trait_names, trait_values FROM profiles FINAL"
-    assert shop.rows(sql) == [(1, False, ["size"], ["M"])]
-
-
-def test_a_denial_of_a_browser_binds_its_user_in_tables_unless_that_granted_later(shop: Shop) -> None:
-    def bound(visitor_id: str, time_ms: int) -> NewRecord:
-        denials = [Stated.Denial(purpose=TRAINING, time_ms=time_ms, bound_ms=time_ms + 500)]
-        payload = Stated(visitor_id=visitor_id, denials=denials).SerializeToString()
-        return NewRecord(RecordKind.RECORD_KIND_STATED, visitor_id, "", payload)
-
-    def trained() -> list[tuple[Any, ...]]:
-        shop.sink.drain()
-        return shop.rows("SELECT visitor_id, training FROM profiles FINAL ORDER BY 1")
-
-    shop.add(profile("ann", {"size": "M"}, training=True), profile("eve", training=True), time_ms=1_000)
-    shop.add(bound("ann", 2_000), bound("bob", 2_000), bound("eve", 500), time_ms=3_000)
-    assert trained() == [("ann", False), ("bob", False), ("eve", True)]
-    shop.add(profile("ann", training=True), time_ms=4_000)
-    shop.add(bound("ann", 2_000), time_ms=5_000)
-    shop.add(erasure("bob"), time_ms=6_000)
-    shop.add(NewRecord(RecordKind.RECORD_KIND_STATED, "bob", "", bound("", 2_000).payload), time_ms=7_000)
-    assert trained() == [("ann", True), ("eve", True)]
-    assert [reason for (reason,) in shop.rows("SELECT reason FROM bad_events FINAL")] == [
-        "`visitor_id` is empty, or not the key of the record"
-    ]
-
-
-@pytest.mark.parametrize(("step", "at_once"), [(1, 500_000), (-1, 500_000), (1, 3)])
-def test_denial_that_any_log_ends_with_is_filled(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, step: int, at_once: int
-) -> None:
-    """Offsets of two logs tell nothing of each other's time: the longer may be a backup that lacks what came since.
-
-    Times do: a grant that came after a denial counts, also where the denial is filled last.
-    """
-    monkeypatch.setattr("server.workers.profile_fill._CHANGES_AT_ONCE", at_once)
-    grants = profile("granted", training=False), profile("granted", {"size": "M"}, training=True)
-    logs = MemoryLog(), MemoryLog()
-    logs[0].append_later([profile("denied", {"size": "M"}, training=False), *grants], 1_000)
-    old = profile("denied", {"city": "Ulm"}, training=True), profile("other", {"size": "L"})
-    logs[1].append_later([profile("other"), *grants[1:] * 7, *old], 1_000)
-    logs[0].append_later([profile("later", training=False)], 1_000)
-    logs[1].append_later([profile("later", training=True)], 2_000)
-    for number, log in [*enumerate(logs)][::step]:
-        assert fill_profiles(log, shop.store, f"test.profiles/{number}", threading.Event()) > 1
-        assert fill_profiles(log, shop.store, f"test.profiles/{number}", threading.Event()) == 0
-    names = "visitor_id, trait_names, trait_values, training"
-    assert shop.rows(f"SELECT {names} FROM profiles FINAL ORDER BY 1") == [  # noqa: S608
-        ("denied", ["city", "size"], ["Ulm", "M"], False),
-        ("granted", ["size"], ["M"], True),
-        ("later", [], [], True),
-        ("other", ["size"], ["L"], None),
-    ]
 
 
 def test_decisions_become_one_row_a_slate(shop: Shop) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from core_rs import Engine, InvalidRequestError
 from server.adapters.memory_log import MemoryLog
 from server.ports import Arrival, LogRecord, NewRecord
-from server.workers.denials import DenialRecorder, denial_record
+from server.workers.denials import DenialRecorder, denial_record, denial_records
 from server.workers.rows import Row, profile_row
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse, Profile
 from shopkeeper.v1.record_pb2 import RECORD_KIND_STATED, Stated
@@ -82,6 +82,14 @@ def test_who_is_forgotten_before_the_record_comes_stays_forgotten(shop: Shop) ->
     assert stated(shop.log) == []
     shop.log.append_later([login("back")], LOGIN_MS + 1)
     assert [shop.recorder.record(), len(stated(shop.log))] == [1, 1]
+
+
+def test_each_purpose_and_user_has_a_record_with_its_time(shop: Shop) -> None:
+    shop.log.append_later([login("bob's", "bob")], LOGIN_MS + 1)
+    assert [(record.key, time_ms) for record, time_ms in denial_records(shop.engine)] == [
+        (VISITOR, LOGIN_MS),
+        ("bob", LOGIN_MS + 1),
+    ]
 
 
 def test_the_thread_records_and_ends(shop: Shop) -> None:

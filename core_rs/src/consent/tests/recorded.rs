@@ -251,3 +251,27 @@ fn each_purpose_has_a_record_of_its_own() {
     view(&mut state, "ann");
     assert_eq!((state.unrecorded_denials(1).len(), record_denials(&mut state), record_denials(&mut state)), (1, 2, 0));
 }
+
+#[test]
+fn a_restored_machine_in_which_answers_come_before_events_says_the_same() {
+    let login = Event { context: Some(context("ann")), ..Event::default() };
+    let granted = |time_ms| stated::Answer {
+        consent: Some(Consent { purpose: PERSONAL as i32, granted: true }),
+        time_ms,
+        last_ms: time_ms,
+    };
+    let mut state = State::default();
+    apply(&mut state, RecordKind::Stated, &proto::Stated { answers: vec![granted(3)], ..bound(4, 5) });
+    apply_at(&mut state, 4, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
+    for time_ms in [2, 5] {
+        apply_at(&mut state, time_ms, RecordKind::Event, &login);
+    }
+    assert_eq!(elsewhere(&state, "ann"), Some(false), "denied, logged in, granted, denied again, logged in");
+
+    let mut state = State::default();
+    apply_at(&mut state, 4, RecordKind::Profile, &said(PHONE, &[(PERSONAL, true)]));
+    apply_at(&mut state, 2, RecordKind::Event, &login);
+    assert_eq!(elsewhere(&state, "ann"), None, "logged in before the browser granted");
+    apply_at(&mut state, 6, RecordKind::Event, &login);
+    assert_eq!(elsewhere(&state, "ann"), Some(true), "what it granted since stayed in it");
+}
