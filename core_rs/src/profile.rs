@@ -17,9 +17,8 @@ const UNKNOWN: i64 = 0;
 pub struct Answer {
     /// Purpose, and whether it is allowed.
     pub consent: Consent,
-    /// When the log took it, Unix milliseconds: a grant first, a denial last. 0 of a grant that a browser gave, and where it
-    /// is not known.
-    pub time_ms: i64,
+    /// When the log took it first, Unix milliseconds; 0 of a grant that a browser gave, and where it is not known.
+    pub first_ms: i64,
     /// When the log took it last, Unix milliseconds; 0 as above.
     pub last_ms: i64,
 }
@@ -27,19 +26,26 @@ pub struct Answer {
 impl Answer {
     /// Answer that the log took at a time.
     pub fn new(consent: Consent, time_ms: i64) -> Self {
-        Self { consent, time_ms, last_ms: time_ms }
+        Self { consent, first_ms: time_ms, last_ms: time_ms }
+    }
+
+    /// When it was given, Unix milliseconds: a grant that is said again is no later one, a denial is.
+    pub fn time_ms(&self) -> i64 {
+        if self.consent.granted { self.first_ms } else { self.last_ms }
     }
 
     /// This answer in the place of `old`; another one is later, also while the clock stands still.
     fn after(self, old: Option<&Self>) -> Self {
         let Some(old) = old else { return self };
         if old.consent.granted != self.consent.granted {
-            let tie = i64::from(self.time_ms == old.time_ms);
-            return Self { time_ms: self.time_ms + tie, last_ms: self.last_ms + tie, ..self };
+            let tie = i64::from(self.time_ms() == old.time_ms());
+            return Self { first_ms: self.first_ms + tie, last_ms: self.last_ms + tie, ..self };
         }
-        let (first_ms, last_ms) = (self.time_ms.min(old.time_ms), self.last_ms.max(old.last_ms));
-        let is_first = self.consent.granted && first_ms != UNKNOWN;
-        Self { time_ms: if is_first { first_ms } else { self.time_ms.max(old.time_ms) }, last_ms, ..self }
+        let first_ms = match self.first_ms.min(old.first_ms) {
+            UNKNOWN if self.consent.granted => self.first_ms.max(old.first_ms),
+            first_ms => first_ms,
+        };
+        Self { first_ms, last_ms: self.last_ms.max(old.last_ms), ..self }
     }
 
     /// The one of two answers that counts where their order is not known: the later, at one time the denial, and any
@@ -49,10 +55,10 @@ impl Answer {
             return self.after(Some(other));
         }
         let (grant, denial) = if self.consent.granted { (self, *other) } else { (*other, self) };
-        if denial.time_ms == UNKNOWN || grant.last_ms <= denial.time_ms {
+        if denial.last_ms == UNKNOWN || grant.last_ms <= denial.last_ms {
             return denial;
         }
-        Self { time_ms: if grant.time_ms > denial.time_ms { grant.time_ms } else { grant.last_ms }, ..grant }
+        Self { first_ms: if grant.first_ms > denial.last_ms { grant.first_ms } else { grant.last_ms }, ..grant }
     }
 }
 
@@ -101,12 +107,12 @@ impl Stated {
             let known = self.denial(purpose).filter(|denial| denial.time_ms >= denied_ms);
             known.is_some_and(|denial| own.last_ms > denial.bound_ms)
         };
-        self.own(purpose).is_none_or(|own| own.time_ms <= denied_ms && !(own.consent.granted && said_since(own)))
+        self.own(purpose).is_none_or(|own| own.time_ms() <= denied_ms && !(own.consent.granted && said_since(own)))
     }
 
     /// Time of what the visitor itself denied, if it did.
     pub fn denied_ms(&self, purpose: i32) -> Option<i64> {
-        self.own(purpose).filter(|own| !own.consent.granted).map(|own| own.time_ms)
+        self.own(purpose).filter(|own| !own.consent.granted).map(Answer::time_ms)
     }
 
     /// Sets the traits and consents of `change`; an empty trait is removed.
@@ -130,9 +136,9 @@ impl Stated {
             }
         }
         // Another answer at one moment has the next millisecond.
-        let given = browser.answers.iter().filter(|answer| answer.time_ms <= log_ms + 1);
-        for &Answer { consent, time_ms, .. } in given {
-            let purpose = consent.purpose;
+        let given = browser.answers.iter().filter(|answer| answer.first_ms <= log_ms + 1);
+        for &Answer { consent, first_ms, last_ms } in given {
+            let (purpose, time_ms) = (consent.purpose, last_ms.min(log_ms.max(first_ms)));
             if !consent.granted && self.is_bound_by(purpose, time_ms) {
                 self.bind(BrowserDenial { purpose, time_ms, bound_ms: log_ms, is_recorded: false });
             } else if consent.granted && self.own(purpose).is_none() {
@@ -145,9 +151,9 @@ impl Stated {
     /// order; where a grant meets a denial of the visitor itself, the later counts.
     pub fn merge(&mut self, known: proto::Stated) {
         self.set_traits(known.traits);
-        for stated::Answer { consent, time_ms, last_ms } in known.answers {
+        for stated::Answer { consent, first_ms, last_ms } in known.answers {
             let Some(consent) = consent else { continue };
-            let new = Answer { consent, time_ms, last_ms };
+            let new = Answer { consent, first_ms, last_ms };
             self.set(self.own(consent.purpose).map_or(new, |old| new.or(old)));
         }
         for stated::Denial { purpose, time_ms, bound_ms } in known.denials {
@@ -158,7 +164,7 @@ impl Stated {
     /// What stays in a browser after a login that the log took at `log_ms`: its denials, and what it granted since; `None`
     /// if there is neither.
     pub fn left_at_login(&self, log_ms: i64) -> Option<Self> {
-        let left = self.answers.iter().filter(|answer| !answer.consent.granted || answer.time_ms > log_ms + 1);
+        let left = self.answers.iter().filter(|answer| !answer.consent.granted || answer.first_ms > log_ms + 1);
         let answers: Vec<Answer> = left.copied().collect();
         (!answers.is_empty()).then_some(Self { answers, ..Self::default() })
     }
@@ -180,9 +186,9 @@ impl Stated {
 
     /// The message that [`Self::merge`] takes.
     pub fn to_proto(&self, visitor_id: &str) -> proto::Stated {
-        let answer = |&Answer { consent, time_ms, last_ms }: &Answer| stated::Answer {
+        let answer = |&Answer { consent, first_ms, last_ms }: &Answer| stated::Answer {
             consent: Some(consent),
-            time_ms,
+            first_ms,
             last_ms,
         };
         let denial = |&BrowserDenial { purpose, time_ms, bound_ms, .. }: &BrowserDenial| stated::Denial {

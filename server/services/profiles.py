@@ -10,7 +10,7 @@ from typing import Final
 import core_rs
 from core_rs import Engine, NotFoundError
 from server.errors import checked_id, required
-from server.ports import Clock, EventLog, LogRecord, NewRecord
+from server.ports import Clock, EventLog, LogRecord, LogUnavailableError, NewRecord
 from server.workers.denials import denial_records
 from shopkeeper.v1 import profile_service_pb2 as pb
 from shopkeeper.v1.event_pb2 import Event
@@ -72,8 +72,9 @@ class ProfileService:
         """
         now_ms = self._clock.now_ms()
         keys = await self._linked(checked_id("visitor_id", request.visitor_id))
-        recorded = denial_records(self._engine)  # of others: what they were bound by may go now
-        await asyncio.gather(*(self._log.append([record], time_ms) for record, time_ms in recorded))
+        for record, time_ms in denial_records(self._engine):  # of others: what they were bound by may go now
+            if not self._log.append_later([record], time_ms):
+                raise LogUnavailableError("the log cannot keep up with what it is to write; erase again a little later")
         erasures = [
             NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in keys
         ]

@@ -145,8 +145,8 @@ def item_row(record: LogRecord, change: ItemChange, known: Row | None) -> Row | 
 def profile_row(record: LogRecord, known: Row | None) -> Row | None:
     """Return the row of a profile after a record of what was stated; None if it is a change and the row is as new.
 
-    A `Stated` that is no newer than the row is merged as what was known before it; where Kafka brought the row, only
-    the denials of browsers, for the order of the log decides the rest.
+    A `Stated` that is no newer than the row is merged as what was known before it. Where Kafka brought the row, its
+    traits and its answers stay, for the order of the log decides them.
 
     Raises
     ------
@@ -158,7 +158,8 @@ def profile_row(record: LogRecord, known: Row | None) -> Row | None:
     if known is not None and offset <= known["log_offset"]:
         if kind != RECORD_KIND_STATED:
             return None
-        before, change, offset = _known_before(change, known["log_offset"]), before, known["log_offset"]
+        offset = known["log_offset"]
+        before, change = _missing(change, before) if offset >= 0 else change, before
     stated, payload = stated_after(before, kind, record.time_ms, change)
     profile = Profile.FromString(payload)
     if not profile.visitor_id or profile.visitor_id != record.key:
@@ -186,11 +187,12 @@ def known_stated(stated: bytes, payload: bytes) -> bytes:
     return Stated(visitor_id=profile.visitor_id, traits=profile.traits, answers=answers).SerializeToString()
 
 
-def _known_before(payload: bytes, row_offset: int) -> bytes:
+def _missing(payload: bytes, known: bytes) -> bytes:
+    """Return what one `Stated` says of purposes that another has no answers to, and its denials of browsers."""
     stated = Stated.FromString(payload)
-    if row_offset >= 0:
-        stated = Stated(visitor_id=stated.visitor_id, denials=stated.denials)
-    return stated.SerializeToString()
+    answered = {answer.consent.purpose for answer in Stated.FromString(known).answers}
+    answers = [answer for answer in stated.answers if answer.consent.purpose not in answered]
+    return Stated(visitor_id=stated.visitor_id, answers=answers, denials=stated.denials).SerializeToString()
 
 
 def decision_rows(record: LogRecord, decision: Decision) -> list[Row]:

@@ -185,10 +185,10 @@ class Stated(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         CONSENT_FIELD_NUMBER: _builtins.int
-        TIME_MS_FIELD_NUMBER: _builtins.int
+        FIRST_MS_FIELD_NUMBER: _builtins.int
         LAST_MS_FIELD_NUMBER: _builtins.int
-        time_ms: _builtins.int
-        """When the log took it, Unix milliseconds: a grant first, a denial last; 0 where that is not known."""
+        first_ms: _builtins.int
+        """When the log took it first, Unix milliseconds; 0 where that is not known."""
         last_ms: _builtins.int
         """When the log took it last, Unix milliseconds; 0 where that is not known."""
         @_builtins.property
@@ -199,12 +199,12 @@ class Stated(_message.Message):
             self,
             *,
             consent: _common_pb2.Consent | None = ...,
-            time_ms: _builtins.int = ...,
+            first_ms: _builtins.int = ...,
             last_ms: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "last_ms", b"last_ms", "time_ms", b"time_ms"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "first_ms", b"first_ms", "last_ms", b"last_ms"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from server.adapters.memory_log import MemoryLog
 from server.ports import LogRecord, NewRecord
 from server.workers.profile_fill import fill_profiles
 from server.workers.table_writer import TableWriter
+from shopkeeper.v1.common_pb2 import Consent, ConsentPurpose
 from shopkeeper.v1.profile_service_pb2 import Trait
 from shopkeeper.v1.record_pb2 import RecordKind, Stated
 from tests.table_shop import KINDS, TRAINING, Shop, either_shop, erasure, event, profile
@@ -22,18 +23,22 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
     yield from either_shop(request, tmp_path / "store")
 
 
-def test_a_denial_of_a_browser_that_comes_after_newer_changes_is_merged_and_nothing_else_of_it(shop: Shop) -> None:
+def test_a_denial_of_a_browser_that_comes_after_newer_changes_is_merged_with_what_is_not_answered_since(
+    shop: Shop,
+) -> None:
     late = Stated(visitor_id="ann", denials=[Stated.Denial(purpose=TRAINING, time_ms=5, bound_ms=6)])
     late.traits.extend([Trait(name="size", value="old"), Trait(name="city", value="Ulm")])
-    shop.add(profile("ann", {"size": "M"}))
+    for purpose in (TRAINING, ConsentPurpose.CONSENT_PURPOSE_MARKETING):
+        late.answers.add(consent=Consent(purpose=purpose, granted=False), first_ms=3, last_ms=4)
+    shop.add(profile("ann", {"size": "M"}, training=True))
     shop.sink.drain()
     writer = TableWriter(shop.store)
     record = LogRecord(-9, RecordKind.RECORD_KIND_STATED, 7, "ann", "", late.SerializeToString())
     for _ in range(2):
         writer.write([record])
         assert writer.outdated == set()
-    sql = "SELECT log_offset, training, trait_names, trait_values FROM profiles FINAL"
-    assert shop.rows(sql) == [(1, False, ["size"], ["M"])]
+    sql = "SELECT log_offset, training, marketing, trait_names, trait_values FROM profiles FINAL"
+    assert shop.rows(sql) == [(1, True, False, ["size"], ["M"])]
 
 
 def test_a_denial_of_a_browser_binds_its_user_in_tables_unless_that_granted_later(shop: Shop) -> None:

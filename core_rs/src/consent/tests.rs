@@ -164,7 +164,7 @@ fn machines_that_took_the_same_answer_of_one_key_in_another_order_agree() {
         for time_ms in times {
             stated.update(said(PHONE, &[(PERSONAL, granted)]), time_ms);
         }
-        stated.answers[0].time_ms
+        stated.answers[0].time_ms()
     };
     assert_eq!((time_of(true, [5, 1, 5]), time_of(true, [1, 5, 5])), (1, 1));
     assert_eq!((time_of(false, [5, 1, 5]), time_of(false, [1, 5, 5])), (5, 5));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    profile::{BrowserDenial, Stated},
+    profile::{Answer, BrowserDenial, Stated},
     proto::{
         Activation, Consent, Context, DocumentChange, Erasure, Event, EventItem, Item, ItemChange, Money, Profile,
         RecordKind, document_change::Document,
@@ -140,7 +140,7 @@ fn answers_of_older_snapshots_have_no_time_and_times_that_do_not_fit_are_refused
     let times = |answer_times: &[i64]| {
         let row = VisitorRow { profile: profile.clone(), answer_times: answer_times.to_vec(), ..VisitorRow::default() };
         let visitor = row.visitor().ok()?;
-        Some(visitor.stated?.answers.iter().map(|answer| answer.time_ms).collect::<Vec<_>>())
+        Some(visitor.stated?.answers.iter().map(Answer::time_ms).collect::<Vec<_>>())
     };
     assert_eq!((times(&[]), times(&[7, 9])), (Some(vec![0, 0]), Some(vec![7, 9])));
     assert_eq!((times(&[7]), times(&[7, 9, 9])), (None, None));

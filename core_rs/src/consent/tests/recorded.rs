@@ -131,7 +131,7 @@ fn machines_that_take_grants_and_denials_of_browsers_in_any_order_agree() {
 fn a_grant_that_comes_again_after_a_restoration_undoes_no_denial() {
     let mut state = State::default();
     let own =
-        stated::Answer { consent: Some(Consent { purpose: PERSONAL as i32, granted: true }), time_ms: 1, last_ms: 10 };
+        stated::Answer { consent: Some(Consent { purpose: PERSONAL as i32, granted: true }), first_ms: 1, last_ms: 10 };
     apply(&mut state, RecordKind::Stated, &proto::Stated { answers: vec![own], ..bound(5, 12) });
     apply_at(&mut state, 10, RecordKind::Profile, &said("ann", &[(PERSONAL, true)]));
     assert_eq!(elsewhere(&state, "ann"), Some(false));
@@ -206,12 +206,12 @@ fn who_is_named_by_a_record_of_denials_is_a_user() {
 fn what_tables_knew_is_merged_by_time_and_a_denial_wins_where_that_does_not_tell() {
     let after = |answers: [(bool, i64, i64); 2]| {
         let mut known = Stated::default();
-        for (granted, time_ms, last_ms) in answers {
+        for (granted, first_ms, last_ms) in answers {
             let consent = Some(Consent { purpose: PERSONAL as i32, granted });
-            let answers = vec![stated::Answer { consent, time_ms, last_ms }];
+            let answers = vec![stated::Answer { consent, first_ms, last_ms }];
             known.merge(proto::Stated { answers, ..proto::Stated::default() });
         }
-        (known.answers[0].consent.granted, known.answers[0].time_ms, known.answers[0].last_ms)
+        (known.answers[0].consent.granted, known.answers[0].first_ms, known.answers[0].last_ms)
     };
     let (grant, denial) = ((true, 5, 7), (false, 9, 9));
     for (one, other, expected) in [
@@ -222,7 +222,7 @@ fn what_tables_knew_is_merged_by_time_and_a_denial_wins_where_that_does_not_tell
         (grant, (false, 0, 0), (false, 0, 0)),
         (grant, (true, 3, 6), (true, 3, 7)),
         (grant, (true, 0, 0), grant),
-        (denial, (false, 8, 8), denial),
+        (denial, (false, 8, 8), (false, 8, 9)),
     ] {
         assert_eq!((after([one, other]), after([other, one])), (expected, expected));
     }
@@ -257,7 +257,7 @@ fn a_restored_machine_in_which_answers_come_before_events_says_the_same() {
     let login = Event { context: Some(context("ann")), ..Event::default() };
     let granted = |time_ms| stated::Answer {
         consent: Some(Consent { purpose: PERSONAL as i32, granted: true }),
-        time_ms,
+        first_ms: time_ms,
         last_ms: time_ms,
     };
     let mut state = State::default();
@@ -274,4 +274,17 @@ fn a_restored_machine_in_which_answers_come_before_events_says_the_same() {
     assert_eq!(elsewhere(&state, "ann"), None, "logged in before the browser granted");
     apply_at(&mut state, 6, RecordKind::Event, &login);
     assert_eq!(elsewhere(&state, "ann"), Some(true), "what it granted since stayed in it");
+}
+
+#[test]
+fn a_denial_that_is_said_again_after_the_login_was_given_before_it() {
+    let mut state = State::default();
+    let login = Event { context: Some(context("ann")), ..Event::default() };
+    for denied_ms in [1, 20] {
+        apply_at(&mut state, denied_ms, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
+    }
+    apply_at(&mut state, 10, RecordKind::Event, &login);
+    assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 10, stated: bound(10, 10) }]);
+    apply_at(&mut state, 25, RecordKind::Event, &login);
+    assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 25, stated: bound(20, 25) }]);
 }
