@@ -138,7 +138,8 @@ impl Stated {
         // Another answer at one moment has the next millisecond.
         let given = browser.answers.iter().filter(|answer| answer.first_ms <= log_ms + 1);
         for &Answer { consent, first_ms, last_ms } in given {
-            let (purpose, time_ms) = (consent.purpose, last_ms.min(log_ms.max(first_ms)));
+            // Said again since: it had been said first by then.
+            let (purpose, time_ms) = (consent.purpose, if last_ms <= log_ms + 1 { last_ms } else { first_ms });
             if !consent.granted && self.is_bound_by(purpose, time_ms) {
                 self.bind(BrowserDenial { purpose, time_ms, bound_ms: log_ms, is_recorded: false });
             } else if consent.granted && self.own(purpose).is_none() {

@@ -284,7 +284,7 @@ fn a_denial_that_is_said_again_after_the_login_was_given_before_it() {
         apply_at(&mut state, denied_ms, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
     }
     apply_at(&mut state, 10, RecordKind::Event, &login);
-    assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 10, stated: bound(10, 10) }]);
+    assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 10, stated: bound(1, 10) }]);
     apply_at(&mut state, 25, RecordKind::Event, &login);
     assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 25, stated: bound(20, 25) }]);
 }
