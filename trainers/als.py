@@ -23,7 +23,7 @@ class Als(Recommender):
     width : int
         Length of the factors.
     unobserved : float
-        Weight of an item that a history does not hold, beside 1 of one it holds.
+        Weight of every pair of a history and an item, α₀ of Rendle et al.; a pair that is observed weighs 1 more.
     regularisation : float
         Weight of the squared length of factors.
     scaling : float
