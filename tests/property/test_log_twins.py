@@ -12,7 +12,7 @@ from server.ports import NewRecord
 
 RECORDS = st.builds(
     NewRecord,
-    kind=st.integers(0, 7),
+    kind=st.integers(0, 8),
     key=st.sampled_from(["", "v", "w", "ü'\x00"]),
     record_id=st.sampled_from(["", "1", "2", "3", "ä\x00"]),
     payload=st.sampled_from([b"", b"x", b"\xff\x00"]),
@@ -32,6 +32,6 @@ def test_file_and_memory_agree(calls: list[list[NewRecord] | str]) -> None:
                 results = [list(log.import_records([call], 7)) for log in logs]
             assert results[0] == results[1]
             assert logs[0].read(0, 99) == logs[1].read(0, 99)
-            assert logs[0].profiles(1, 3) == logs[1].profiles(1, 3)
+            assert logs[0].statements(1, 3) == logs[1].statements(1, 3)
             assert logs[0].read(1, 3, bare_kinds=(1, 2)) == logs[1].read(1, 3, bare_kinds=(1, 2))
         logs[0].close()
