@@ -1,5 +1,6 @@
 """Machines that exchange what they write by a list in place of Kafka."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from core_rs import Engine
@@ -42,3 +43,11 @@ class Machine:
     def close(self) -> None:
         for part in (self.inbox, self.outbox, self.log):
             part.close()
+
+
+def three_machines(folder: Path) -> Iterator[list[Machine]]:
+    """Yield three machines whose logs are in `folder`."""
+    machines = [Machine(folder / f"{name}.sqlite") for name in "abc"]
+    yield machines
+    for machine in machines:
+        machine.close()

@@ -39,7 +39,11 @@ impl Answer {
         let Some(old) = old else { return self };
         if old.consent.granted != self.consent.granted {
             let tie = i64::from(self.time_ms() == old.time_ms());
-            return Self { first_ms: self.first_ms + tie, last_ms: self.last_ms + tie, ..self };
+            return Self {
+                first_ms: self.first_ms.saturating_add(tie),
+                last_ms: self.last_ms.saturating_add(tie),
+                ..self
+            };
         }
         let first_ms = match self.first_ms.min(old.first_ms) {
             UNKNOWN if self.consent.granted => self.first_ms.max(old.first_ms),
@@ -121,7 +125,8 @@ impl Stated {
         for consent in change.consents {
             let mut answer = Answer::new(consent, time_ms).after(self.own(consent.purpose));
             let is_tie = self.denial(consent.purpose).is_some_and(|denial| denial.bound_ms == time_ms);
-            answer.last_ms += i64::from(is_tie && answer.last_ms == time_ms); // the clock stands, and this came later
+            let tie = i64::from(is_tie && answer.last_ms == time_ms);
+            answer.last_ms = answer.last_ms.saturating_add(tie); // the clock stands, and this came later
             self.set(answer);
         }
     }
@@ -136,10 +141,11 @@ impl Stated {
             }
         }
         // Another answer at one moment has the next millisecond.
-        let given = browser.answers.iter().filter(|answer| answer.first_ms <= log_ms + 1);
+        let given = browser.answers.iter().filter(|answer| answer.first_ms <= log_ms.saturating_add(1));
         for &Answer { consent, first_ms, last_ms } in given {
             // Said again since: it had been said first by then.
-            let (purpose, time_ms) = (consent.purpose, if last_ms <= log_ms + 1 { last_ms } else { first_ms });
+            let (purpose, time_ms) =
+                (consent.purpose, if last_ms <= log_ms.saturating_add(1) { last_ms } else { first_ms });
             if !consent.granted && self.is_bound_by(purpose, time_ms) {
                 self.bind(BrowserDenial { purpose, time_ms, bound_ms: log_ms, is_recorded: false });
             } else if consent.granted && self.own(purpose).is_none() {
@@ -165,7 +171,8 @@ impl Stated {
     /// What stays in a browser after a login that the log took at `log_ms`: its denials, and what it granted since; `None`
     /// if there is neither.
     pub fn left_at_login(&self, log_ms: i64) -> Option<Self> {
-        let left = self.answers.iter().filter(|answer| !answer.consent.granted || answer.first_ms > log_ms + 1);
+        let left =
+            self.answers.iter().filter(|answer| !answer.consent.granted || answer.first_ms > log_ms.saturating_add(1));
         let answers: Vec<Answer> = left.copied().collect();
         (!answers.is_empty()).then_some(Self { answers, ..Self::default() })
     }

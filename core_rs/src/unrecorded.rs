@@ -25,7 +25,8 @@ impl State {
     }
 
     fn unrecorded_denial(&self, key: &str, denial: BrowserDenial) -> UnrecordedDenial {
-        let since_ms = self.erased.get(key).map_or(denial.bound_ms, |erased_ms| denial.bound_ms.max(erased_ms + 1));
+        let since_ms =
+            self.erased.get(key).map_or(denial.bound_ms, |erased_ms| denial.bound_ms.max(erased_ms.saturating_add(1)));
         let stated = Stated { denials: vec![denial], ..Stated::default() };
         UnrecordedDenial { time_ms: since_ms, stated: stated.to_proto(key) }
     }

@@ -43,7 +43,7 @@ impl Rulebook<'_> {
     fn visitor(&self) -> Option<&Visitor> {
         let key = &self.plan.request.context.as_ref()?.visitor_id;
         let visitor = self.shop.state.visitors.get(key.as_str())?;
-        let denied = visitor.stated.as_ref().is_some_and(|stated| stated.left_at_login(i64::MAX - 1).is_some());
+        let denied = visitor.stated.as_ref().is_some_and(|stated| stated.left_at_login(i64::MAX).is_some());
         (!denied).then_some(visitor)
     }
 

@@ -14,7 +14,7 @@ from server.workers.denials import DenialRecorder, denial_record, denial_records
 from server.workers.rows import Row, profile_row
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse, Profile
 from shopkeeper.v1.record_pb2 import RECORD_KIND_STATED, Stated
-from tests.machines import Machine
+from tests.machines import Machine, three_machines
 from tests.table_shop import TRAINING, erasure, event, profile, wait_until
 
 VISITOR, DENIED_MS, LOGIN_MS = "ann", 3, 7
@@ -100,10 +100,7 @@ def test_the_thread_records_and_ends(shop: Shop) -> None:
 
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[list[Machine]]:
-    machines = [Machine(tmp_path / f"{name}.sqlite") for name in "abc"]
-    yield machines
-    for machine in machines:
-        machine.close()
+    yield from three_machines(tmp_path)
 
 
 @pytest.mark.parametrize("grant_ms", [None, DENIED_MS - 1, DENIED_MS, DENIED_MS + 1, LOGIN_MS + 1])

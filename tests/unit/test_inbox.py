@@ -19,7 +19,7 @@ from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse, Profile
 from shopkeeper.v1.record_pb2 import ItemChange, RecordKind
-from tests.machines import Machine
+from tests.machines import Machine, three_machines
 from tests.table_shop import erasure, event, profile
 
 EVENT, ERASURE = RecordKind.RECORD_KIND_EVENT, RecordKind.RECORD_KIND_ERASURE
@@ -27,10 +27,7 @@ EVENT, ERASURE = RecordKind.RECORD_KIND_EVENT, RecordKind.RECORD_KIND_ERASURE
 
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[list[Machine]]:
-    machines = [Machine(tmp_path / f"{name}.sqlite") for name in "abc"]
-    yield machines
-    for machine in machines:
-        machine.close()
+    yield from three_machines(tmp_path)
 
 
 def exchange(machines: list[Machine], stream: list[Arrival], *senders: Machine) -> None:
