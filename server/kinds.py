@@ -1,8 +1,12 @@
-"""Kinds of records by what becomes of them, and ids of records by what they say."""
+"""Kinds of records by what becomes of them, and what records say."""
 
 from hashlib import blake2b
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
+from shopkeeper.v1.common_pb2 import Context
+from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_DECISION,
     RECORD_KIND_EVENT,
@@ -18,6 +22,14 @@ QUEUED: Final = frozenset({RECORD_KIND_DECISION, RECORD_KIND_STATED})
 
 ERASED: Final = frozenset({RECORD_KIND_EVENT, *STATING, *QUEUED})
 """Go when their visitor is forgotten."""
+
+
+def context_of(payload: bytes | None) -> Context:
+    """Return who an event is about; nobody where the payload cannot be read."""
+    try:
+        return Event.FromString(payload or b"").context
+    except DecodeError:
+        return Context()
 
 
 def content_id(prefix: str, content: bytes) -> str:

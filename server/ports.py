@@ -182,8 +182,11 @@ class EventLog(Protocol):
         """Yield every record of one visitor, in order."""
         ...
 
-    def aliases(self, key: str) -> set[str]:
-        """Return the anonymous ids that became the visitor, as events showed that were removed since."""
+    def anonymous_ids(self, key: str) -> set[str]:
+        """Return the anonymous ids that became the visitor, as its events show, those that were removed included.
+
+        No id of which an event says that it is a user's: an event of one user with the id of another merges nothing.
+        """
         ...
 
     def statements(self, after: int, limit: int) -> list[LogRecord]:

@@ -1,20 +1,16 @@
 """What the log's file has to know of visitors for longer than it keeps records, and forgetting them.
 
-Kept beside the records, which trimming removes, are: when each visitor was forgotten, which anonymous ids were found
-to be whose, and what was stated about visitors.
+Kept beside the records, which trimming removes, are: when each visitor was forgotten, who is a user and which
+anonymous ids were found to be whose, and what was stated about visitors.
 """
 
 import sqlite3
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from typing import Final
-
-from google.protobuf.message import DecodeError
 
 from server import kinds
 from server.adapters.log_rows import COLUMNS, Row
 from server.ports import LogRecord
-from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT
 
 
@@ -87,10 +83,10 @@ INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? A
 _EVENTS: Final = f"""
 SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
 """  # noqa: S608
-
-_LINKED: Final = f"""
-SELECT payload FROM records
-WHERE key = ? AND kind = {RECORD_KIND_EVENT} AND time_ms <= ? AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
+_ALIASES: Final = "SELECT anonymous_id FROM aliases WHERE key = :key"
+_SHOWN: Final = f"SELECT payload FROM records WHERE key = :key AND kind = {RECORD_KIND_EVENT}"  # noqa: S608
+_SHOWN_HERE: Final = f"""
+{_SHOWN} AND time_ms <= :until AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
 """  # noqa: S608
 
 
@@ -127,9 +123,9 @@ def without_late(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Ro
     return [row for row in rows if not is_late(row)]
 
 
-def aliases(connection: sqlite3.Connection, key: str) -> set[str]:
-    """Return the anonymous ids that events, trimmed since, showed to be the visitor's."""
-    return {found for (found,) in connection.execute("SELECT anonymous_id FROM aliases WHERE key = ?", (key,))}
+def anonymous_ids(connection: sqlite3.Connection, key: str) -> set[str]:
+    """Return the anonymous ids that became the visitor, as events show that are here or were trimmed."""
+    return _anonymous_ids(connection, _ALIASES, _SHOWN, {"key": key})
 
 
 def linked(connection: sqlite3.Connection, erasure: LogRecord) -> set[str]:
@@ -137,22 +133,31 @@ def linked(connection: sqlite3.Connection, erasure: LogRecord) -> set[str]:
 
     What shows them are events that this log was the first to have, and trimmed ones.
     """
-    trimmed = "SELECT anonymous_id FROM aliases WHERE key = ? AND time_ms <= ?"
-    found = {anonymous_id for (anonymous_id,) in connection.execute(trimmed, (erasure.key, erasure.time_ms))}
-    for (payload,) in connection.execute(_LINKED, (erasure.key, erasure.time_ms)):
-        with suppress(DecodeError, TypeError):
-            found.add(Event.FromString(payload).context.visitor_id)
-    of_others = found - {erasure.key, ""}
-    return {key for key in of_others if not is_forgotten(connection, erasure._replace(key=key, kind=RECORD_KIND_EVENT))}
+    at = {"key": erasure.key, "until": erasure.time_ms}
+    found = _anonymous_ids(connection, f"{_ALIASES} AND time_ms <= :until", _SHOWN_HERE, at)
+    return {key for key in found if not is_forgotten(connection, erasure._replace(key=key, kind=RECORD_KIND_EVENT))}
 
 
 def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:
-    """Keep profiles, and whose anonymous ids are in events, of what is trimmed next: all up to the offset `until`."""
+    """Keep profiles, users and whose anonymous ids are in events of what is trimmed next, up to the offset `until`."""
     connection.execute(_KEEP_PROFILES, (until,))
     found: dict[tuple[str, str], int] = {}
     for key, payload, time_ms in connection.execute(_EVENTS, (until,)):
-        with suppress(DecodeError, TypeError):
-            anonymous_id = Event.FromString(payload).context.visitor_id
-            if anonymous_id not in {"", key}:
-                found[key, anonymous_id] = max(time_ms, found.get((key, anonymous_id), time_ms))
+        context = kinds.context_of(payload)
+        if context.user_id:
+            pair = (key, context.visitor_id or key)
+            found[pair] = max(time_ms, found.get(pair, time_ms))
     connection.executemany(_KEEP_ALIAS, ((*pair, time_ms) for pair, time_ms in found.items()))
+
+
+def _anonymous_ids(connection: sqlite3.Connection, trimmed: str, shown: str, at: Mapping[str, object]) -> set[str]:
+    found = {anonymous_id for (anonymous_id,) in connection.execute(trimmed, at)}
+    found |= {kinds.context_of(payload).visitor_id for (payload,) in connection.execute(shown, at)}
+    return {one for one in found - {at["key"], ""} if not _is_user(connection, one)}
+
+
+def _is_user(connection: sqlite3.Connection, key: str) -> bool:
+    """Return whether an event, trimmed or not, says that the key is a user's, whom no login of another takes over."""
+    if connection.execute(_ALIASES, {"key": key}).fetchone():
+        return True
+    return any(kinds.context_of(payload).user_id for (payload,) in connection.execute(_SHOWN, {"key": key}))

@@ -9,7 +9,8 @@ from typing import Final
 
 from server import kinds
 from server.ports import AppendStatus, LogRecord, NewRecord
-from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_UNSPECIFIED, RecordKind
+from shopkeeper.v1.common_pb2 import Context
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_UNSPECIFIED, RecordKind
 
 _offset_of: Final = attrgetter("offset")
 
@@ -67,9 +68,10 @@ class MemoryLog:
             records = list(self._records)
         return (record for record in records if key and record.key == key)
 
-    def aliases(self, key: str) -> set[str]:  # noqa: ARG002 - of the port
-        """Return nothing: no events were removed."""
-        return set()
+    def anonymous_ids(self, key: str) -> set[str]:
+        """Return the anonymous ids that became the visitor, as its events show."""
+        found = {context.visitor_id for context in self._contexts_of(key)} - {key, ""}
+        return {one for one in found if not any(context.user_id for context in self._contexts_of(one))}
 
     def statements(self, after: int, limit: int) -> list[LogRecord]:
         """Return up to `limit` records of what was stated above the offset `after`, in order."""
@@ -103,6 +105,10 @@ class MemoryLog:
         for hook in self._hooks:
             hook(self.last_offset())
         return statuses
+
+    def _contexts_of(self, key: str) -> list[Context]:
+        events = (record for record in self.records_of(key) if record.kind == RECORD_KIND_EVENT)
+        return [kinds.context_of(record.payload) for record in events]
 
     def _is_late(self, record: NewRecord, time_ms: int) -> bool:
         """Return whether the record was made before its visitor was forgotten, and waited meanwhile."""

@@ -177,10 +177,10 @@ class SqliteLog:
             yield from records
             after = records[-1].offset
 
-    def aliases(self, key: str) -> set[str]:
-        """Return the anonymous ids that became the visitor, as events showed that an outbox removed."""
+    def anonymous_ids(self, key: str) -> set[str]:
+        """Return the anonymous ids that became the visitor, as its events show, those that an outbox removed too."""
         with self._translated(), self._reading:
-            return log_erasure.aliases(self._reader, key)
+            return log_erasure.anonymous_ids(self._reader, key)
 
     def statements(self, after: int, limit: int) -> list[LogRecord]:
         """Return up to `limit` records of what was stated above the offset `after`, also those that were trimmed."""

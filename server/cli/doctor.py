@@ -51,6 +51,7 @@ def examine(config: Path | None, data_dir: Path | None) -> list[Row]:
         _log,
         _snapshot,
         _kafka,
+        _consent,
         _token_key,
         _store,
         _bundles,
@@ -154,6 +155,12 @@ def _kafka(settings: Settings) -> Row:
     if found:
         return Row("kafka", "warn", "; ".join(map(str, found)), "mend [kafka], or `shopkeeper migrate --change-topics`")
     return Row("kafka", "ok", f"{servers}, {settings.kafka.partitions} partitions a topic")
+
+
+def _consent(settings: Settings) -> Row:
+    taken = "to consent" if settings.privacy.consent_default else "to deny"
+    others = "; all machines must have the same privacy.consent_default" if settings.kafka.servers else ""
+    return Row("consent", "ok", f"who has not answered is taken {taken}{others}")
 
 
 def _token_key(settings: Settings) -> Row:

@@ -91,10 +91,8 @@ class ProfileService:
         return pb.GetProfileResponse.FromString(self._engine.profile(visitor_id))
 
     async def _linked(self, visitor_id: str) -> list[str]:
-        """Return the visitor and the anonymous ids in its events, those that were trimmed included."""
-        found = {event.context.visitor_id async for event in self._events(visitor_id)}
-        found |= await asyncio.to_thread(self._log.aliases, visitor_id)
-        return [visitor_id, *sorted(found - {visitor_id, ""})]
+        """Return the visitor and the anonymous ids that became it."""
+        return [visitor_id, *sorted(await asyncio.to_thread(self._log.anonymous_ids, visitor_id))]
 
     async def _events(self, key: str) -> AsyncIterator[Event]:
         records = self._log.records_of(key)

@@ -332,6 +332,18 @@ async def test_erasure_reaches_the_anonymous_id_of_a_login_that_was_trimmed(stoc
     assert {record.kind for record in log.records_of("cookie")} == {RecordKind.RECORD_KIND_ERASURE}
 
 
+async def test_a_user_named_in_an_event_of_another_is_neither_shown_nor_erased_with_that_one(stocked):
+    await stocked.client.record([event(VIEW, Context(user_id="bob"), ["milk"])])
+    await stocked.client.record([event(VIEW, Context(visitor_id="bob", user_id="ann"), ["cheese"])])
+    stub = ProfileServiceStub(stocked.channel)
+    shown = [answer async for answer in stub.ExportUser(profiles.ExportUserRequest(visitor_id="ann"))]
+    assert {answer.profile.visitor_id for answer in shown} == {"ann", ""}
+    assert [answer.event.items[0].item_id for answer in shown if answer.HasField("event")] == ["cheese"]
+    await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    kept = await stub.GetProfile(profiles.GetProfileRequest(visitor_id="bob"))
+    assert [one.item_id for one in kept.live_state.recent] == ["milk"]
+
+
 async def test_health_knows_every_service(shop):
     stub = health_pb2_grpc.HealthStub(shop.channel)
     for name in ("", "shopkeeper.v1.EventService", "shopkeeper.v1.RecommendationService"):

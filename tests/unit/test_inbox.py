@@ -149,6 +149,18 @@ def test_anonymous_past_of_a_login_that_the_erasing_machine_did_not_know_is_forg
     assert [one.record.key for one in stream if one.record.kind == ERASURE] == ["ann", "phone"]
 
 
+def test_another_user_in_an_event_is_not_forgotten_with_the_visitor(machines: list[Machine]) -> None:
+    here, there, _ = machines
+    stream: list[Arrival] = []
+    there.write(event("e1", "a", visitor_id="", user_id="bob"), time_ms=1_000)
+    there.write(event("e2", "a", visitor_id="bob", user_id="ann"), time_ms=1_000)
+    here.write(erasure("ann"), time_ms=2_000)
+    exchange(machines, stream, here, there)
+    exchange(machines, stream, there)
+    assert [events_of(machine) for machine in machines] == [["e1"]] * 3
+    assert [one.record.key for one in stream if one.record.kind == ERASURE] == ["ann"]
+
+
 def test_anonymous_past_that_was_forgotten_with_the_visitor_is_not_forgotten_again(machines: list[Machine]) -> None:
     here, there, _ = machines
     stream: list[Arrival] = []

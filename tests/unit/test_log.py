@@ -14,6 +14,8 @@ from server.adapters import log_rows, sqlite_log
 from server.adapters.memory_log import MemoryLog
 from server.adapters.sqlite_log import SqliteLog
 from server.ports import AppendStatus, EventLog, LogRecord, LogUnavailableError, NewRecord
+from shopkeeper.v1.common_pb2 import Context
+from shopkeeper.v1.event_pb2 import Event
 
 EVENT, DECISION, ITEM, PROFILE, ERASURE, STATED = 1, 2, 3, 4, 6, 8
 STORED, DUPLICATE, CONFLICT = AppendStatus
@@ -123,6 +125,18 @@ async def test_records_of_one_visitor(log: EventLog) -> None:
     found = list(log.records_of("v1"))
     assert [record.record_id for record in found] == [f"e{number}" for number in range(1, 2500, 2)]
     assert list(log.records_of("")) == []
+
+
+def seen(number: int, visitor_id: str, user_id: str = "") -> NewRecord:
+    context = Context(visitor_id=visitor_id, user_id=user_id)
+    return event(number, key=user_id or visitor_id, payload=Event(context=context).SerializeToString())
+
+
+async def test_anonymous_ids_are_those_that_became_the_visitor(log: EventLog) -> None:
+    logins = [seen(1, "phone", "ann"), seen(2, "", "bob"), seen(3, "bob", "ann"), seen(4, "ann", "ann")]
+    await log.append([*logins, seen(5, "phone"), event(6, key="ann", payload=b"\xff"), seen(7, "carl")], 1)
+    assert log.anonymous_ids("ann") == {"phone"}, "bob is a user"
+    assert [log.anonymous_ids(other) for other in ("bob", "phone", "carl", "")] == [set()] * 4
 
 
 async def test_erasure_deletes_what_came_before_it_and_stays(log: EventLog) -> None:

@@ -238,15 +238,22 @@ def test_anonymous_ids_outlive_the_events_that_are_trimmed(log: SqliteLog, outbo
     list(log.import_records([[login("e1", "phone"), login("e2", "laptop"), *others]], 1))
     list(log.import_records([[login("e6", "phone")]], 5))
     assert outbox.trim(6, 5) == 5
-    assert (log.aliases("ann"), log.aliases("bob"), log.aliases("phone")) == ({"phone", "laptop"}, {"v"}, set())
+    assert [log.anonymous_ids(one) for one in ("ann", "bob", "phone")] == [{"phone", "laptop"}, {"v"}, set()]
     write(log, 1, time_ms=9)
     assert outbox.trim(6, 9) == 1
     list(log.import_records([[NewRecord(ERASURE, "ann", "", b"")]], 4))
     log.erase("ann")
-    assert (log.aliases("ann"), log.aliases("bob")) == ({"phone"}, {"v"}), "what came after stays"
+    assert (log.anonymous_ids("ann"), log.anonymous_ids("bob")) == ({"phone"}, {"v"}), "what came after stays"
     list(log.import_records([[NewRecord(ERASURE, "ann", "", b"")]], 6))
     log.erase("ann")
-    assert log.aliases("ann") == set()
+    assert log.anonymous_ids("ann") == set()
+
+
+def test_users_whose_events_were_trimmed_are_nobodys_anonymous_past(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    bob = event("e1", "a", visitor_id="", user_id="bob")
+    list(log.import_records([[bob, event("e2", "a", visitor_id="bob", user_id="ann"), login("e3", "phone")]], 1))
+    assert outbox.trim(3, 5) == 2
+    assert log.anonymous_ids("ann") == {"phone"}
 
 
 def test_profiles_outlive_trimming_until_their_visitor_is_forgotten(log: SqliteLog, outbox: SqliteOutbox) -> None:

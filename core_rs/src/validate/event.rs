@@ -37,6 +37,9 @@ pub fn event(event: &Event, index: usize, now_ms: i64, history: bool) -> Result<
 
 fn event_time(at: &At, value: &Timestamp, now_ms: i64, history: bool) -> Result<()> {
     time(at, value)?;
+    if value.seconds < 0 {
+        return Err(at.fault("is before 1970; is the format of the times right?"));
+    }
     let age_ms = now_ms - millis(value);
     if age_ms < -MAX_EVENT_AHEAD_MS {
         let (days, most) = (-age_ms / DAY_MS, MAX_EVENT_AHEAD_MS / DAY_MS);

@@ -50,6 +50,8 @@ fn sound_messages_pass() {
     let old = Event { event_time: Some(crate::time::timestamp(NOW - 1_000 * crate::params::DAY_MS)), ..view() };
     assert_eq!(event(&old, 0, NOW, true), Ok(()));
     assert!(event(&old, 0, NOW, false).is_err());
+    let year_one = Event { event_time: Some(Timestamp { seconds: -62_135_596_800, nanos: 0 }), ..view() };
+    assert!(event(&year_one, 0, NOW, true).expect_err("a fault").message.contains("before 1970"));
 }
 
 #[test]
