@@ -104,9 +104,11 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.2, help="How long the load goes on.")] = 30.0,
     every_s: Annotated[float, typer.Option(min=1.0, help="Seconds between two samples.")] = 10.0,
     capacity_s: Annotated[float, typer.Option(min=1.0, help="Seconds at full load before.")] = 20.0,
-    out: Annotated[Path, typer.Option(help="Folder of soak.json and soak.svg.")] = RESULTS,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write them to bench/results, which is committed, not to data.")
+    ] = False,
 ) -> None:
-    """Run the soak, write soak.json and its plot, and print what was seen."""
+    """Run the soak, print what was seen, and write soak.json and its plot where all is as it should be."""
     (ROOT / "data").mkdir(exist_ok=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "data", prefix="soak-")))
@@ -115,10 +117,10 @@ def main(
         for one in cluster.machines:
             require(one.process.stop() == 0, "a server did not stop in good order")
     figures |= {"command": f"python bench/soak.py --minutes {minutes:g}", "machine": machine()}
-    out.mkdir(parents=True, exist_ok=True)
+    check(figures)
+    out = RESULTS if keep else ROOT / "data"
     (out / "soak.json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
     draw(figures, out / "soak.svg")
-    check(figures)
     typer.echo(json.dumps({name: value for name, value in figures.items() if name != "samples"}, indent=2))
 
 

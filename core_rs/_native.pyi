@@ -285,8 +285,8 @@ class Engine:
     def controls(self) -> list[bytes]: ...
     def profile(self, visitor_id: str) -> bytes:
         """Return `GetProfileResponse`; NotFoundError PROFILE_NOT_FOUND."""
-    def unrecorded_denials(self, count: int) -> list[tuple[str, int, bytes]]:
-        """Up to `count` denials of browsers that bind users and are in no record: user, time and `Stated` of each.
+    def unrecorded_statements(self, count: int) -> list[tuple[str, int, bytes]]:
+        """Return up to `count` statements of what users took over and is in no record: user, time and `Stated` of each.
 
         The time is that of the first event that showed the browser to be the user's, or just after the user's erasure.
         """

@@ -35,9 +35,9 @@ from server.services.profiles import ProfileService
 from server.services.recommendations import RecommendationService
 from server.settings import Settings, TlsSettings
 from server.shadow import Shadow
-from server.workers.denials import DenialRecorder
 from server.workers.encoder import EncoderWorker
 from server.workers.replica import Replica
+from server.workers.statements import StatementRecorder
 
 _GRACE_S: Final = 20.0
 _CONNECTION_AGE_MS: Final = 600_000
@@ -71,7 +71,7 @@ class App:
             self.engine, self._log, settings, telemetry.LOG_LAG_RECORDS.set, self._models.before_apply
         )
         self._encoder = EncoderWorker(self.engine, self._models)
-        self._denials = DenialRecorder(self.engine, self._log)
+        self._statements = StatementRecorder(self.engine, self._log)
         shadow = Shadow(self.engine, self._models)
         documents, serving = (
             Changes(settings.data_dir / f"{name}.lock", self._replica.follow) for name in ("documents", "serving")
@@ -102,7 +102,7 @@ class App:
         self._replica.start()
         self._log.on_commit(lambda _: self._encoder.wake())
         self._encoder.start()
-        self._denials.start()
+        self._statements.start()
         await asyncio.to_thread(add_placements, self._log, self._clock.now_ms())
         self._observe()
         self._server = self._make_server()
@@ -121,7 +121,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await self._server.stop(_GRACE_S)
-        await asyncio.to_thread(self._denials.stop)
+        await asyncio.to_thread(self._statements.stop)
         await asyncio.to_thread(self._encoder.stop)
         await asyncio.to_thread(self._replica.stop)
         await asyncio.to_thread(self._log.close)

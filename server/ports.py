@@ -199,8 +199,8 @@ class EventLog(Protocol):
     def erase(self, key: str) -> int:
         """Delete the events, decisions and statements before the visitor's newest erasure record; return how many.
 
-        What is queued, decisions and denials, is deleted after it too where it is of its time or older. The erasure
-        record stays, so that every view learns of it, and no offset is used twice.
+        What is queued, decisions and what was taken over, is deleted after it too where it is of its time or older.
+        The erasure record stays, so that every view learns of it, and no offset is used twice.
         """
         ...
 

@@ -34,6 +34,9 @@ TOPICS: Final[Mapping[str, tuple[int, ...]]] = {
 FOLLOWED: Final = ("events", "items", "documents")
 """Topics that change what a replica answers."""
 
+PROFILES: Final = "profiles"
+"""Beside the topics: how far the statements of a log were brought into empty tables."""
+
 MAX_PARTITIONS: Final = 1_024
 """Of one topic."""
 

@@ -15,12 +15,14 @@ from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_cluster import ClickHouseCluster
 from server.adapters.clickhouse_store import ClickHouseStore
+from server.adapters.kafka import topic_name
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sql_store import SqlStore
 from server.adapters.sqlite_log import open_log
 from server.ports import Feed, StoreBusyError, StoreError, StoreOutdatedError, StoreUnavailableError
 from server.settings import Settings, SettingsError
+from server.streams import PROFILES
 from server.telemetry import SINK_LAG_RECORDS, SINK_RETRIES, configure_logging, serve_metrics
 from server.workers.exports import answer_to, answer_wants, make_export
 from server.workers.log_feed import LogFeed
@@ -158,7 +160,7 @@ def fill(settings: Settings, store: SqlStore, stopping: threading.Event) -> None
     """Bring what Kafka may keep no longer into tables that follow it."""
     if settings.tables_follow_kafka:
         with closing(open_log(settings)) as log, closing(SqliteOutbox(settings.log_path)) as outbox:
-            fill_profiles(log, store, f"{settings.kafka.prefix}.profiles/{outbox.origin}", stopping)
+            fill_profiles(log, store, f"{topic_name(settings.kafka, PROFILES)}/{outbox.origin}", stopping)
 
 
 @contextmanager
@@ -231,7 +233,7 @@ def _awaited_store(settings: Settings, stopping: threading.Event) -> Iterator[Sq
         try:
             store = _sink_store(settings)
         except StoreError as error:
-            SINK_RETRIES.inc()
+            SINK_RETRIES.labels("tables").inc()
             SINK_LAG_RECORDS.set(1)  # how many wait is not known, and the alarms shall see it
             is_busy = isinstance(error, StoreBusyError) and time.monotonic() < deadline
             if not (is_busy or isinstance(error, StoreUnavailableError)):

@@ -27,7 +27,7 @@ STAGE_SECONDS: Final = Histogram(
 )
 DEGRADED: Final = Counter("shopkeeper_degraded", "Decisions that could not be made as configured.", ["reason"])
 DECISIONS_DROPPED: Final = Gauge(
-    "shopkeeper_decisions_dropped", "Decisions, and denials taken over, that did not get into the log since the start."
+    "shopkeeper_decisions_dropped", "Decisions, and consents taken over, that did not get into the log since the start."
 )
 EVENTS: Final = Counter("shopkeeper_events", "Events by outcome.", ["outcome"])
 SHADOW_REQUESTS: Final = Counter("shopkeeper_shadow_requests", "Requests of a shadow trial by outcome.", ["outcome"])
@@ -61,7 +61,9 @@ SINK_SECONDS: Final = Histogram(
     "Time the tables took for one batch.",
     buckets=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0),
 )
-SINK_RETRIES: Final = Counter("shopkeeper_sink_retries", "Times that the tables did not take a batch.")
+SINK_RETRIES: Final = Counter(
+    "shopkeeper_sink_retries", "Times that a try of the sink failed, by what failed: tables, kafka or log.", ["cause"]
+)
 BAD_RECORDS: Final = Counter("shopkeeper_bad_records", "Records set aside in `bad_events`.", ["kind", "reason"])
 OUTBOX_RECORDS: Final = Gauge("shopkeeper_outbox_records", "Records of this log that Kafka does not have.")
 OUTBOX_BYTES: Final = Gauge("shopkeeper_outbox_bytes", "Bytes of their payloads.")

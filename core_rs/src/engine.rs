@@ -11,7 +11,7 @@ use crate::{
     proto::{ErrorReason, GetProfileResponse},
     snapshot,
     state::{Record, State},
-    unrecorded::UnrecordedDenial,
+    unrecorded::UnrecordedStatement,
     validate,
     visitor::Visitor,
 };
@@ -198,9 +198,9 @@ impl Engine {
         Ok(GetProfileResponse { profile: Some(profile), live_state: Some(live_state(&state, visitor)) }.encode_to_vec())
     }
 
-    /// Up to `count` denials of browsers that bind users and are in no record.
-    pub fn unrecorded_denials(&self, count: usize) -> Vec<UnrecordedDenial> {
-        self.read().unrecorded_denials(count)
+    /// Up to `count` statements of what users took over from browsers and is in no record.
+    pub fn unrecorded_statements(&self, count: usize) -> Vec<UnrecordedStatement> {
+        self.read().unrecorded_statements(count)
     }
 
     /// Version of the bundle that serves by the log, and of the one before; empty if none.

@@ -7,7 +7,10 @@ use crate::{
     error::{Error, Result, decode},
     proto::{self, Consent, Profile, RecordKind, Trait, stated},
 };
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Time of a grant that outdoes no denial: a browser gave it, or it is not known when it was given.
 const UNKNOWN: i64 = 0;
@@ -21,12 +24,14 @@ pub struct Answer {
     pub first_ms: i64,
     /// When the log took it last, Unix milliseconds; 0 as above.
     pub last_ms: i64,
+    /// When what a browser granted became the visitor's, Unix milliseconds, as long as no record of the visitor says so.
+    pub unrecorded_ms: Option<i64>,
 }
 
 impl Answer {
     /// Answer that the log took at a time.
     pub fn new(consent: Consent, time_ms: i64) -> Self {
-        Self { consent, first_ms: time_ms, last_ms: time_ms }
+        Self { consent, first_ms: time_ms, last_ms: time_ms, unrecorded_ms: None }
     }
 
     /// When it was given, Unix milliseconds: a grant that is said again is no later one, a denial is.
@@ -142,14 +147,14 @@ impl Stated {
         }
         // Another answer at one moment has the next millisecond.
         let given = browser.answers.iter().filter(|answer| answer.first_ms <= log_ms.saturating_add(1));
-        for &Answer { consent, first_ms, last_ms } in given {
+        for &Answer { consent, first_ms, last_ms, .. } in given {
             // Said again since: it had been said first by then.
             let (purpose, time_ms) =
                 (consent.purpose, if last_ms <= log_ms.saturating_add(1) { last_ms } else { first_ms });
             if !consent.granted && self.is_bound_by(purpose, time_ms) {
                 self.bind(BrowserDenial { purpose, time_ms, bound_ms: log_ms, is_recorded: false });
             } else if consent.granted && self.own(purpose).is_none() {
-                self.answers.push(Answer::new(consent, UNKNOWN));
+                self.answers.push(Answer { unrecorded_ms: Some(log_ms), ..Answer::new(consent, UNKNOWN) });
             }
         }
     }
@@ -160,7 +165,7 @@ impl Stated {
         self.set_traits(known.traits);
         for stated::Answer { consent, first_ms, last_ms } in known.answers {
             let Some(consent) = consent else { continue };
-            let new = Answer { consent, first_ms, last_ms };
+            let new = Answer { consent, first_ms, last_ms, unrecorded_ms: None };
             self.set(self.own(consent.purpose).map_or(new, |old| new.or(old)));
         }
         for stated::Denial { purpose, time_ms, bound_ms } in known.denials {
@@ -177,10 +182,27 @@ impl Stated {
         (!answers.is_empty()).then_some(Self { answers, ..Self::default() })
     }
 
-    /// Denials of browsers that count and are in no record of the visitor.
-    pub fn unrecorded(&self) -> impl Iterator<Item = &BrowserDenial> {
-        let counts = |denial: &&BrowserDenial| self.is_bound_by(denial.purpose, denial.time_ms);
-        self.denials.iter().filter(|denial| !denial.is_recorded).filter(counts)
+    /// What of browsers counts and is in no record of the visitor, by when it became the visitor's, Unix milliseconds.
+    pub fn unrecorded(&self) -> BTreeMap<i64, Self> {
+        let mut found = BTreeMap::<i64, Self>::new();
+        for own in self.answers.iter().filter(|own| self.granted(own.consent.purpose) == Some(own.consent.granted)) {
+            if let Some(taken_ms) = own.unrecorded_ms {
+                found.entry(taken_ms).or_default().answers.push(*own);
+            }
+        }
+        let denials = self.denials.iter().filter(|denial| !denial.is_recorded);
+        for denial in denials.filter(|denial| self.is_bound_by(denial.purpose, denial.time_ms)) {
+            found.entry(denial.bound_ms).or_default().denials.push(*denial);
+        }
+        found.values_mut().for_each(Self::sort);
+        found
+    }
+
+    /// Puts the lists in order of name and purpose.
+    fn sort(&mut self) {
+        self.traits.sort_by(|a, b| a.name.cmp(&b.name));
+        self.answers.sort_by_key(|own| own.consent.purpose);
+        self.denials.sort_by_key(|denial| denial.purpose);
     }
 
     /// The profile as the contract has it, with what counts in order of purpose and without times.
@@ -194,7 +216,7 @@ impl Stated {
 
     /// The message that [`Self::merge`] takes.
     pub fn to_proto(&self, visitor_id: &str) -> proto::Stated {
-        let answer = |&Answer { consent, first_ms, last_ms }: &Answer| stated::Answer {
+        let answer = |&Answer { consent, first_ms, last_ms, .. }: &Answer| stated::Answer {
             consent: Some(consent),
             first_ms,
             last_ms,
@@ -268,8 +290,6 @@ pub fn stated_after(known: &[u8], kind: i32, time_ms: i64, payload: &[u8]) -> Re
             return Err(Error::out_of_range("kind", format!("records of `kind` {kind} state nothing about a visitor")));
         }
     };
-    stated.traits.sort_by(|a, b| a.name.cmp(&b.name));
-    stated.answers.sort_by_key(|own| own.consent.purpose);
-    stated.denials.sort_by_key(|denial| denial.purpose);
+    stated.sort();
     Ok((stated.to_proto(&visitor_id), stated.profile(&visitor_id)))
 }

@@ -49,7 +49,7 @@ pub struct State {
     pub places: Places,
     /// Visitors by key: `user_id` of the known, `visitor_id` of the anonymous.
     pub visitors: HashMap<Box<str>, Box<Visitor>>,
-    /// Users bound by denials of browsers that are in no record of theirs.
+    /// Users who took over from browsers what is in no record of theirs.
     pub unrecorded_users: BTreeSet<Box<str>>,
     /// Erased visitors with the time of their erasure, Unix milliseconds.
     pub erased: BTreeMap<Box<str>, i64>,

@@ -233,9 +233,9 @@ impl Visitor {
         Some(Self { stated: Some(Box::new(left)), ..Self::default() })
     }
 
-    /// Whether the visitor is bound by a denial that is in no record of its own.
+    /// Whether the visitor took over from a browser what is in no record of its own.
     pub fn has_unrecorded(&self) -> bool {
-        self.stated.as_ref().is_some_and(|stated| stated.unrecorded().next().is_some())
+        self.stated.as_ref().is_some_and(|stated| !stated.unrecorded().is_empty())
     }
 
     /// Bytes held, without the allocator's overhead and what was stated.

@@ -5,7 +5,7 @@ key and asks all shards. Rows of one key meet in one shard, so that `FINAL` leav
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.sql_store import rows_of
-from server.ports import StoreError
+from server.ports import StoreError, StoreUnavailableError
 
 SHARDING: Final = {
     "events": "visitor_id",
@@ -88,7 +88,7 @@ class ClickHouseCluster(ClickHouseStore):
 
     Raises
     ------
-    StoreUnavailableError : a node is not reached
+    StoreUnavailableError : no replica of a shard answers a change; for tables that are made, one of all nodes
     StoreError : the server has no such cluster
     """
 
@@ -104,31 +104,53 @@ class ClickHouseCluster(ClickHouseStore):
         replicated = any(len(shard) > 1 for shard in self._shards)
         for one in placed(sql, settings.cluster, settings.database, replicated=replicated):
             for shard in self._shards:
-                for node in shard if one.on_replicas else shard[:1]:
-                    node.query(one.sql, params)
+                if one.on_replicas:
+                    for at in shard:
+                        self._node(at).query(one.sql, params)
+                else:
+                    self._change(shard, one.sql, params)
         return pa.table({})
 
     def make_database(self) -> None:
         """Make the database on every node where there is none."""
         super().make_database()
-        for node in (node for shard in self._shards for node in shard):
-            node.make_database()
+        for at in (at for shard in self._shards for at in shard):
+            self._node(at).make_database()
 
     def close(self) -> None:
         """Close the connections."""
-        if "_shards" in self.__dict__:
-            for node in (node for shard in self._shards for node in shard):
-                node.close()
+        for node in self._nodes.values():
+            node.close()
         super().close()
 
+    def _change(self, shard: Sequence[str], sql: str, params: Mapping[str, object] | None) -> None:
+        """Run a statement on the first replica that answers; the others of the shard follow it."""
+        for number, at in enumerate(shard, 1):
+            try:
+                self._node(at).query(sql, params)
+            except StoreUnavailableError:
+                if number == len(shard):
+                    raise
+            else:
+                return
+
+    def _node(self, at: str) -> ClickHouseStore:
+        """Return the node of an address, connected to when it is first needed."""
+        if at not in self._nodes:
+            self._nodes[at] = ClickHouseStore(self._settings.model_copy(update={"server": at}))
+        return self._nodes[at]
+
     @cached_property
-    def _shards(self) -> list[list[ClickHouseStore]]:
-        """The nodes of each shard."""
+    def _nodes(self) -> dict[str, ClickHouseStore]:
+        return {}
+
+    @cached_property
+    def _shards(self) -> list[list[str]]:
+        """The addresses of the nodes of each shard."""
         name = self._settings.cluster
-        shards: dict[int, list[ClickHouseStore]] = {}
+        shards: dict[int, list[str]] = {}
         for shard, host, port in rows_of(super().query(_NODES, {"name": name})):
-            at = self._settings.model_copy(update={"server": f"{host}:{port}"})
-            shards.setdefault(shard, []).append(ClickHouseStore(at))
+            shards.setdefault(shard, []).append(f"{host}:{port}")
         if not shards:
             raise StoreError(f"ClickHouse {self._settings.server} has no cluster {name}; look at its remote_servers")
         return list(shards.values())

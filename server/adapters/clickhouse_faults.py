@@ -29,6 +29,12 @@ LATER: Final = frozenset(
         faults.ErrorCodes.MEMORY_LIMIT_EXCEEDED,
         faults.ErrorCodes.TIMEOUT_EXCEEDED,
         faults.ErrorCodes.TOO_MANY_SIMULTANEOUS_QUERIES,
+        faults.ErrorCodes.ALL_CONNECTION_TRIES_FAILED,
+        faults.ErrorCodes.NETWORK_ERROR,
+        faults.ErrorCodes.SOCKET_TIMEOUT,
+        faults.ErrorCodes.UNKNOWN_STATUS_OF_INSERT,
+        faults.ErrorCodes.UNFINISHED,
+        faults.ErrorCodes.KEEPER_EXCEPTION,
     }
 )
 """Codes of a server that may take the same statement later."""

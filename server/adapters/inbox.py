@@ -10,18 +10,17 @@ A file that is an older copy is found out by records of its own in Kafka that it
 
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from server import telemetry
 from server.adapters import log_erasure
-from server.adapters.log_rows import INSERT, Row, row_of
+from server.adapters.log_rows import INSERT, Row, row_of, translated
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.defaults import is_default
-from server.ports import Arrival, LogRecord, LogUnavailableError, LogWentBackError, NewRecord
+from server.ports import Arrival, LogRecord, LogWentBackError, NewRecord
 from server.streams import key_of
 from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_ACTIVATION,
@@ -59,7 +58,7 @@ class SqliteInbox:
         outbox.close()
         self._path = path
         self._log = SqliteLog(path)
-        with self._translated():
+        with translated(self._path):
             self._connection = connect(path)
             with turn(path):
                 self._connection.executescript(_SCHEMA)
@@ -68,7 +67,7 @@ class SqliteInbox:
 
     def places(self) -> dict[str, int]:
         """Return the place reached in each part of the stream."""
-        with self._translated():
+        with translated(self._path):
             return dict(self._connection.execute('SELECT name, "offset" FROM inbox_places'))
 
     def take(self, arrivals: Sequence[Arrival], places: Mapping[str, int]) -> int:
@@ -79,7 +78,7 @@ class SqliteInbox:
         LogWentBackError : one is our own and not in our log; nothing was appended or kept
         """
         own = [arrival for arrival in arrivals if self._is_own(arrival)]
-        with self._translated(), turn(self._path), self._connection as transaction:
+        with translated(self._path), turn(self._path), self._connection as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             (before,) = transaction.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()
             if strange := [arrival for arrival in own if _is_strange(transaction, arrival, before)]:
@@ -100,7 +99,7 @@ class SqliteInbox:
 
         What this log itself has from `offset` on is shipped again, for others took it for repeats.
         """
-        with self._translated(), turn(self._path), self._connection as transaction:
+        with translated(self._path), turn(self._path), self._connection as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             transaction.execute("INSERT OR REPLACE INTO former_origins VALUES (?, ?)", (origin, offset - 1))
             transaction.execute(
@@ -147,19 +146,12 @@ class SqliteInbox:
 
     def _erase(self) -> None:
         """Delete from the log what the erasures are about that came in."""
-        with self._translated():
+        with translated(self._path):
             keys = [key for (key,) in self._connection.execute("SELECT key FROM foreign_erasures")]
             for key in keys:
                 self._log.erase(key)
                 with turn(self._path):
                     self._connection.execute("DELETE FROM foreign_erasures WHERE key = ?", (key,))
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise LogUnavailableError(f"log {self._path} cannot be used ({error}); look at the disk") from error
 
 
 def _row(record: LogRecord) -> Row:

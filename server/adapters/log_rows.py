@@ -4,11 +4,13 @@ A row without one, of a log that was begun before there were any, is taken as it
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
-from server.ports import AppendStatus, LogRecord, NewRecord
+from server.ports import AppendStatus, LogRecord, LogUnavailableError, NewRecord
 
 INSERT: Final = (
     "INSERT OR IGNORE INTO records (kind, key, record_id, payload, time_ms, checksum) VALUES (?, ?, ?, ?, ?, ?)"
@@ -22,6 +24,15 @@ READ_BYTES: Final = 64 * 1_048_576
 """Payload after which a read returns what it has, so that a few large records do not fill the memory."""
 _READ_ROWS: Final = 1_000
 _LOOKUP_ROWS: Final = 500
+
+_FIXES: Final = {
+    "SQLITE_FULL": "free space on the disk",
+    "SQLITE_BUSY": "another process keeps the log busy; retry",
+    "SQLITE_READONLY": "make the file and its folder writable",
+    "SQLITE_CANTOPEN": "create the folder and make it writable",
+    "SQLITE_CORRUPT": "stop, then restore the file from a backup or move it away to begin a new log",
+    "SQLITE_NOTADB": "stop, then restore the file from a backup or move it away to begin a new log",
+}
 
 Row = tuple[int, str, str, bytes, int, int]
 """What `INSERT` takes."""
@@ -89,6 +100,19 @@ def statuses_of(connection: sqlite3.Connection, rows: list[Row], before: int) ->
             same = known[record_id][1] == payload
             statuses.append(AppendStatus.DUPLICATE if same else AppendStatus.CONFLICT)
     return statuses
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the disk raise into LogUnavailableError, with what to do and nothing of a record."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        unnamed = "SQLITE_CANTOPEN" if isinstance(error, OSError) else "SQLITE_CORRUPT"
+        name = getattr(error, "sqlite_errorname", unnamed)
+        fix = next((fix for code, fix in _FIXES.items() if name.startswith(code)), "look at the disk, then retry")
+        why = str(error).partition(" with text ")[0]  # what follows is of a record, and somebody's
+        raise LogUnavailableError(f"log {path} cannot be used ({why}); {fix}") from error
 
 
 def marks(values: Collection[object]) -> str:

@@ -1,17 +1,15 @@
 """The log's file as an outbox: what of it was written here, and how far that is on its way."""
 
-import sqlite3
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from server.adapters import log_erasure
-from server.adapters.log_rows import COLUMNS, read_records
+from server.adapters.log_rows import COLUMNS, read_records, translated
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.defaults import ID_PREFIX
-from server.ports import LogRecord, LogUnavailableError, OutboxSize
+from server.ports import LogRecord, OutboxSize
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DOCUMENT
 
 _SCHEMA: Final = """
@@ -27,9 +25,13 @@ _SIZE: Final = f"SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(ti
 _IS_DEFAULT: Final = f"(kind = {RECORD_KIND_DOCUMENT} AND record_id GLOB '{ID_PREFIX}*')"
 """Defaults stay for ever: a log that lost their ids would take them anew, over what was set since."""
 _OLD: Final = f"""
-SELECT max("offset") FROM (SELECT "offset", time_ms FROM records WHERE NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT ?)
-WHERE time_ms < ? AND "offset" <= ? AND "offset" < (SELECT max("offset") FROM records)
+SELECT max("offset") FROM (SELECT "offset" FROM records WHERE NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT ?)
+WHERE "offset" <= ? AND "offset" < (SELECT max("offset") FROM records)
+AND "offset" < ifnull(
+    (SELECT "offset" FROM records WHERE time_ms >= ? AND NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT 1), {2**63 - 1}
+)
 """  # noqa: S608
+"""Offset of the last record before the first young one; times do not rise with offsets."""
 _TRIM: Final = f'DELETE FROM records WHERE "offset" <= ? AND NOT {_IS_DEFAULT}'  # noqa: S608
 _TRIM_ROWS: Final = 20_000
 """Records that are removed at once, so that the log is not kept busy for long."""
@@ -46,7 +48,7 @@ class SqliteOutbox:
     def __init__(self, path: Path) -> None:
         SqliteLog(path).close()  # makes the file, or says what is wrong with it
         self._path = path
-        with self._translated():
+        with translated(self._path):
             self._connection = connect(path)
             with turn(path):
                 self._connection.executescript(_SCHEMA)
@@ -63,35 +65,35 @@ class SqliteOutbox:
 
     def last_offset(self) -> int:
         """Return the offset of the last record, whoever wrote it; 0 if there is none."""
-        with self._translated():
+        with translated(self._path):
             return int(self._connection.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])
 
     def newest(self, after: int) -> int:
         """Return the offset of the newest own record above the offset `after`; `after` if there is none."""
-        with self._translated():
+        with translated(self._path):
             found = self._connection.execute(_NEWEST, (after,)).fetchone()
         return int(found[0]) if found else after
 
     def mark_shipped(self, offset: int) -> None:
         """Keep the offset; to be called after the records up to it are where they shall be."""
-        with self._translated(), turn(self._path):
+        with translated(self._path), turn(self._path):
             self._connection.execute("INSERT OR REPLACE INTO outbox VALUES ('shipped', ?)", (offset,))
 
     def read(self, after: int, limit: int) -> list[LogRecord]:
         """Return up to `limit` own records above the offset `after`, in order; fewer where they are large."""
-        with self._translated(), closing(self._connection.execute(_READ, (after, limit))) as cursor:
+        with translated(self._path), closing(self._connection.execute(_READ, (after, limit))) as cursor:
             return read_records(cursor, after)
 
     def size(self, after: int) -> OutboxSize:
         """Return how many own records are above the offset `after`."""
-        with self._translated():
+        with translated(self._path):
             return OutboxSize(*self._connection.execute(_SIZE, (after,)).fetchone())
 
     def trim(self, until: int, before_ms: int) -> int:
-        """Delete the records up to the offset `until` that are older than `before_ms`; return how many."""
+        """Delete the records up to `until` and before the first that is not older than `before_ms`; return how many."""
         count = 0
-        with self._translated():
-            while (end := self._connection.execute(_OLD, (_TRIM_ROWS, before_ms, until)).fetchone()[0]) is not None:
+        with translated(self._path):
+            while (end := self._connection.execute(_OLD, (_TRIM_ROWS, until, before_ms)).fetchone()[0]) is not None:
                 with turn(self._path), self._connection as transaction:
                     transaction.execute("BEGIN IMMEDIATE")
                     log_erasure.keep_trimmed(transaction, end)
@@ -106,13 +108,6 @@ class SqliteOutbox:
         self._connection.close()
 
     def _fact(self, name: str, default: str | int) -> str | int:
-        with self._translated():
+        with translated(self._path):
             found = self._connection.execute("SELECT value FROM outbox WHERE name = ?", (name,)).fetchone()
         return found[0] if found else default
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise LogUnavailableError(f"log {self._path} cannot be used ({error}); look at the disk") from error

@@ -167,7 +167,7 @@ class SqlStore(ABC):
         params = {"visitors": visitors, "offsets": offsets, "times": times}
         for table, condition in _ERASED.items():
             where = f"visitor_id IN {{visitors:Array(String)}} AND ({condition})"
-            self.query(f"ALTER TABLE {table} DELETE WHERE {where} SETTINGS mutations_sync = 2", params)
+            self.query(f"ALTER TABLE {table} DELETE WHERE {where} SETTINGS mutations_sync = 1", params)
 
     def export(self, folder: Path) -> None:
         """Write `events`, `items`, `profiles`, `placements` as Parquet files and `meta.json` to a new folder.

@@ -28,6 +28,7 @@ from server.adapters.log_rows import (
     read_records,
     row_of,
     statuses_of,
+    translated,
 )
 from server.ports import AppendStatus, LogRecord, LogUnavailableError, NewRecord
 from server.settings import Settings
@@ -61,14 +62,6 @@ PRAGMA journal_size_limit = 67108864;
 """
 _OVERWRITE_TRIES: Final = 5
 _OVERWRITE_WAIT_MS: Final = 500
-_FIXES: Final = {
-    "SQLITE_FULL": "free space on the disk",
-    "SQLITE_BUSY": "another process keeps the log busy; retry",
-    "SQLITE_READONLY": "make the file and its folder writable",
-    "SQLITE_CANTOPEN": "create the folder and make it writable",
-    "SQLITE_CORRUPT": "stop, then restore the file from a backup or move it away to begin a new log",
-    "SQLITE_NOTADB": "stop, then restore the file from a backup or move it away to begin a new log",
-}
 
 _logger = structlog.get_logger(__name__)
 
@@ -108,7 +101,7 @@ class SqliteLog:
         self._wake = threading.Condition()
         self._reading = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        with self._translated():
+        with translated(self._path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._reader = connect(path)
             self._file = _identity(path)
@@ -158,12 +151,12 @@ class SqliteLog:
 
     def last_offset(self) -> int:
         """Return the offset of the last record; 0 if there is none."""
-        with self._translated(), self._reading:
+        with translated(self._path), self._reading:
             return _last_offset(self._reader)
 
     def trimmed_offset(self) -> int:
         """Return the offset up to which an outbox removed records; 0 if none did."""
-        with self._translated(), self._reading:
+        with translated(self._path), self._reading:
             return int(self._reader.execute('SELECT ifnull(max("offset"), 0) FROM records_trimmed').fetchone()[0])
 
     def records_of(self, key: str) -> Iterator[LogRecord]:
@@ -179,7 +172,7 @@ class SqliteLog:
 
     def anonymous_ids(self, key: str) -> set[str]:
         """Return the anonymous ids that became the visitor, as its events show, those that an outbox removed too."""
-        with self._translated(), self._reading:
+        with translated(self._path), self._reading:
             return log_erasure.anonymous_ids(self._reader, key)
 
     def statements(self, after: int, limit: int) -> list[LogRecord]:
@@ -191,9 +184,10 @@ class SqliteLog:
 
         A reader that goes on for long keeps old bytes in use; a log line says so then.
         """
-        with self._translated(), closing(connect(self._path)) as connection:
+        with translated(self._path), closing(connect(self._path)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
-            with turn(self._path):
+            with turn(self._path), connection:
+                connection.execute("BEGIN IMMEDIATE")
                 count = log_erasure.erase(connection, key)
             self._overwrite(connection)
         return count
@@ -253,7 +247,7 @@ class SqliteLog:
     def _commit(self, calls: list[_Call], later: list[Row]) -> None:
         rows = [row for call in calls for row in call.rows]
         try:
-            with self._translated(), turn(self._path):
+            with translated(self._path), turn(self._path):
                 statuses, offset = self._write(rows, later)
         except Exception as error:
             _logger.exception("log_unavailable", path=str(self._path), record_count=len(rows) + len(later))
@@ -314,19 +308,8 @@ class SqliteLog:
             self._connection = None
 
     def _select(self, sql: str, params: Sequence[object] | dict[str, int], after: int) -> list[LogRecord]:
-        with self._translated(), self._reading, closing(self._reader.execute(sql, params)) as cursor:
+        with translated(self._path), self._reading, closing(self._reader.execute(sql, params)) as cursor:
             return read_records(cursor, after)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            unnamed = "SQLITE_CANTOPEN" if isinstance(error, OSError) else "SQLITE_CORRUPT"
-            name = getattr(error, "sqlite_errorname", unnamed)
-            fix = next((fix for code, fix in _FIXES.items() if name.startswith(code)), "look at the disk, then retry")
-            why = str(error).partition(" with text ")[0]  # what follows is of a record, and somebody's
-            raise LogUnavailableError(f"log {self._path} cannot be used ({why}); {fix}") from error
 
 
 def open_log(settings: Settings) -> SqliteLog:

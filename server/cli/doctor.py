@@ -20,6 +20,7 @@ import grpc
 from server.cli.output import Exit, exit_of
 from server.cli.remote import is_serving
 from server.settings import Settings, SettingsError, load_settings
+from server.streams import PROFILES
 
 _LOW_DISK_BYTES = 1 << 30
 _CHECK_S = 2.0
@@ -197,7 +198,7 @@ def _store(settings: Settings) -> Row:
 
 def _reached(positions: Mapping[str, int]) -> str:
     """Say how far the tables are; the partitions of Kafka have each an offset of their own."""
-    parts = [name for name in positions if name.count("/") == 1 and not name.partition("/")[0].endswith(".profiles")]
+    parts = [name for name in positions if name.count("/") == 1 and not name.partition("/")[0].endswith(f".{PROFILES}")]
     if parts:
         return f"with records of {len(parts)} partitions of Kafka"
     return f"offset {positions.get('log', 0):,}"

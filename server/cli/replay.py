@@ -49,10 +49,10 @@ def replay(
 
     Without a file every row is tried again as it is, for the cause may be gone: a newer server, a mended table. With
     one, each line has `log_offset` and either `payload`, the encoded message in base64, or `message`, its fields as
-    protobuf writes them in JSON; `kind` (event, decision, item, profile, document) where the row has none of these.
-    Mended rows become records of the log. With `--dismiss` a line needs no more than its `log_offset`: the row stays in
-    `bad_events` with the time, is not tried again, and may still be mended. Status 1 tells that some row was not put
-    back, or not found.
+    protobuf writes them in JSON; `kind` (event, decision, item, profile, stated, document) where the row has none of
+    these. Mended rows become records of the log. With `--dismiss` a line needs no more than its `log_offset`: the row
+    stays in `bad_events` with the time, is not tried again, and may still be mended. Status 1 tells that some row was
+    not put back, or not found.
     """
     if dismiss and not file:
         raise typer.BadParameter("--dismiss takes the file of the rows; `shopkeeper replay --out FILE` writes all")

@@ -1,5 +1,6 @@
 """`shopkeeper restore`: the log of a new machine, begun with what Kafka keeps no longer."""
 
+import shutil
 import threading
 from collections import Counter
 from contextlib import closing
@@ -65,8 +66,10 @@ def _take_first(settings: Settings, inbox: SqliteInbox) -> None:
 
 
 def _fill(settings: Settings) -> dict[str, int]:
-    """Return how many records of each kind were appended."""
+    """Put a log with all there is in the place of the empty one; return how many records of each kind it has."""
     counts: Counter[int] = Counter()
+    for left in settings.data_dir.glob("restore-*"):  # by one that was killed
+        shutil.rmtree(left)
     with TemporaryDirectory(dir=settings.data_dir, prefix="restore-") as name:
         folder = Path(name)
         with closing(open_store(settings)) as store:
@@ -76,13 +79,15 @@ def _fill(settings: Settings) -> dict[str, int]:
             feed.begin(dict)
             begins = feed.begins()
             places = {f"{topic_name(settings.kafka, name)}/{part}": begin - 1 for (name, part), begin in begins.items()}
-        with closing(SqliteInbox(settings.log_path)) as inbox:
+        path = folder / settings.log_path.name
+        with closing(SqliteInbox(path)) as inbox:
             _take_first(settings, inbox)
             waiting = arrivals_of(folder, begins)
             while group := list(islice(waiting, _GROUP)):
                 inbox.take(group, {})
                 counts.update(one.record.kind for one in group)
             inbox.take([], places)  # what Kafka ends before the first `serve` is then missed, and counted
+        path.replace(settings.log_path)  # whole, or not at all
     return {
         name.removeprefix("RECORD_KIND_").lower(): counts[kind] for name, kind in RecordKind.items() if counts[kind]
     }

@@ -11,7 +11,7 @@ import core_rs
 from core_rs import Engine, NotFoundError
 from server.errors import checked_id, required
 from server.ports import Clock, EventLog, LogRecord, LogUnavailableError, NewRecord
-from server.workers.denials import denial_records
+from server.workers.statements import statement_records
 from shopkeeper.v1 import profile_service_pb2 as pb
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE, Erasure
@@ -72,7 +72,7 @@ class ProfileService:
         """
         now_ms = self._clock.now_ms()
         keys = await self._linked(checked_id("visitor_id", request.visitor_id))
-        for record, time_ms in denial_records(self._engine):  # of others: what they were bound by may go now
+        for record, time_ms in statement_records(self._engine):  # of others: what shows them may go now
             if not self._log.append_later([record], time_ms):
                 raise LogUnavailableError("the log cannot keep up with what it is to write; erase again a little later")
         erasures = [
@@ -80,7 +80,7 @@ class ProfileService:
         ]
         for _ in range(2):  # the second is about decisions that were made while the first was on its way
             await self._log.append(erasures, self._clock.now_ms())
-        for key in keys:
+        for key in reversed(keys):  # the visitor last: until then a repeat finds the others by it
             await asyncio.to_thread(self._log.erase, key)
         response = pb.EraseUserResponse()
         if self._forgotten_after is not None:

@@ -66,9 +66,9 @@ _NAMED: Final = f"SELECT {_COLUMNS} FROM bad_events FINAL WHERE log_offset IN {{
 _KNOWN: Final = "SELECT DISTINCT event_id FROM events WHERE event_id IN {ids:Array(String)}"
 _DISMISS: Final = (
     "ALTER TABLE bad_events UPDATE dismiss_ms = {now:Int64} "
-    "WHERE log_offset IN {offsets:Array(Int64)} AND dismiss_ms = 0 SETTINGS mutations_sync = 2"
+    "WHERE log_offset IN {offsets:Array(Int64)} AND dismiss_ms = 0 SETTINGS mutations_sync = 1"
 )
-_REMOVE: Final = "ALTER TABLE bad_events DELETE WHERE log_offset IN {offsets:Array(Int64)} SETTINGS mutations_sync = 2"
+_REMOVE: Final = "ALTER TABLE bad_events DELETE WHERE log_offset IN {offsets:Array(Int64)} SETTINGS mutations_sync = 1"
 
 
 class Fate(StrEnum):

@@ -82,7 +82,6 @@ class Sink:
         while not stopping.wait(pause_s):
             try:
                 meanwhile()
-                self._sweep()
                 waiting = self._waiting()
                 telemetry.SINK_LAG_RECORDS.set(waiting)
                 behind_since = (behind_since or time.monotonic()) if waiting else None
@@ -91,9 +90,10 @@ class Sink:
                 if is_full or (behind_since and self._aged(behind_since)):
                     self.step()
                     behind_since = None
+                self._sweep()
                 self._outage.end()
             except _LATER as error:
-                telemetry.SINK_RETRIES.inc()
+                telemetry.SINK_RETRIES.labels(_cause(error)).inc()
                 self._outage.tell(error)
                 stopping.wait(RETRY_S)
         self._write_last()
@@ -120,8 +120,14 @@ class Sink:
     def _sweep(self) -> None:
         """Erase once more what was erased lately: another sink may have written old records since."""
         if time.monotonic() - self._swept >= SWEEP_S:
+            self._swept = time.monotonic()  # whatever becomes of it: rows do not wait for a sweep
             self._writer.learn_erasures()
             erasures = self._writer.erasures
             since_ms = max((one.time_ms for one in erasures.values()), default=0) - SWEPT_MS
             self._store.erase({key: one for key, one in erasures.items() if one.time_ms >= since_ms})
-            self._swept = time.monotonic()
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, StreamUnavailableError):
+        return "kafka"
+    return "log" if isinstance(error, LogUnavailableError) else "tables"

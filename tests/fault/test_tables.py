@@ -44,7 +44,7 @@ def is_done(shop: Shop) -> bool:
 
 
 def refusals() -> float:
-    return float(SINK_RETRIES._value.get())
+    return float(SINK_RETRIES.labels("tables")._value.get())
 
 
 def assert_stored_once(shop: Shop, count: int) -> None:

@@ -1,10 +1,9 @@
 """Partitions lie on two brokers, of which one hangs for a while: order holds, and nothing is lost."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,8 @@ from server.adapters.sqlite_log import SqliteLog
 from server.settings import KafkaSettings
 from server.streams import FOLLOWED
 from server.workers.follower import Follower
-from server.workers.shipper import Shipper
 from tests.kafka_shop import Machine, kafka_settings, topics, walk, written
+from tests.running import running
 from tests.servers import KafkaServer, SecondKafka
 from tests.table_shop import wait_until
 
@@ -29,18 +28,6 @@ _ROUNDS, _VISITORS, _PAUSE_S = 10, 20, 0.5
 def brokers(tmp_path: Path) -> Iterator[tuple[KafkaServer, KafkaServer]]:
     with KafkaServer(tmp_path / "one") as one, SecondKafka(tmp_path / "two", one) as two:
         yield one, two
-
-
-@contextmanager
-def running(worker: Follower | Shipper) -> Iterator[None]:
-    stopping = threading.Event()
-    thread = threading.Thread(target=worker.run, args=(stopping,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def test_broker_that_hangs_changes_no_order_and_loses_nothing(

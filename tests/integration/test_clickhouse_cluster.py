@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from server.adapters import clickhouse_cluster
 from server.adapters.clickhouse_cluster import SHARDING, ClickHouseCluster, placed
 from server.adapters.clickhouse_store import ClickHouseStore
 from server.adapters.migrations import migrations
-from server.adapters.sql_store import rows_of
-from server.ports import StoreError
+from server.adapters.sql_store import SqlStore, rows_of
+from server.ports import StoreError, StoreUnavailableError
 from server.settings import ClickHouseSettings, Settings
 from server.tables import open_store, prepare_store
 from tests.integration.test_dialect import heard
@@ -35,6 +36,12 @@ def cluster_store(servers: list[ClickHouseServer], database: str) -> ClickHouseC
     return ClickHouseCluster(settings)
 
 
+def nodes(store: SqlStore) -> list[ClickHouseStore]:
+    """Return the only node of each shard."""
+    assert isinstance(store, ClickHouseCluster)
+    return [store._node(at) for (at,) in store._shards]
+
+
 def test_every_statement_is_answered_as_by_one_server(
     servers: list[ClickHouseServer], clickhouse_address: str, tmp_path: Path
 ) -> None:
@@ -58,7 +65,7 @@ def test_rows_are_spread_each_once_and_erased_everywhere(servers: list[ClickHous
     shop.sink = shop.another_sink()
     assert shop.sink.drain() == 200, "as after a crash"
     assert shop.rows("SELECT count(), uniqExact(event_id) FROM events FINAL") == [(200, 200)]
-    counts = [rows_of(node.query("SELECT uniqExact(visitor_id) FROM events_local"))[0][0] for (node,) in store._shards]
+    counts = [rows_of(one.query("SELECT uniqExact(visitor_id) FROM events_local"))[0][0] for one in nodes(store)]
     assert sum(counts) == 20
     assert min(counts) > 0, "both shards have some"
     shop.add(*(erasure(f"v{number}") for number in range(10)))
@@ -76,7 +83,7 @@ def test_settings_choose_the_cluster(servers: list[ClickHouseServer], tmp_path: 
         assert store.applied() == [one.name for one in migrations()]
         engines = {
             (name, engine)
-            for (node,) in store._shards  # type: ignore[attr-defined]
+            for node in nodes(store)
             for name, engine in rows_of(node.query("SELECT name, engine FROM system.tables WHERE database = 'chosen'"))
         }
         store.close()
@@ -90,7 +97,7 @@ def test_retention_of_all_shards_is_kept_until_it_is_told_anew(servers: list[Cli
         store._retention_days = days
         store.migrate(**options)
         assert bool(store.retention_fault()) == (days != found)
-        for (node,) in store._shards:
+        for node in nodes(store):
             ((definition,),) = rows_of(node.query("SHOW CREATE TABLE events_local"))
             assert (f"toIntervalDay({found})" if found else "ENGINE") in definition
             assert ("\nTTL " in definition) == bool(found)
@@ -131,3 +138,28 @@ def test_replicated_tables_are_made_and_changed_by_statements_that_the_server_ta
             f"ReplicatedReplacingMergeTree('/clickhouse/tables/{{shard}}/{database}/{table}', '{{replica}}'"
         )
     node.close()
+
+
+def test_a_change_goes_to_the_first_replica_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Node:
+        def __init__(self, settings: ClickHouseSettings) -> None:
+            asked.append(settings.server)
+            if settings.server != "second:9000":
+                raise StoreUnavailableError(f"{settings.server} is away")
+
+        def query(self, sql: str, params: object) -> None:
+            assert (sql, params) == ("ALTER TABLE events_local DELETE WHERE 1", None)
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    monkeypatch.setattr(clickhouse_cluster, "ClickHouseStore", Node)
+    store = ClickHouseCluster.__new__(ClickHouseCluster)
+    store._settings = ClickHouseSettings(server="first:9000", cluster=NAME)
+    sql = "ALTER TABLE events_local DELETE WHERE 1"
+    store._change(["first:9000", "second:9000"], sql, None)
+    assert asked == ["first:9000", "second:9000"]
+    with pytest.raises(StoreUnavailableError, match="third:9000 is away"):
+        store._change(["first:9000", "third:9000"], sql, None)

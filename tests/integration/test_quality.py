@@ -16,7 +16,7 @@ from server.ports import NewRecord
 from server.quality import AHEAD_MS, DAY_MS, LATE_MS, RECENT_DAYS, Finding, examine
 from server.readiness import facts_of
 from server.settings import Settings
-from shopkeeper.v1.common_pb2 import Interval
+from shopkeeper.v1.common_pb2 import Interval, Money
 from shopkeeper.v1.event_pb2 import Event, EventType
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Control
@@ -107,7 +107,7 @@ def test_unknown_type_and_unknown_field_are_found(shop: Shop) -> None:
     strange = Event(event_id="x", items=[{"item_id": "a"}])
     strange.context.visitor_id = "v"
     new_type = strange.SerializeToString() + b"\x10\x63"
-    change = ItemChange(item=Item.FromString(Item(item_id="b").SerializeToString() + b"\xfa\x3f\x01x"))
+    change = ItemChange(item=Item(item_id="b", price=Money.FromString(b"\xfa\x3f\x01x")))
     add(shop, NewRecord(RecordKind.RECORD_KIND_EVENT, "v", "x", new_type), item(change))
     assert {"event types", "unknown fields"} <= warnings(shop)
 

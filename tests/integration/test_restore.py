@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import open_log
 from server.cli import restore
 from server.cli.main import app
-from server.ports import EventLog, NewRecord
+from server.ports import Arrival, EventLog, LogUnavailableError, NewRecord
 from server.settings import Settings
 from server.streams import FOLLOWED, offset_of
 from server.tables import fill
@@ -164,12 +165,47 @@ def test_a_restoration_that_is_given_nothing_ends(
     with Machine(tmp_path / "old", kafka) as machine:
         add(machine, item(ItemChange(item=Item(item_id="a"))))
         machine.ship()
-    monkeypatch.setattr(restore, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(KafkaFeed, "read_arrivals", lambda *_: ([], {}))
     settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
-    status, found = run(settings, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "PATIENCE_S", 0.5)
+        patch.setattr(KafkaFeed, "read_arrivals", lambda *_: ([], {}))
+        status, found = run(settings, monkeypatch)
     assert status == 4
     assert "gave nothing for 0.5 s; look at the brokers" in found["error"]["why"]
+    (settings.data_dir / "restore-killed").mkdir()
+    status, found = run(settings, monkeypatch)
+    assert (status, found["records"]) == (0, {}), "what failed left nothing that is in the way"
+    assert list(settings.data_dir.glob("restore-*")) == []
+    tables.store.close()
+
+
+@pytest.mark.timeout(120)
+async def test_a_restoration_that_fails_halfway_leaves_an_empty_log(
+    kafka_address: str, clickhouse_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = topics(kafka_settings(kafka_address))
+    tables = Shop(clickhouse_store(clickhouse_address))
+    with Machine(tmp_path / "old", kafka) as machine, sink_of(kafka, tables.store) as sink:
+        add(machine, profile("v1", training=True), event("e1", "a"))
+        drain(sink, machine.ship())
+        await forget_all(kafka)
+    settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "_GROUP", 1)
+        taken = SqliteInbox.take
+
+        def take(inbox: SqliteInbox, arrivals: Sequence[Arrival], places: Mapping[str, int]) -> int:
+            if any(one.record.kind == RecordKind.RECORD_KIND_EVENT for one in arrivals):
+                raise LogUnavailableError("the disk is full")
+            return taken(inbox, arrivals, places)
+
+        patch.setattr(SqliteInbox, "take", take)
+        status, found = run(settings, monkeypatch)
+    assert (status, found["error"]["why"]) == (4, "the disk is full")
+    with closing(open_log(settings)) as log:
+        assert log.last_offset() == 0
+    status, found = run(settings, monkeypatch)
+    assert (status, found["records"]) == (0, {"stated": 1, "event": 1})
     tables.store.close()
 
 

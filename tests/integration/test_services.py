@@ -14,7 +14,7 @@ from core_rs import Engine
 from server.adapters.outbox import SqliteOutbox
 from server.app import App
 from server.defaults import PLACEMENTS
-from server.ports import NewRecord
+from server.ports import LogUnavailableError, NewRecord
 from shopkeeper.calls import event
 from shopkeeper.v1 import catalog_service_pb2 as catalog
 from shopkeeper.v1 import event_service_pb2 as events
@@ -288,7 +288,7 @@ async def test_a_browser_keeps_what_it_denied_until_its_user_is_erased(stocked):
 
 
 async def test_what_a_user_took_over_outlives_its_browser_and_a_rebuild(stocked):
-    stocked.app._denials.stop()  # the erasure itself records what binds others
+    stocked.app._statements.stop()  # the erasure itself records what binds others
     denial = Consent(purpose=ConsentPurpose.CONSENT_PURPOSE_PERSONALIZATION, granted=False)
     await stocked.client.upsert_profile(profiles.Profile(visitor_id="cookie", consents=[denial]))
     logins = [event(VIEW, Context(visitor_id="cookie", user_id=user), ["cheese"]) for user in ("ann", "bob", "bob")]
@@ -330,6 +330,29 @@ async def test_erasure_reaches_the_anonymous_id_of_a_login_that_was_trimmed(stoc
         await stub.GetProfile(profiles.GetProfileRequest(visitor_id="cookie"))
     assert code_of(caught) is grpc.StatusCode.NOT_FOUND
     assert {record.kind for record in log.records_of("cookie")} == {RecordKind.RECORD_KIND_ERASURE}
+
+
+async def test_an_erasure_that_was_interrupted_is_whole_when_it_is_repeated(stocked, monkeypatch):
+    await stocked.client.record([event(VIEW, Context(visitor_id="cookie", user_id="ann"), ["cheese"])])
+    await stocked.client.record([event(VIEW, "cookie", ["milk"])])
+    log, stub = stocked.app._log, ProfileServiceStub(stocked.channel)
+    erase = log.erase
+    with monkeypatch.context() as patch:
+        erased = []
+
+        def once(key: str) -> int:
+            if erased:
+                raise LogUnavailableError("the disk is busy")
+            erased.append(key)
+            return int(erase(key))
+
+        patch.setattr(log, "erase", once)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    assert code_of(caught) is grpc.StatusCode.UNAVAILABLE
+    await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    for key in ("ann", "cookie"):
+        assert {record.kind for record in log.records_of(key)} == {RecordKind.RECORD_KIND_ERASURE}
 
 
 async def test_a_user_named_in_an_event_of_another_is_neither_shown_nor_erased_with_that_one(stocked):

@@ -205,7 +205,7 @@ def test_sink_waits_for_an_absent_server_and_loses_nothing(settings: Settings, t
     fill(settings, "e1")
     process = multiprocessing.get_context("spawn").Process(target=run_sink, args=(settings, str))
     process.start()
-    wait_until(lambda: metric(port, "shopkeeper_sink_retries_total") > 1)
+    wait_until(lambda: metric(port, 'shopkeeper_sink_retries_total{cause="tables"}') > 1)
     assert metric(port, "shopkeeper_sink_lag_records") == 1, "not known, and the alarm sees it"
     assert process.exitcode is None
     with server:

@@ -229,6 +229,13 @@ def test_log_that_was_begun_before_knows_its_erasures(log: SqliteLog, path: Path
         assert inbox.take(LATE, {}) == 2
 
 
+def test_a_young_record_ends_what_is_trimmed_though_older_ones_follow(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    for start, time_ms in enumerate((1, 100, 1, 100)):
+        write(log, 1, time_ms=time_ms, start=start)
+    assert [outbox.trim(9, 50), outbox.trim(9, 50)] == [1, 0]
+    assert [record.offset for record in log.read(0, 9)] == [2, 3, 4]
+
+
 def login(event_id: str, visitor_id: str) -> NewRecord:
     return event(event_id, "a", visitor_id=visitor_id, user_id="ann")
 

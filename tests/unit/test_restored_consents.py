@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from core_rs import Engine, NotFoundError
 from server.ports import LogRecord, NewRecord
-from server.workers.denials import denial_records
 from server.workers.rows import Row, known_stated, profile_row
+from server.workers.statements import statement_records
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
 from shopkeeper.v1.record_pb2 import RECORD_KIND_STATED
 from tests.table_shop import event, profile
@@ -43,7 +43,7 @@ class Machine:
             self.tell(profile(who, training=what), time_ms)
         else:
             self.tell(event(f"login{time_ms}", "a", visitor_id=who, user_id=what), time_ms)
-        for record, recorded_ms in denial_records(self.engine):
+        for record, recorded_ms in statement_records(self.engine):
             self.tell(record, recorded_ms)
 
     def restored(self) -> "Machine":
@@ -74,8 +74,5 @@ def test_a_restored_machine_denies_and_grants_as_the_old_one_does(taken: list[tu
         old.step(who, what, 10 * time_ms)
     new = old.restored()
     for user_id in USERS:
-        assert old.own(user_id) in {old.answer(user_id), None}, "tables lack no more than grants that were taken over"
-        if old.own(user_id) is not None:
-            assert new.answer(user_id) == old.answer(user_id)
-        assert not (new.answer(user_id) and not old.answer(user_id)), "nobody is granted more than before"
-    assert denial_records(new.engine) == [], "what is in the tables is not recorded again"
+        assert old.own(user_id) == old.answer(user_id) == new.answer(user_id)
+    assert statement_records(new.engine) == [], "what is in the tables is not recorded again"

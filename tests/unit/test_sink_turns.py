@@ -123,3 +123,25 @@ def test_drain_ends_where_the_log_ended_when_it_was_asked(feed: EndlessFeed) -> 
     feed.close()
     assert not is_alive
     assert feed.behind <= feed.offset < feed.behind + ROWS
+
+
+def test_a_sweep_that_fails_keeps_no_rows_waiting(feed: EndlessFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(module, "SWEEP_S", 0.05)
+    sink, stopping, sweeps = sink_of(feed), threading.Event(), []
+
+    def learn_erasures() -> None:
+        sweeps.append(feed.offset)
+        raise StoreUnavailableError("a node is away")
+
+    monkeypatch.setattr(sink._writer, "learn_erasures", learn_erasures)
+    thread = threading.Thread(target=sink.run, args=(stopping, lambda: None))
+    thread.start()
+    try:
+        wait_until(lambda: len(sweeps) > 2, 10)
+        read = feed.offset
+        wait_until(lambda: feed.offset > read + 5 * ROWS, 10)
+    finally:
+        stopping.set()
+        thread.join(5)
+    assert not thread.is_alive()

@@ -17,7 +17,7 @@ use crate::{
     pipeline::{self, Actions, By},
     score,
     state::Record,
-    unrecorded::UnrecordedDenial,
+    unrecorded::UnrecordedStatement,
 };
 use answer::{Answer, Outcome};
 use error::{enter, enter_detached};
@@ -313,9 +313,9 @@ impl Engine {
         enter_detached(py, || Ok::<_, Error>(self.0.stats().into_iter().collect()))
     }
 
-    fn unrecorded_denials(&self, py: Python<'_>, count: usize) -> PyResult<Vec<(String, i64, Py<PyBytes>)>> {
-        let found = enter(|| Ok(self.0.unrecorded_denials(count)))?;
-        let tuple = |one: UnrecordedDenial| {
+    fn unrecorded_statements(&self, py: Python<'_>, count: usize) -> PyResult<Vec<(String, i64, Py<PyBytes>)>> {
+        let found = enter(|| Ok(self.0.unrecorded_statements(count)))?;
+        let tuple = |one: UnrecordedStatement| {
             let payload = PyBytes::new(py, &one.stated.encode_to_vec()).unbind();
             (one.stated.visitor_id, one.time_ms, payload)
         };

@@ -132,6 +132,11 @@ pub struct VisitorRow {
     /// Whether each denial of a browser is in a record of the visitor.
     #[prost(bool, repeated, tag = "32")]
     pub recorded: Vec<bool>,
+    /// Grants of browsers that are in no record of the visitor, and when they became the visitor's.
+    #[prost(int32, repeated, tag = "33")]
+    pub unrecorded_purposes: Vec<i32>,
+    #[prost(sint64, repeated, tag = "34")]
+    pub unrecorded_times: Vec<i64>,
 }
 
 /// Sequence vector of a visitor.
@@ -212,6 +217,9 @@ impl VisitorRow {
     pub fn new(key: &str, visitor: &Visitor, waits_since_ms: Option<i64>) -> Self {
         let bought = &visitor.bought;
         let denials = visitor.stated.iter().flat_map(|stated| &stated.denials);
+        let answers = visitor.stated.iter().flat_map(|stated| &stated.answers);
+        let unrecorded = answers.filter_map(|own| Some((own.consent.purpose, own.unrecorded_ms?)));
+        let (unrecorded_purposes, unrecorded_times) = unrecorded.unzip();
         let keys = |slots: &[Affinity]| slots.iter().map(|slot| slot.key).collect();
         let weights = |slots: &[Affinity]| slots.iter().map(|slot| slot.weight).collect();
         let (categories, brands) = (used(&visitor.categories), used(&visitor.brands));
@@ -248,6 +256,8 @@ impl VisitorRow {
             answer_times: Vec::new(),
             stated: visitor.stated.as_ref().map(|stated| stated.to_proto("")),
             recorded: denials.map(|denial| denial.is_recorded).collect(),
+            unrecorded_purposes,
+            unrecorded_times,
         }
     }
 
@@ -288,6 +298,13 @@ impl VisitorRow {
         }
         for (denial, &is_recorded) in stated.denials.iter_mut().zip(&self.recorded) {
             denial.is_recorded = is_recorded;
+        }
+        if self.unrecorded_purposes.len() != self.unrecorded_times.len() {
+            return Err("has a visitor whose grants do not fit".to_owned());
+        }
+        for (purpose, &taken_ms) in self.unrecorded_purposes.iter().zip(&self.unrecorded_times) {
+            let own = stated.answers.iter_mut().find(|own| own.consent.purpose == *purpose);
+            own.ok_or("has a visitor that lacks an answer")?.unrecorded_ms = Some(taken_ms);
         }
         Ok(Some(stated))
     }

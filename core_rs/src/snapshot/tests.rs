@@ -35,7 +35,7 @@ fn record(state: &mut State, (kind, visitor, item, hours): Step) {
             (RecordKind::Document, DocumentChange { document, deleted: visitor % 4 == 0 }.encode_to_vec())
         }
         _ if item % 4 == 1 => {
-            let found = state.unrecorded_denials(1).pop().map(|one| one.stated);
+            let found = state.unrecorded_statements(1).pop().map(|one| one.stated);
             (RecordKind::Stated, found.unwrap_or_default().encode_to_vec())
         }
         _ if item % 2 == 0 => (RecordKind::Erasure, Erasure { visitor_id }.encode_to_vec()),
@@ -147,13 +147,16 @@ fn answers_of_older_snapshots_have_no_time_and_times_that_do_not_fit_are_refused
 }
 
 #[test]
-fn denials_of_browsers_are_kept_with_what_is_to_be_recorded_and_columns_that_do_not_fit_are_refused() {
+fn answers_of_browsers_are_kept_with_what_is_to_be_recorded_and_columns_that_do_not_fit_are_refused() {
     let denials = [(1, false), (3, true)];
     let denials = denials.map(|(purpose, is_recorded)| BrowserDenial { purpose, time_ms: 7, bound_ms: 9, is_recorded });
-    let stated = Stated { denials: denials.into(), ..Stated::default() };
+    let grant = Answer { unrecorded_ms: Some(9), ..Answer::new(Consent { purpose: 2, granted: true }, 0) };
+    let stated = Stated { answers: vec![grant], denials: denials.into(), ..Stated::default() };
     let mut visitor = Visitor::default();
     visitor.stated = Some(Box::new(stated.clone()));
     let row = VisitorRow::new("v", &visitor, None);
     assert_eq!(row.visitor().expect("sound").stated, Some(Box::new(stated)));
-    assert!(VisitorRow { recorded: vec![true], ..row }.visitor().is_err());
+    assert!(VisitorRow { recorded: vec![true], ..row.clone() }.visitor().is_err());
+    assert!(VisitorRow { unrecorded_times: vec![], ..row.clone() }.visitor().is_err());
+    assert!(VisitorRow { unrecorded_purposes: vec![3], ..row }.visitor().is_err());
 }

@@ -3,12 +3,12 @@
 use super::*;
 use crate::{
     proto::{self, stated},
-    unrecorded::UnrecordedDenial,
+    unrecorded::UnrecordedStatement,
 };
 
 /// Applies what the state has to record, at the times at which it became known.
-fn record_denials(state: &mut State) -> usize {
-    let found = state.unrecorded_denials(9);
+fn record_statements(state: &mut State) -> usize {
+    let found = state.unrecorded_statements(9);
     for one in &found {
         apply_at(state, one.time_ms, RecordKind::Stated, &one.stated);
     }
@@ -20,22 +20,22 @@ fn a_denial_taken_over_is_to_be_recorded_once_for_each_user() {
     let mut state = State::default();
     say(&mut state, PHONE, false);
     view(&mut state, "");
-    assert_eq!(record_denials(&mut state), 0, "nobody took it over");
+    assert_eq!(record_statements(&mut state), 0, "nobody took it over");
     for user_id in ["ann", "bob"] {
         view(&mut state, user_id);
-        let found = state.unrecorded_denials(9);
+        let found = state.unrecorded_statements(9);
         let denials = vec![stated::Denial { purpose: PERSONAL as i32, time_ms: 1, bound_ms: state.offset }];
         let stated = proto::Stated { visitor_id: user_id.into(), denials, ..proto::Stated::default() };
-        assert_eq!(found, [UnrecordedDenial { time_ms: state.offset, stated }]);
+        assert_eq!(found, [UnrecordedStatement { time_ms: state.offset, stated }]);
         view(&mut state, user_id);
-        assert_eq!(state.unrecorded_denials(9), found, "the first event counts");
-        assert_eq!((record_denials(&mut state), state.unrecorded_denials(9)), (1, vec![]));
+        assert_eq!(state.unrecorded_statements(9), found, "the first event counts");
+        assert_eq!((record_statements(&mut state), state.unrecorded_statements(9)), (1, vec![]));
         view(&mut state, user_id);
-        assert_eq!(state.unrecorded_denials(9), []);
+        assert_eq!(state.unrecorded_statements(9), []);
     }
     say(&mut state, PHONE, false);
     view(&mut state, "ann");
-    assert_eq!(record_denials(&mut state), 1, "it was said again");
+    assert_eq!(record_statements(&mut state), 1, "it was said again");
     assert_eq!((elsewhere(&state, "ann"), elsewhere(&state, "bob")), (Some(false), Some(false)));
 }
 
@@ -43,16 +43,16 @@ fn a_denial_taken_over_is_to_be_recorded_once_for_each_user() {
 fn what_the_user_granted_later_and_what_was_erased_is_not_recorded() {
     let mut state = denied();
     say(&mut state, "ann", true);
-    assert_eq!(state.unrecorded_denials(9), []);
+    assert_eq!(state.unrecorded_statements(9), []);
     view(&mut state, "bob");
     apply(&mut state, RecordKind::Erasure, &Erasure { visitor_id: "bob".into() });
-    assert_eq!(state.unrecorded_denials(9), []);
+    assert_eq!(state.unrecorded_statements(9), []);
 }
 
 #[test]
 fn what_is_recorded_outlives_the_browser_and_what_it_grants_later() {
     let mut state = denied();
-    let records = state.unrecorded_denials(9);
+    let records = state.unrecorded_statements(9);
     let mut rebuilt = State::default();
     say(&mut rebuilt, PHONE, true);
     view(&mut rebuilt, "ann");
@@ -62,14 +62,14 @@ fn what_is_recorded_outlives_the_browser_and_what_it_grants_later() {
         view(state, "ann");
         assert_eq!(elsewhere(state, "ann"), Some(false));
         say(state, "ann", true);
-        assert_eq!((elsewhere(state, "ann"), state.unrecorded_denials(9)), (Some(true), vec![]));
+        assert_eq!((elsewhere(state, "ann"), state.unrecorded_statements(9)), (Some(true), vec![]));
     }
 }
 
 #[test]
 fn a_record_that_comes_late_or_twice_undoes_no_later_grant() {
     let mut state = denied();
-    let record = state.unrecorded_denials(9).remove(0).stated;
+    let record = state.unrecorded_statements(9).remove(0).stated;
     say(&mut state, "ann", true);
     for _ in 0..2 {
         apply(&mut state, RecordKind::Stated, &record);
@@ -147,7 +147,7 @@ fn a_user_may_grant_though_no_time_passes_after_the_login() {
     apply_at(&mut state, 9, RecordKind::Event, &login);
     apply_at(&mut state, 9, RecordKind::Profile, &said("ann", &[(PERSONAL, true)]));
     apply_at(&mut state, 9, RecordKind::Event, &login);
-    assert_eq!((answer(&state, "ann"), state.unrecorded_denials(9)), (Some(true), vec![]));
+    assert_eq!((answer(&state, "ann"), state.unrecorded_statements(9)), (Some(true), vec![]));
 }
 
 #[test]
@@ -159,20 +159,20 @@ fn what_comes_after_an_erasure_is_recorded_as_later_whatever_the_clock_says() {
         apply_at(&mut state, erased_ms, RecordKind::Erasure, &Erasure { visitor_id: "ann".into() });
     }
     apply_at(&mut state, 5, RecordKind::Event, &login);
-    let found = state.unrecorded_denials(9);
-    assert_eq!(found, [UnrecordedDenial { time_ms: 21, stated: bound(3, 5) }]);
+    let found = state.unrecorded_statements(9);
+    assert_eq!(found, [UnrecordedStatement { time_ms: 21, stated: bound(3, 5) }]);
 }
 
 #[test]
 fn an_earlier_login_of_another_machine_is_recorded_too() {
     let mut state = denied();
-    let found = state.unrecorded_denials(9).remove(0).stated;
+    let found = state.unrecorded_statements(9).remove(0).stated;
     let mut later = found.clone();
     later.denials[0].bound_ms += 1;
     apply(&mut state, RecordKind::Stated, &later);
-    assert_eq!(state.unrecorded_denials(9)[0].stated, found);
+    assert_eq!(state.unrecorded_statements(9)[0].stated, found);
     apply(&mut state, RecordKind::Stated, &found);
-    assert_eq!(state.unrecorded_denials(9), []);
+    assert_eq!(state.unrecorded_statements(9), []);
 }
 
 #[test]
@@ -180,17 +180,17 @@ fn a_denial_that_is_earlier_than_the_known_one_leaves_that_to_be_recorded() {
     let mut state = denied();
     say(&mut state, PHONE, false);
     view(&mut state, "ann");
-    let mut earlier = state.unrecorded_denials(9).remove(0).stated;
+    let mut earlier = state.unrecorded_statements(9).remove(0).stated;
     earlier.denials[0].time_ms -= 1;
     apply(&mut state, RecordKind::Stated, &earlier);
-    assert_eq!((record_denials(&mut state), record_denials(&mut state)), (1, 0));
+    assert_eq!((record_statements(&mut state), record_statements(&mut state)), (1, 0));
 }
 
 #[test]
 fn who_is_named_by_a_record_of_denials_is_a_user() {
     let mut state = denied();
     let mut other = State::default();
-    apply(&mut other, RecordKind::Stated, &state.unrecorded_denials(9).remove(0).stated);
+    apply(&mut other, RecordKind::Stated, &state.unrecorded_statements(9).remove(0).stated);
     let login = Event {
         context: Some(Context { visitor_id: "ann".into(), user_id: "bob".into(), ..Context::default() }),
         ..Event::default()
@@ -240,16 +240,87 @@ fn a_login_of_before_the_denial_binds_nobody_however_late_it_comes() {
     assert_eq!((answer(&state, "ann"), elsewhere(&state, "ann")), (Some(false), Some(true)));
     apply_at(&mut state, 25, RecordKind::Event, &login);
     assert_eq!((answer(&state, "ann"), elsewhere(&state, "ann")), (Some(false), Some(false)));
-    assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 25, stated: bound(20, 25) }]);
+    assert_eq!(state.unrecorded_statements(9), [UnrecordedStatement { time_ms: 25, stated: bound(20, 25) }]);
 }
 
 #[test]
-fn each_purpose_has_a_record_of_its_own() {
+fn what_is_taken_over_at_one_time_is_one_record() {
     let mut state = State::default();
-    let both = [(PERSONAL, false), (ConsentPurpose::Training, false)];
-    apply(&mut state, RecordKind::Profile, &said(PHONE, &both));
+    let all = [(ConsentPurpose::Marketing, true), (PERSONAL, false), (ConsentPurpose::Training, true)];
+    apply(&mut state, RecordKind::Profile, &said(PHONE, &all));
     view(&mut state, "ann");
-    assert_eq!((state.unrecorded_denials(1).len(), record_denials(&mut state), record_denials(&mut state)), (1, 2, 0));
+    let found = state.unrecorded_statements(9);
+    let granted = |purpose| Some(Consent { purpose: purpose as i32, granted: true });
+    let answers = [ConsentPurpose::Training, ConsentPurpose::Marketing].map(granted);
+    let answers = answers.map(|consent| stated::Answer { consent, first_ms: 0, last_ms: 0 });
+    assert_eq!(
+        found,
+        [UnrecordedStatement { time_ms: 2, stated: proto::Stated { answers: answers.into(), ..bound(1, 2) } }]
+    );
+    assert_eq!((record_statements(&mut state), record_statements(&mut state)), (1, 0));
+}
+
+/// A phone that granted, in which `ann` logged in.
+fn granted() -> State {
+    let mut state = State::default();
+    say(&mut state, PHONE, true);
+    view(&mut state, "ann");
+    state
+}
+
+#[test]
+fn a_grant_taken_over_is_recorded_once_and_outlives_the_browser() {
+    let mut state = granted();
+    let record = state.unrecorded_statements(9).remove(0).stated;
+    assert_eq!((record_statements(&mut state), record_statements(&mut state)), (1, 0));
+    view(&mut state, "ann");
+    assert_eq!(record_statements(&mut state), 0);
+    let mut rebuilt = State::default();
+    apply(&mut rebuilt, RecordKind::Stated, &record);
+    assert_eq!((elsewhere(&rebuilt, "ann"), rebuilt.unrecorded_statements(9)), (Some(true), vec![]));
+}
+
+#[test]
+fn a_record_of_a_grant_undoes_no_denial_in_any_order() {
+    let record = granted().unrecorded_statements(9).remove(0).stated;
+    for is_late in [false, true] {
+        let mut own = State::default();
+        let mut bonds = State::default();
+        for part in [is_late, !is_late] {
+            if part {
+                say(&mut own, "ann", false);
+                apply(&mut bonds, RecordKind::Stated, &bound(1, 2));
+            } else {
+                apply(&mut own, RecordKind::Stated, &record);
+                apply(&mut bonds, RecordKind::Stated, &record);
+            }
+        }
+        for mut state in [own, bonds] {
+            assert_eq!((elsewhere(&state, "ann"), state.unrecorded_statements(9)), (Some(false), vec![]));
+            say(&mut state, "ann", true);
+            assert_eq!(elsewhere(&state, "ann"), Some(true));
+        }
+    }
+}
+
+#[test]
+fn a_grant_is_not_recorded_of_who_answered_is_denied_or_was_forgotten() {
+    for granted_by_user in [false, true] {
+        let mut state = granted();
+        say(&mut state, "ann", granted_by_user);
+        assert_eq!(state.unrecorded_statements(9), []);
+    }
+    let mut state = granted();
+    apply(&mut state, RecordKind::Stated, &bound(1, 2));
+    assert_eq!(state.unrecorded_statements(9), []);
+    let mut state = granted();
+    apply(&mut state, RecordKind::Erasure, &Erasure { visitor_id: "ann".into() });
+    view(&mut state, "ann");
+    assert_eq!(
+        (state.unrecorded_statements(9), elsewhere(&state, "ann")),
+        (vec![], None),
+        "the browser is asked again"
+    );
 }
 
 #[test]
@@ -284,7 +355,7 @@ fn a_denial_that_is_said_again_after_the_login_was_given_before_it() {
         apply_at(&mut state, denied_ms, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
     }
     apply_at(&mut state, 10, RecordKind::Event, &login);
-    assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 10, stated: bound(1, 10) }]);
+    assert_eq!(state.unrecorded_statements(9), [UnrecordedStatement { time_ms: 10, stated: bound(1, 10) }]);
     apply_at(&mut state, 25, RecordKind::Event, &login);
-    assert_eq!(state.unrecorded_denials(9), [UnrecordedDenial { time_ms: 25, stated: bound(20, 25) }]);
+    assert_eq!(state.unrecorded_statements(9), [UnrecordedStatement { time_ms: 25, stated: bound(20, 25) }]);
 }

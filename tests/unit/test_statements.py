@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from core_rs import Engine, InvalidRequestError
 from server.adapters.memory_log import MemoryLog
 from server.ports import Arrival, LogRecord, NewRecord
-from server.workers.denials import DenialRecorder, denial_record, denial_records
 from server.workers.rows import Row, profile_row
+from server.workers.statements import StatementRecorder, statement_record, statement_records
+from shopkeeper.v1.common_pb2 import Consent
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse, Profile
 from shopkeeper.v1.record_pb2 import RECORD_KIND_STATED, Stated
 from tests.machines import Machine, three_machines
@@ -22,7 +23,7 @@ VISITOR, DENIED_MS, LOGIN_MS = "ann", 3, 7
 
 def denial(time_ms: int, bound_ms: int = LOGIN_MS) -> NewRecord:
     denials = [Stated.Denial(purpose=TRAINING, time_ms=time_ms, bound_ms=bound_ms)]
-    return denial_record(VISITOR, bound_ms, Stated(visitor_id=VISITOR, denials=denials).SerializeToString())
+    return statement_record(VISITOR, bound_ms, Stated(visitor_id=VISITOR, denials=denials).SerializeToString())
 
 
 def login(event_id: str = "login", user_id: str = VISITOR) -> NewRecord:
@@ -48,7 +49,7 @@ class Shop:
     def __init__(self) -> None:
         self.log, self.engine = MemoryLog(), Engine()
         self.log.on_commit(lambda _: follow(self.engine, self.log))
-        self.recorder = DenialRecorder(self.engine, self.log)
+        self.recorder = StatementRecorder(self.engine, self.log)
         self.log.append_later([profile("phone", training=False)], DENIED_MS)
         self.log.append_later([login()], LOGIN_MS)
 
@@ -66,6 +67,15 @@ def test_a_denial_taken_over_is_recorded_once_with_the_time_of_its_event(shop: S
     assert (shop.recorder.record(), answers(shop.engine)) == (0, [True])
 
 
+def test_a_grant_taken_over_is_recorded_once(shop: Shop) -> None:
+    shop.log.append_later([profile("tablet", training=True)], 10)
+    shop.log.append_later([event("bob's", "a", visitor_id="tablet", user_id="bob")], 12)
+    assert [shop.recorder.record(), shop.recorder.record()] == [2, 0]
+    _, bobs = stated(shop.log)
+    grant = Stated.Answer(consent=Consent(purpose=TRAINING, granted=True))
+    assert (bobs.time_ms, Stated.FromString(bobs.payload)) == (12, Stated(visitor_id="bob", answers=[grant]))
+
+
 def test_what_a_full_queue_refused_comes_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shop.log, "append_later", lambda *_: False)
@@ -75,7 +85,7 @@ def test_what_a_full_queue_refused_comes_again(shop: Shop, monkeypatch: pytest.M
 
 
 def test_who_is_forgotten_before_the_record_comes_stays_forgotten(shop: Shop) -> None:
-    late = shop.engine.unrecorded_denials(9)
+    late = shop.engine.unrecorded_statements(9)
     shop.log.append_later([erasure(VISITOR)], LOGIN_MS)
     assert (shop.recorder.record(), len(late)) == (0, 1)
     shop.log.append_later([denial(DENIED_MS)], LOGIN_MS)
@@ -86,7 +96,7 @@ def test_who_is_forgotten_before_the_record_comes_stays_forgotten(shop: Shop) ->
 
 def test_each_purpose_and_user_has_a_record_with_its_time(shop: Shop) -> None:
     shop.log.append_later([login("bob's", "bob")], LOGIN_MS + 1)
-    assert [(record.key, time_ms) for record, time_ms in denial_records(shop.engine)] == [
+    assert [(record.key, time_ms) for record, time_ms in statement_records(shop.engine)] == [
         (VISITOR, LOGIN_MS),
         ("bob", LOGIN_MS + 1),
     ]
@@ -119,8 +129,8 @@ def test_machines_that_record_it_both_or_late_agree(machines: list[Machine], gra
     ship(here)
     for machine in (here, there):
         machine.follow(stream, 9)
-        ((_, time_ms, payload),) = machine.engine().unrecorded_denials(9)
-        machine.write(denial_record(VISITOR, time_ms, payload), time_ms=time_ms)
+        ((_, time_ms, payload),) = machine.engine().unrecorded_statements(9)
+        machine.write(statement_record(VISITOR, time_ms, payload), time_ms=time_ms)
     if grant_ms is not None:
         here.write(profile(VISITOR, training=True), time_ms=grant_ms)
     here.write(erasure("phone"), time_ms=LOGIN_MS + 1)

@@ -1,9 +1,9 @@
-"""Denials of browsers become records of the users who are bound by them.
+"""What browsers answered becomes a record of the users who took it over.
 
-A user who logs in where somebody denied is denied too. What shows it is the browser's own answer and an event with both
-ids, and either may be erased, or end by age; so it is written down as the user's, without the id of the browser. Every
-machine looks for what is in no record yet, at times of its own, so that mostly one of them writes it; another copy of
-it is stored once in each log.
+A user who logs in where somebody denied is denied too, and one who has not answered is granted what was granted there.
+What shows it is the browser's own answer and an event with both ids, and either may be erased, or end by age; so it is
+written down as the user's, without the id of the browser. Every machine looks for what is in no record yet, at times of
+its own, so that mostly one of them writes it; another copy of it is stored once in each log.
 """
 
 import random
@@ -23,18 +23,18 @@ _AT_ONCE: Final = 1_000
 _logger = structlog.get_logger(__name__)
 
 
-def denial_record(visitor_id: str, time_ms: int, payload: bytes) -> NewRecord:
-    """Return the record of a denial that binds a user since `time_ms`; the same is stored once."""
+def statement_record(visitor_id: str, time_ms: int, payload: bytes) -> NewRecord:
+    """Return the record of what a user took over at `time_ms`; the same is stored once."""
     return NewRecord(RECORD_KIND_STATED, visitor_id, content_id("stated", payload + str(time_ms).encode()), payload)
 
 
-def denial_records(engine: Engine) -> list[tuple[NewRecord, int]]:
-    """Return records, with their times, of denials that bind users and are in none; of a great many some."""
-    found = engine.unrecorded_denials(_AT_ONCE)
-    return [(denial_record(visitor_id, time_ms, payload), time_ms) for visitor_id, time_ms, payload in found]
+def statement_records(engine: Engine) -> list[tuple[NewRecord, int]]:
+    """Return records, with their times, of what users took over and is in none; of a great many some."""
+    found = engine.unrecorded_statements(_AT_ONCE)
+    return [(statement_record(visitor_id, time_ms, payload), time_ms) for visitor_id, time_ms, payload in found]
 
 
-class DenialRecorder:
+class StatementRecorder:
     """Thread that records what users of an engine took over from browsers.
 
     Parameters
@@ -47,7 +47,7 @@ class DenialRecorder:
         self._engine = engine
         self._log = log
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="denials", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="statements", daemon=True)
 
     def start(self) -> None:
         """Record from now on."""
@@ -61,7 +61,7 @@ class DenialRecorder:
 
     def record(self) -> int:
         """Queue records of what is in none; return how many. What is not stored comes again at the next look."""
-        found = denial_records(self._engine)
+        found = statement_records(self._engine)
         for count, (record, time_ms) in enumerate(found):
             if not self._log.append_later([record], time_ms):
                 return count
@@ -72,4 +72,4 @@ class DenialRecorder:
             try:
                 self.record()
             except EngineError:
-                _logger.exception("denials_not_recorded")
+                _logger.exception("statements_not_recorded")
