@@ -42,6 +42,13 @@ class Als(Recommender):
     Hu, Koren and Volinsky 2008, Collaborative filtering for implicit feedback datasets.
     Rendle, Krichene, Zhang and Koren 2021, Revisiting the performance of iALS on item recommendation benchmarks,
     equations 1 to 5.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Als(width=4).fit(toy()).recommend(question("bread"), k=3)
+    >>> names(items)
+    [['bread', 'butter', 'jam']]
     """
 
     factors_: NDArray[np.float32]

@@ -36,6 +36,13 @@ class Blend(Recommender):
     ----------
     members_ : list[Recommender]
         Fitted members.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Blend().fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
     """
 
     members_: list[Recommender]

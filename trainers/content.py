@@ -48,6 +48,13 @@ class Content(Recommender):
     References
     ----------
     Salton and Buckley 1988, Term-weighting approaches in automatic text retrieval.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Content().fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['bread', 'jam']]
     """
 
     terms_: sparse.csr_matrix

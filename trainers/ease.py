@@ -44,6 +44,13 @@ class Ease(Recommender):
     References
     ----------
     Steck 2019, Embarrassingly shallow autoencoders for sparse data, equations 7 and 8.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Ease(regularisation=1.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
     """
 
     weights_: NDArray[np.float32] | sparse.csr_matrix

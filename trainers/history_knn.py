@@ -48,6 +48,13 @@ class HistoryKnn(Recommender):
     Jannach and Ludewig 2017, When recurrent neural networks meet the neighborhood for session-based recommendation.
     Garg, Gupta, Malhotra, Vig and Shroff 2019, Sequence and time aware neighborhood for session-based
     recommendations, section 3.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = HistoryKnn().fit(toy()).recommend(question("coffee"), k=3)
+    >>> names(items)
+    [['coffee', 'filters', 'milk']]
     """
 
     offsets_: NDArray[np.int64]

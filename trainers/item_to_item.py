@@ -56,8 +56,8 @@ class NeighbourTrainer(Recommender):
         self.offsets_ = offsets.astype(np.uint32)
 
 
-class ItemToItem(NeighbourTrainer):
-    """Trainer by common visitors or baskets; each kind of list is a subclass.
+class ItemKnn(NeighbourTrainer):
+    """Items that the same visitors met, whatever they did with them; subclasses count some event types, or baskets.
 
     Parameters
     ----------
@@ -80,9 +80,18 @@ class ItemToItem(NeighbourTrainer):
     ----------
     Sarwar, Karypis, Konstan and Riedl 2001, Item-based collaborative filtering recommendation algorithms.
     Aiolli 2013, Efficient top-n recommendation for very large scale binary rated datasets (asymmetric cosine).
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = ItemKnn(shrink=0.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
     """
 
-    by: ClassVar[Literal["visitor", "basket"]]
+    file = "item_knn.safetensors"
+    actions: tuple[str, ...] = ()
+    by: ClassVar[Literal["visitor", "basket"]] = "visitor"
 
     def __init__(  # noqa: PLR0913 - keyword hyper-parameters
         self,
@@ -122,33 +131,47 @@ class ItemToItem(NeighbourTrainer):
         return self
 
 
-class AlsoViewed(ItemToItem):
-    """Items that the same visitors clicked or opened."""
+class AlsoViewed(ItemKnn):
+    """Items that the same visitors clicked or opened.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = AlsoViewed(shrink=0.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
+    """
 
     file = "also_viewed.safetensors"
     actions = ("click", "view")
-    by = "visitor"
 
 
-class AlsoBought(ItemToItem):
-    """Items that the same visitors bought, whenever."""
+class AlsoBought(ItemKnn):
+    """Items that the same visitors bought, whenever.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = AlsoBought(shrink=0.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
+    """
 
     file = "also_bought.safetensors"
     actions = ("purchase",)
-    by = "visitor"
 
 
-class BoughtTogether(ItemToItem):
-    """Items of the same orders."""
+class BoughtTogether(ItemKnn):
+    """Items of the same orders.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = BoughtTogether(shrink=0.0).fit(toy()).recommend(question("coffee"), k=2)
+    >>> names(items)
+    [['filters', 'milk']]
+    """
 
     file = "bought_together.safetensors"
     actions = ("purchase",)
     by = "basket"
-
-
-class ItemKnn(ItemToItem):
-    """Items of the same visitors, whatever they did with them."""
-
-    file = "item_knn.safetensors"
-    actions = ()
-    by = "visitor"

@@ -31,6 +31,13 @@ class NextBasket(VisitorLists):
     References
     ----------
     Hu, He, Gao and Zhang 2020, Modeling Personalized Item Frequency Information for Next-basket Recommendation.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = NextBasket(neighbours=2).fit(toy()).recommend(question("coffee"), k=3)
+    >>> names(items)
+    [['coffee', 'filters', 'milk']]
     """
 
     file = "next_basket.safetensors"

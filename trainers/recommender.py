@@ -104,7 +104,22 @@ def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 class Recommender(Trainer):
-    """Trainer whose fitted model scores every item for a history."""
+    """Trainer whose fitted model scores every item for a history.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from trainers.item_to_item import ItemKnn
+    >>> views = [("ann", "bread"), ("ann", "butter"), ("ben", "bread"), ("ben", "butter"), ("cleo", "bread")]
+    >>> events = pl.DataFrame(views, schema=["visitor_id", "item_id"], orient="row").with_columns(
+    ...     pl.lit("view").alias("event_type"), pl.int_range(5).alias("time_ms"), pl.int_range(5).alias("event_id")
+    ... )
+    >>> dataset = Dataset.from_frames(events)
+    >>> queries = queries_of(dataset, visitors=np.array([dataset.visitors.index("cleo")]))
+    >>> items, scores = ItemKnn(shrink=0.0).fit(dataset).recommend(queries, k=1)
+    >>> [[dataset.items[item] for item in row] for row in items]
+    [['butter']]
+    """
 
     @abstractmethod
     def score(self, queries: Queries) -> NDArray[np.float32]:
@@ -117,3 +132,33 @@ class Recommender(Trainer):
         NotFittedError
             Before `fit`.
         """
+
+    def recommend(self, queries: Queries, k: int = 10) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """Return the best items of every history and their scores, best first; ties break by position.
+
+        Items of the history are among them where the model scores them high. A score of -inf says that the item does
+        not rank.
+
+        Parameters
+        ----------
+        queries : Queries
+        k : int
+            Items of each history, at least 1; all there are where these are fewer.
+
+        Returns
+        -------
+        tuple[NDArray[np.uint32], NDArray[np.float32]]
+            Positions in `Dataset.items`, and scores, both of shape (n, k).
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            When `k` is below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; give a positive number of items")
+        scores = self.score(queries)
+        items = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return items.astype(np.uint32), np.take_along_axis(scores, items, axis=1)

@@ -29,6 +29,13 @@ class Recurrent(SequenceModel):
     References
     ----------
     Hidasi and Karatzoglou 2018, Recurrent Neural Networks with Top-k Gains for Session-based Recommendations.
+
+    Examples
+    --------
+    >>> from trainers.toy import question, toy
+    >>> model = Recurrent(width=16, training=Training(epochs=1)).fit(toy())
+    >>> model.score(question("coffee", "milk")).shape
+    (1, 6)
     """
 
     def __init__(

@@ -37,6 +37,13 @@ class SequentialRules(NeighbourTrainer):
     References
     ----------
     Ludewig and Jannach 2018, Evaluation of session-based recommendation algorithms, section 3.1.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = SequentialRules().fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
     """
 
     file = "also_viewed.safetensors"

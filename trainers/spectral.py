@@ -41,6 +41,13 @@ class Spectral(Recommender):
     References
     ----------
     Shen, Wu, Zhang, Shan, Zhang, Letaief and Li 2021, How powerful is graph convolution for recommendation?, section 4.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Spectral(width=2).fit(toy()).recommend(question("milk"), k=2)
+    >>> names(items)
+    [['milk', 'coffee']]
     """
 
     near_: sparse.csr_matrix

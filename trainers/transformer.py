@@ -30,6 +30,13 @@ class Transformer(SequenceModel):
     ----------
     Kang and McAuley 2018, Self-Attentive Sequential Recommendation; Tikhonovich et al. 2025, eSASRec: Enhancing
     Transformer-based Recommendations in a Modular Fashion, for the layers and the loss.
+
+    Examples
+    --------
+    >>> from trainers.toy import question, toy
+    >>> model = Transformer(width=16, training=Training(epochs=1)).fit(toy())
+    >>> model.score(question("coffee", "milk")).shape
+    (1, 6)
     """
 
     def __init__(

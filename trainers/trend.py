@@ -48,6 +48,13 @@ class Trend(Recommender):
     References
     ----------
     Hyndman and Athanasopoulos 2021, Forecasting: principles and practice, sections 3.4 and 8.1.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Trend().fit(toy()).recommend(question("milk"), k=2)
+    >>> names(items)
+    [['bread', 'coffee']]
     """
 
     level_: NDArray[np.float32]

@@ -21,6 +21,13 @@ class UserToUser(VisitorLists):
         Event types that make a basket; all where it is empty.
     seed : int
         Counting has no chance in it; kept so that every trainer has one.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = UserToUser(neighbours=2).fit(toy()).recommend(question("coffee"), k=2)
+    >>> names(items)
+    [['filters', 'milk']]
     """
 
     file = "user_to_user.safetensors"

@@ -15,6 +15,7 @@ import trainers
 from trainers.base import NotFittedError, Trainer
 from trainers.dataset import ACTIONS as NUMBERS
 from trainers.dataset import Dataset
+from trainers.item_to_item import ItemKnn
 from trainers.recommender import NOBODY, Queries, Recommender
 
 ACTIONS = ("view", "click", "add_to_cart", "purchase")
@@ -22,16 +23,11 @@ N_ITEMS = 30
 
 
 def every_trainer() -> Iterator[type[Trainer]]:
-    for module in pkgutil.iter_modules(trainers.__path__):
-        if module.name.startswith("__"):
+    for module in pkgutil.walk_packages(trainers.__path__, "trainers."):
+        if module.name.endswith("__main__"):
             continue
-        for _, found in inspect.getmembers(importlib.import_module(f"trainers.{module.name}"), inspect.isclass):
-            if (
-                issubclass(found, Trainer)
-                and not inspect.isabstract(found)
-                and found.__module__ == f"trainers.{module.name}"
-                and not found.__subclasses__()
-            ):
+        for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(found, Trainer) and not inspect.isabstract(found) and found.__module__ == module.name:
                 yield found
 
 
@@ -64,6 +60,7 @@ def test_trainers_are_found() -> None:
     scoring = {found.__name__ for found in RECOMMENDERS}
     assert {"AlsoViewed", "Als", "Blend", "Content", "Ease", "HistoryKnn", "ItemKnn", "Spectral", "Trend"} <= scoring
     assert {"Recurrent", "Transformer"} <= scoring
+    assert {"Random", "MostPopular", "HistoryPopular"} <= scoring
 
 
 @each_trainer
@@ -177,6 +174,26 @@ def test_a_score_depends_on_its_own_history_only(found: type[Recommender], datas
 def test_score_before_fit_says_so(found: type[Recommender], queries: Queries) -> None:
     with pytest.raises(NotFittedError, match=f"{found.__name__} has learnt nothing yet; call `fit` first"):
         found().score(queries)
+
+
+def test_the_best_items_come_with_their_scores(dataset: Dataset, queries: Queries) -> None:
+    model = ItemKnn().fit(dataset)
+    all_scores = model.score(queries)
+    items, scores = model.recommend(queries, k=4)
+    assert items.shape == scores.shape == (len(queries), 4)
+    assert (items.dtype, scores.dtype) == (np.uint32, np.float32)
+    for row, own in enumerate(all_scores.tolist()):
+        expected = sorted(range(dataset.n_items), key=lambda item: (-own[item], item))[:4]
+        assert items[row].tolist() == expected
+        assert scores[row].tolist() == [own[item] for item in expected]
+    assert model.recommend(queries, k=10**6)[0].shape == (len(queries), dataset.n_items)
+    with pytest.raises(ValueError, match="k is 0; give a positive number of items"):
+        model.recommend(queries, k=0)
+
+
+@each_recommender
+def test_a_recommender_shows_its_use(found: type[Recommender]) -> None:
+    assert ">>>" in (found.__doc__ or "")
 
 
 def test_steps_of_a_history_are_its_moments() -> None:

@@ -19,6 +19,13 @@ class Random(Recommender):
     Parameters
     ----------
     seed : int
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Random().fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'filters']]
     """
 
     salt_: NDArray[np.uint64]
@@ -53,6 +60,13 @@ class MostPopular(Recommender):
     ----------
     seed : int
         Counting has no chance in it; kept so that every trainer has one.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = MostPopular().fit(toy()).recommend(question("milk"), k=2)
+    >>> names(items)
+    [['bread', 'coffee']]
     """
 
     counts_: NDArray[np.float32]
@@ -72,11 +86,19 @@ class MostPopular(Recommender):
 
     def tensors(self) -> Mapping[str, Mapping[str, Array]]:
         """Return the counts of all items, as `most_popular.safetensors`."""
-        return {"most_popular.safetensors": {"scores": self.fitted("counts_")}}
+        return {"most_popular.safetensors": {"counts": self.fitted("counts_")}}
 
 
 class HistoryPopular(MostPopular):
-    """Number of times an item is in the history, then its number of rows: personal or session popularity."""
+    """Number of times an item is in the history, then its number of rows: personal or session popularity.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = HistoryPopular().fit(toy()).recommend(question("coffee"), k=2)
+    >>> names(items)
+    [['coffee', 'bread']]
+    """
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return count in the history plus share of the greatest count, below one."""

@@ -8,7 +8,7 @@ import typer
 from trainers.base import Tell, Trainer
 from trainers.bundle import Card, Taken, version_of, write_bundle
 from trainers.console import JsonOption, answer, errors_told, progress_told
-from trainers.item_to_item import ItemToItem
+from trainers.item_to_item import ItemKnn
 from trainers.pipeline import usual_models
 from trainers.shards.counting import Shards
 from trainers.shards.source import Source
@@ -52,7 +52,7 @@ def _fitted(shards: Shards, tell: Tell) -> list[Trainer]:
         def progress(share: float, name: str = type(model).__name__) -> None:
             tell(f"count {name}", share)
 
-        if isinstance(model, ItemToItem):
+        if isinstance(model, ItemKnn):
             shards.fit_neighbours(model, progress)
         elif isinstance(model, VisitorLists):
             shards.fit_lists(model, progress)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import core_rs
 from trainers.base import Progress, once_a_basket
 from trainers.dataset import ACTIONS, Dataset, Facts
-from trainers.item_to_item import ItemToItem
+from trainers.item_to_item import ItemKnn
 from trainers.shards.source import Source
 from trainers.shards.workers import Promise, Workers
 from trainers.visitor_lists import Lists, VisitorLists
@@ -90,7 +90,7 @@ class Shards:
         """Return whether there is a line of one of these event types."""
         return not self.actions.isdisjoint(ACTIONS[name] for name in actions)
 
-    def fit_neighbours(self, model: ItemToItem, progress: Progress) -> None:
+    def fit_neighbours(self, model: ItemKnn, progress: Progress) -> None:
         """Fit `model` as its `fit` would on all lines; ValueError where its measure needs more than counts."""
         run, n_items = self.workers.run, len(self.items)
         rows = [run(_pairs, part, model.by, model.actions) for part in self.parts]
