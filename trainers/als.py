@@ -1,6 +1,5 @@
 """Factors of visitors and items by alternating least squares on implicit feedback."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -8,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -93,10 +92,6 @@ class Als(Recommender):
         histories = np.zeros((len(queries), self.width), np.float32)
         self._solve(queries.matrix(), factors, histories, steps=_FOLD_IN_STEPS)
         return np.asarray([factors @ history for history in histories], np.float32).reshape(len(queries), len(factors))
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the factors of items, as `als.safetensors`."""
-        return {"als.safetensors": {"factors": self.fitted("factors_")}}
 
     def _solve(
         self, table: sparse.csr_matrix, fixed: NDArray[np.float32], rows: NDArray[np.float32], steps: int = 3

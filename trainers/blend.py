@@ -1,13 +1,13 @@
 """One score from several recommenders: a linear blend."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.base import Array, Progress, no_progress
+from trainers.base import Progress, no_progress
 from trainers.dataset import Dataset
 from trainers.item_to_item import ItemKnn
 from trainers.recommender import Queries, Recommender
@@ -29,8 +29,6 @@ class Blend(Recommender):
     weights : tuple[float, ...]
         Weight of share and logarithm of each member, one after the other; empty: 1 each. `trainers.offline.weights`
         chooses them on validation.
-    seed : int
-        Adding up has no chance in it; kept so that every trainer has one.
 
     Attributes
     ----------
@@ -52,11 +50,9 @@ class Blend(Recommender):
         *,
         members: tuple[Recommender, ...] = (ItemKnn(), SequentialRules()),
         weights: tuple[float, ...] = (),
-        seed: int = 0,
     ) -> None:
         self.members = members
         self.weights = weights
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Fit every member."""
@@ -91,14 +87,6 @@ class Blend(Recommender):
             if any(own):
                 total += sum(weight * form for weight, form in zip(own, forms(member.score(queries)), strict=True))
         return total
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the files of all members, numbered, and the weights as `blend.safetensors`."""
-        files: dict[str, Mapping[str, Array]] = {}
-        for number, member in enumerate(self.fitted("members_")):
-            files |= {f"{number}_{name}": tensors for name, tensors in member.tensors().items()}
-        weights = self.weights or (1.0,) * (FORMS * len(self.members_))
-        return {**files, "blend.safetensors": {"weights": np.array(weights, np.float32)}}
 
 
 def forms(scores: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

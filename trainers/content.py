@@ -1,6 +1,5 @@
 """Items that are like those of a history by what the shop says about them."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -9,7 +8,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress, rows_of
 from trainers.dataset import Catalogue, Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -35,8 +34,6 @@ class Content(Recommender):
         Weight of a step of the history relative to the next.
     length : int
         Steps of the history that count, newest first.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     Attributes
     ----------
@@ -69,7 +66,6 @@ class Content(Recommender):
         vectors: float = 0.5,
         decay: float = 0.6,
         length: int = 20,
-        seed: int = 0,
     ) -> None:
         self.rarity = rarity
         self.normalise = normalise
@@ -77,7 +73,6 @@ class Content(Recommender):
         self.vectors = vectors
         self.decay = decay
         self.length = length
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Weigh the terms of the catalogue. O(terms)."""
@@ -102,12 +97,6 @@ class Content(Recommender):
         """Return the weighed sum of likeness with the history's items, times popularity."""
         profile = queries.matrix(queries.recency(self.decay, self.length)) @ self.fitted("terms_")
         return np.asarray((profile @ self.terms_.T).toarray() * self.factor_**self.popularity, np.float32)
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return terms by CSR and popularity, as `content.safetensors`."""
-        terms = self.fitted("terms_")
-        parts = {"offsets": terms.indptr, "terms": terms.indices, "weights": terms.data, "popularity": self.factor_}
-        return {"content.safetensors": parts}
 
     def _weighed(self, terms: sparse.csr_matrix) -> sparse.csr_matrix:
         items, count = terms.shape[0], np.bincount(terms.indices, minlength=terms.shape[1])

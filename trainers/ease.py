@@ -1,13 +1,12 @@
 """Items by linear regression on all other items, in closed form."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -33,8 +32,6 @@ class Ease(Recommender):
         Items that one is regressed on in the blocked form.
     decay : float
         Weight of a step of a history that is scored relative to the next; 1 ignores the order.
-    seed : int
-        The solution is exact; kept so that every trainer has one.
 
     Attributes
     ----------
@@ -62,13 +59,11 @@ class Ease(Recommender):
         memory_mib: int = 4600,
         block: int = 150,
         decay: float = 1.0,
-        seed: int = 0,
     ) -> None:
         self.regularisation = regularisation
         self.memory_mib = memory_mib
         self.block = block
         self.decay = decay
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Solve. O(items³) in the dense form, less with few visitors, O(items * block³) in the blocked one."""
@@ -97,14 +92,6 @@ class Ease(Recommender):
             recency.data[:] = 1
         scores = recency @ weights
         return np.asarray(scores.toarray() if sparse.issparse(scores) else scores, np.float32)
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the weights as `ease.safetensors`: all of them, or by CSR in the blocked form."""
-        weights = self.fitted("weights_")
-        if not sparse.issparse(weights):
-            return {"ease.safetensors": {"weights": weights}}
-        parts = {"offsets": weights.indptr, "neighbours": weights.indices.astype(np.uint32), "weights": weights.data}
-        return {"ease.safetensors": parts}
 
     def _dense(self, gram: sparse.csr_matrix) -> NDArray[np.float32]:
         full = gram.toarray()

@@ -1,13 +1,12 @@
 """What the visitors or sessions nearest to a history hold."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import core_rs
-from trainers.base import DAY_MS, Array, Progress, no_progress, offsets_of, rows_of
+from trainers.base import DAY_MS, Progress, no_progress, offsets_of, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -40,8 +39,6 @@ class HistoryKnn(Recommender):
         Factor for each step, in the neighbour, from the common item; 1 ignores places.
     behind : float
         Factor for items before the common item, 0 to 1.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     References
     ----------
@@ -75,7 +72,6 @@ class HistoryKnn(Recommender):
         half_life_days: float = 0.0,
         nearby: float = 1.0,
         behind: float = 1.0,
-        seed: int = 0,
     ) -> None:
         self.neighbours = neighbours
         self.power = power
@@ -87,7 +83,6 @@ class HistoryKnn(Recommender):
         self.half_life_days = half_life_days
         self.nearby = nearby
         self.behind = behind
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Keep the histories, each item at its last place. O(rows log rows)."""
@@ -128,11 +123,6 @@ class HistoryKnn(Recommender):
             behind=self.behind,
         )
         return np.asarray(out * self.idf_**self.rarity, np.float32) if self.rarity else out
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return histories, their factors and the rarity of items, as `history_knn.safetensors`."""
-        names = ("offsets", "items", "weights", "idf")
-        return {"history_knn.safetensors": {name: self.fitted(f"{name}_") for name in names}}
 
 
 def _mask(length: int, places: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Array, Progress, Trainer, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
 Measure = Literal["cosine", "asymmetric", "tf_idf", "lift", "jaccard", "conditional"]
 
 
-class NeighbourTrainer(Recommender):
-    """Trainer of one neighbour list an item; a history scores the sum of its items' lists.
+class NeighbourLists(Recommender):
+    """Recommender by one neighbour list an item; a history scores the sum of its items' lists.
 
     Attributes
     ----------
@@ -28,18 +28,12 @@ class NeighbourTrainer(Recommender):
         Positive, descending in each list.
     """
 
-    file: ClassVar[str]
     actions: tuple[str, ...]
     decay: float
     length: int
     offsets_: NDArray[np.uint32]
     neighbours_: NDArray[np.uint32]
     scores_: NDArray[np.float32]
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return offsets, neighbours and scores of the one file."""
-        names = ("offsets", "neighbours", "scores")
-        return {self.file: {name: self.fitted(f"{name}_") for name in names}}
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return the sum of the list scores over the last `length` steps of the history, each step back times `decay`.
@@ -56,7 +50,7 @@ class NeighbourTrainer(Recommender):
         self.offsets_ = offsets.astype(np.uint32)
 
 
-class ItemKnn(NeighbourTrainer):
+class ItemKnn(NeighbourLists):
     """Items that the same visitors met, whatever they did with them; subclasses count some event types, or baskets.
 
     Parameters
@@ -73,8 +67,6 @@ class ItemKnn(NeighbourTrainer):
         Weight of a step of the history relative to the next.
     length : int
         Steps of the history that count, newest first.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     References
     ----------
@@ -89,7 +81,6 @@ class ItemKnn(NeighbourTrainer):
     [['butter', 'jam']]
     """
 
-    file = "item_knn.safetensors"
     actions: tuple[str, ...] = ()
     by: ClassVar[Literal["visitor", "basket"]] = "visitor"
 
@@ -102,7 +93,6 @@ class ItemKnn(NeighbourTrainer):
         alpha: float = 0.5,
         decay: float = 0.8,
         length: int = 50,
-        seed: int = 0,
     ) -> None:
         self.measure = measure
         self.k = k
@@ -110,7 +100,6 @@ class ItemKnn(NeighbourTrainer):
         self.alpha = alpha
         self.decay = decay
         self.length = length
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count common visitors or baskets of all pairs of items. O(sum over those of items²)."""
@@ -131,7 +120,18 @@ class ItemKnn(NeighbourTrainer):
         return self
 
 
-class AlsoViewed(ItemKnn):
+class NeighbourFile(Trainer):
+    """Trainer of neighbour lists that a bundle holds as one file."""
+
+    file: ClassVar[str]
+
+    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
+        """Return offsets, neighbours and scores of the one file."""
+        names = ("offsets", "neighbours", "scores")
+        return {self.file: {name: self.fitted(f"{name}_") for name in names}}
+
+
+class AlsoViewed(ItemKnn, NeighbourFile):
     """Items that the same visitors clicked or opened.
 
     Examples
@@ -146,7 +146,7 @@ class AlsoViewed(ItemKnn):
     actions = ("click", "view")
 
 
-class AlsoBought(ItemKnn):
+class AlsoBought(ItemKnn, NeighbourFile):
     """Items that the same visitors bought, whenever.
 
     Examples
@@ -161,7 +161,7 @@ class AlsoBought(ItemKnn):
     actions = ("purchase",)
 
 
-class BoughtTogether(ItemKnn):
+class BoughtTogether(ItemKnn, NeighbourFile):
     """Items of the same orders.
 
     Examples

@@ -25,8 +25,6 @@ class NextBasket(VisitorLists):
         Items kept for each visitor.
     actions : tuple[str, ...]
         Event types that make a basket; all where it is empty.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     References
     ----------
@@ -52,7 +50,6 @@ class NextBasket(VisitorLists):
         alpha: float = 0.8,
         length: int = 200,
         actions: tuple[str, ...] = ("purchase",),
-        seed: int = 0,
     ) -> None:
         self.n_groups = n_groups
         self.within = within
@@ -61,7 +58,6 @@ class NextBasket(VisitorLists):
         self.alpha = alpha
         self.length = length
         self.actions = actions
-        self.seed = seed
 
     def decay(self) -> Mapping[str, Any]:
         """Return how baskets of a visitor weigh."""

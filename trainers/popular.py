@@ -21,8 +21,6 @@ class Popular(Trainer):
         Items kept.
     action : str
         Event type that counts.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     Attributes
     ----------
@@ -35,13 +33,10 @@ class Popular(Trainer):
     items_: NDArray[np.uint32]
     scores_: NDArray[np.float32]
 
-    def __init__(
-        self, *, half_life_days: float = 28.0, length: int = 1000, action: str = "purchase", seed: int = 0
-    ) -> None:
+    def __init__(self, *, half_life_days: float = 28.0, length: int = 1000, action: str = "purchase") -> None:
         self.half_life_days = half_life_days
         self.length = length
         self.action = action
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count the baskets. O(rows + items log items)."""

@@ -1,4 +1,4 @@
-"""What trainers have in common that answer questions by themselves, without the engine: a score of every item."""
+"""What all recommenders have in common: a score of every item for a history."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from trainers.base import Trainer, offsets_of
+from trainers.base import Estimator, offsets_of
 from trainers.dataset import Dataset
 
 NOBODY = np.uint32(0xFFFFFFFF)
@@ -103,8 +103,8 @@ def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.diags(1 / np.maximum(length, 1e-12)) @ matrix
 
 
-class Recommender(Trainer):
-    """Trainer whose fitted model scores every item for a history.
+class Recommender(Estimator):
+    """Estimator that scores every item for a history.
 
     Examples
     --------

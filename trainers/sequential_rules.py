@@ -7,11 +7,11 @@ import numpy as np
 import core_rs
 from trainers.base import DAY_MS, Progress, no_progress, rows_of
 from trainers.dataset import Dataset
-from trainers.item_to_item import NeighbourTrainer
+from trainers.item_to_item import NeighbourLists
 
 
-class SequentialRules(NeighbourTrainer):
-    """Items that visitors turn to after an item; in place of `AlsoViewed` where the order of views is known.
+class SequentialRules(NeighbourLists):
+    """SR: items that visitors turn to after an item.
 
     Parameters
     ----------
@@ -45,8 +45,6 @@ class SequentialRules(NeighbourTrainer):
     >>> names(items)
     [['butter', 'jam']]
     """
-
-    file = "also_viewed.safetensors"
 
     def __init__(  # noqa: PLR0913 - keyword hyper-parameters
         self,

@@ -1,6 +1,5 @@
 """Items by a graph filter: neighbours at two steps, and the smoothest waves over the whole graph."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -8,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import linalg
 
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -83,12 +82,6 @@ class Spectral(Recommender):
         spread = history @ (self.waves_ / self.degree_[:, None])
         smooth = np.array([self.waves_ @ wave for wave in spread], np.float32).reshape(near.shape)
         return np.asarray(near + np.float32(self.low_pass) * smooth * self.degree_, np.float32)
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return neighbours by CSR, waves and degrees, as `spectral.safetensors`."""
-        near = self.fitted("near_")
-        lists = {"offsets": near.indptr, "neighbours": near.indices.astype(np.uint32), "weights": near.data}
-        return {"spectral.safetensors": {**lists, "waves": self.waves_, "degree": self.degree_}}
 
     def _waves(self, damped: sparse.csr_matrix) -> NDArray[np.float32]:
         width = min(self.width, min(damped.shape) - 1)

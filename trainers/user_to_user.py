@@ -19,8 +19,6 @@ class UserToUser(VisitorLists):
         Items kept for each visitor.
     actions : tuple[str, ...]
         Event types that make a basket; all where it is empty.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     Examples
     --------
@@ -32,13 +30,10 @@ class UserToUser(VisitorLists):
 
     file = "user_to_user.safetensors"
 
-    def __init__(
-        self, *, neighbours: int = 100, length: int = 200, actions: tuple[str, ...] = ("purchase",), seed: int = 0
-    ) -> None:
+    def __init__(self, *, neighbours: int = 100, length: int = 200, actions: tuple[str, ...] = ("purchase",)) -> None:
         self.neighbours = neighbours
         self.length = length
         self.actions = actions
-        self.seed = seed
 
     def decay(self) -> Mapping[str, Any]:
         """Return that baskets weigh alike."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
-from trainers.base import Array, Progress, no_progress, once_a_basket, rows_of
+from trainers.base import Array, Progress, Trainer, no_progress, once_a_basket, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import NOBODY, Queries, Recommender, unit_rows
 
@@ -17,7 +17,7 @@ Lists = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]
 """Offsets, items and scores."""
 
 
-class VisitorLists(Recommender):
+class VisitorLists(Recommender, Trainer):
     """Trainer of one list a visitor, from all baskets; a history is scored as a visitor's own would be.
 
     Attributes

@@ -39,9 +39,8 @@ def split(tmp_path):
 class Constant(Recommender):
     """Scores every item by a number given beforehand."""
 
-    def __init__(self, *, values=(), seed=0):
+    def __init__(self, *, values=()):
         self.values = values
-        self.seed = seed
 
     def fit(self, dataset, progress=None):  # noqa: ARG002
         self.fitted_ = dataset
@@ -50,16 +49,12 @@ class Constant(Recommender):
     def score(self, queries):
         return np.tile(np.array(self.values, np.float32), (len(queries), 1))
 
-    def tensors(self):
-        return {}
-
 
 class Oracle(Constant):
     """Scores the next item of the ring, of `values` times the way of `away` steps."""
 
-    def __init__(self, *, away=1, seed=0):
+    def __init__(self, *, away=1):
         self.away = away
-        self.seed = seed
 
     def score(self, queries):
         newest = queries.item[queries.offsets[1:] - 1].astype(np.int64)
@@ -171,7 +166,7 @@ def test_a_model_in_which_the_seed_shows_is_fitted_for_each(split):
     for name, recipe in recipes_of(split.protocol).items():
         if recipe.kind != HYBRID and not recipe.chance(split):
             settings = recipe.settings | (short if "training" in recipe.settings else {})
-            fits = [recipe.make(**settings, seed=seed).fit(split.train) for seed in (0, 1)]
+            fits = [recipe.model(settings, seed).fit(split.train) for seed in (0, 1)]
             asked = [answers(one, split.test, filter_seen=split.filter_seen).ranks for one in fits]
             assert np.array_equal(*asked), name
 

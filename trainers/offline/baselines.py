@@ -1,12 +1,11 @@
 """Trivial recommenders that every other one has to beat."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -48,18 +47,9 @@ class Random(Recommender):
         mixed = (salt[None, :] ^ (own * _MIX)[:, None]) * _MIX
         return np.asarray((mixed >> np.uint64(40)) / 2**24, np.float32)
 
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the numbers drawn, as `random.safetensors`."""
-        return {"random.safetensors": {"salt": self.fitted("salt_")}}
-
 
 class MostPopular(Recommender):
     """Number of rows of each item, the same for everybody.
-
-    Parameters
-    ----------
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     Examples
     --------
@@ -71,9 +61,6 @@ class MostPopular(Recommender):
 
     counts_: NDArray[np.float32]
 
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
-
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count the rows. O(rows)."""
         self.counts_ = np.bincount(rows_of(dataset).item, minlength=dataset.n_items).astype(np.float32)
@@ -83,10 +70,6 @@ class MostPopular(Recommender):
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return the counts."""
         return np.tile(self.fitted("counts_"), (len(queries), 1))
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the counts of all items, as `most_popular.safetensors`."""
-        return {"most_popular.safetensors": {"counts": self.fitted("counts_")}}
 
 
 class HistoryPopular(MostPopular):

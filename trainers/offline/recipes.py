@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from inspect import signature
 from typing import Literal
 
 from trainers.als import Als
@@ -52,7 +53,7 @@ class Recipe:
     kind : str
         `baseline`, `model` or `hybrid`.
     make : Callable[..., Recommender]
-        Takes hyper-parameters and `seed` as keywords.
+        Takes hyper-parameters as keywords, and a `seed` where it draws anything.
     settings : Mapping[str, object]
         Where the search begins.
     grid : Mapping[str, Sequence[object]]
@@ -69,6 +70,11 @@ class Recipe:
     grid: Mapping[str, Sequence[object]] = field(default_factory=dict)
     late: frozenset[str] = frozenset()
     chance: Callable[[Split], bool] = _never
+
+    def model(self, settings: Mapping[str, object], seed: int) -> Recommender:
+        """Return the model with these settings, not fitted yet, and with `seed` where it takes one."""
+        drawn = {"seed": seed} if "seed" in signature(self.make).parameters else {}
+        return self.make(**settings, **drawn)
 
     def fixed(self, settings: Mapping[str, object]) -> "Recipe":
         """Return the recipe with these settings and nothing to try."""

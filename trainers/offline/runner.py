@@ -121,7 +121,7 @@ def _fit(  # noqa: PLR0913 - a step of the loop above
         known = recipe if len(turns) == 1 else recipe.fixed(turns[0].chosen[name].settings)
         found = search(known, split, turn.seed, lambda share: tell(share * 0.8), tuned=tuned)
         with counted() as cost:
-            turn.models[name] = recipe.make(**found.settings, seed=turn.seed).fit(split.train)
+            turn.models[name] = recipe.model(found.settings, turn.seed).fit(split.train)
         turn.chosen[name], turn.costs[name] = found, cost
     popularity = np.bincount(split.train.item, minlength=split.train.n_items).astype(np.float64)
     answered = answers(turn.models[name], split.test, filter_seen=split.filter_seen)
@@ -158,7 +158,7 @@ def _blend(name: str, split: Split, turn: _Turn) -> None:
         weights = best_weights(of_folds, split, folds)
     named = {member: weights[2 * number : 2 * number + 2] for number, member in enumerate(members)}
     turn.chosen[name] = Chosen(named, _unseen_goal(of_folds, split, folds), ())
-    turn.models[name] = Blend(weights=weights, seed=turn.seed).adopt([turn.models[member] for member in members])
+    turn.models[name] = Blend(weights=weights).adopt([turn.models[member] for member in members])
     cost.seconds += sum(turn.costs[member].seconds for member in members)
     cost.peak_mib = max(cost.peak_mib, *(turn.costs[member].peak_mib for member in members))
     turn.costs[name] = cost

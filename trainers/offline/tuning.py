@@ -74,4 +74,4 @@ def search(recipe: Recipe, split: Split, seed: int, tell: Callable[[float], None
 
 
 def _fitted(recipe: Recipe, settings: Mapping[str, object], split: Split, seed: int) -> tuple[Recommender, ...]:
-    return tuple(recipe.make(**settings, seed=seed).fit(fold.train) for fold in split.folds)
+    return tuple(recipe.model(settings, seed).fit(fold.train) for fold in split.folds)

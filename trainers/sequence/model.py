@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.base import Array, Artifact, Progress, no_progress, rows_of
+from trainers.base import Array, Artifact, Progress, Trainer, no_progress, rows_of
 from trainers.clusters import clustered
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
@@ -32,7 +32,7 @@ class MissingTorchError(ValueError):
     """A sequence model was to learn where PyTorch is not installed."""
 
 
-class SequenceModel(Recommender):
+class SequenceModel(Recommender, Trainer):
     """Encoder of histories whose vector, times that of an item, is the item's score.
 
     An unknown visitor needs no model of its own: the history is all that is read. A history without events scores 0
@@ -46,6 +46,7 @@ class SequenceModel(Recommender):
 
     width: int
     training: Training
+    seed: int
     encoder_: "Encoder"
 
     @abstractmethod

@@ -45,7 +45,7 @@ def count(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 def _fitted(shards: Shards, tell: Tell) -> list[Trainer]:
     """Return the models of a bundle that counts make and that there are lines for, fitted to all shards."""
     models: list[Trainer] = []
-    for model, actions in usual_models(0):
+    for model, actions in usual_models():
         if not shards.have(actions):
             continue
 
