@@ -18,8 +18,8 @@ from measure import machine
 RESULTS: Final = Path(__file__).parent / "results" / "quality"
 _BEAUTY: Final = ("loo", "beauty/Beauty.txt.gz", "--attributes", "beauty/Beauty_item2attributes.json.gz")
 _DIGINETICA: Final = ("sessions", "diginetica/train_sessions.txt.gz", "diginetica/test_prefix_target.txt.gz")
-_COUNTED: Final = "random,popular,personal popular,trend,item-kNN,rules,user-kNN,EASE,content,hybrid"
-_OF_SESSIONS: Final = "random,popular,session popular,trend,item-kNN,rules,session-kNN,hybrid"
+_COUNTED: Final = "random,popular,personal popular,trend,item-kNN,sequential-rules,user-kNN,EASE,content,hybrid"
+_OF_SESSIONS: Final = "random,popular,session popular,trend,item-kNN,sequential-rules,session-kNN,hybrid"
 RUNS: Final = {
     "beauty": (*_BEAUTY, "--models", _COUNTED),
     "beauty_neural": (*_BEAUTY, "--models", "transformer"),

@@ -29,7 +29,7 @@ def test_rules_and_their_order_on_beauty():
     for name in ("Beauty.txt.gz", "tie_reordered_inter.json.gz"):
         split = protocols.leave_one_out(DATA / "beauty" / name)
         assert (len(split.test), split.train.n_items, split.left_out) == (22_363, 12_101, 0)
-        recipe = recipes_of("loo")["rules"]
+        recipe = recipes_of("loo")["sequential-rules"]
         for backward, found in ((0.1, directed), (1.0, undirected)):
             found.append(figures(recipe.make(**{**recipe.settings, "backward": backward}), split, "R@10", "N@10"))
     assert directed[0] == pytest.approx([0.0860, 0.0539], abs=0.0005)

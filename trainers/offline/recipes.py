@@ -94,7 +94,7 @@ def _next_item() -> dict[str, Recipe]:
     settings = {"k": 300, "backward": 0.1, "damping": (0.5, 0.0), "decay": 0.5}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"k": 200, "decay": 0.6, "shrink": 30.0}, item_knn, _RECENCY),
-        "rules": Recipe("model", partial(SequentialRules, actions=()), settings, rules, _RECENCY, _ties),
+        "sequential-rules": Recipe("model", partial(SequentialRules, actions=()), settings, rules, _RECENCY, _ties),
     }
 
 

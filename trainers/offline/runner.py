@@ -49,8 +49,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Rows of an evaluation, and the model that is best on validation."""
+class Evaluation:
+    """Rows of all models and seeds, and the model that is best on validation."""
 
     split: Split
     rows: list[Row]
@@ -86,7 +86,7 @@ class _Turn:
 
 def run(
     split: Split, recipes: Mapping[str, Recipe], seeds: Sequence[int], tell: Tell, *, tuned: bool = True
-) -> Outcome:
+) -> Evaluation:
     """Return the rows of every recipe and seed; the recipe `HYBRID`, the last, blends all before it but chance.
 
     Settings are searched with the first seed and kept for the others. A model without chance is fitted once and has the
@@ -108,7 +108,7 @@ def run(
                 _fit(name, recipe, split, turns, partial(tell, label), tuned=tuned)
             rows.append(turns[-1].row(name, recipe.kind))
             tell(label, 1.0)
-    return Outcome(split, rows)
+    return Evaluation(split, rows)
 
 
 def _fit(  # noqa: PLR0913 - a step of the loop above
