@@ -7,12 +7,12 @@ import numpy as np
 
 import core_rs
 from trainers.base import Progress, Trainer, no_progress
-from trainers.content_vectors import ContentVectors
 from trainers.dataset import Dataset
+from trainers.lsa_vectors import LsaVectors
+from trainers.sasrec import SasRec
 from trainers.sequence.histories import UNFORETOLD
 from trainers.sequence.model import HOW_TO_INSTALL, MissingTorchError, has_torch
 from trainers.sequence.settings import USUAL
-from trainers.transformer import Transformer
 
 CONTENT, SEQUENCE = "content", "sequence"
 PARTS = (CONTENT, SEQUENCE)
@@ -58,7 +58,7 @@ class Parts:
     def __init__(self, names: Collection[str], seed: int) -> None:
         self.names = names
         self.seed = seed
-        self._encoder: Transformer | None = None
+        self._encoder: SasRec | None = None
         self._learnt_from = 0
 
     def at(self, dataset: Dataset, progress: Progress = no_progress, *, latest: bool = False) -> list[Trainer]:
@@ -68,12 +68,12 @@ class Parts:
         """
         models: list[Trainer] = []
         if CONTENT in self.names and len(dataset):
-            models.append(ContentVectors(seed=self.seed).fit(dataset))
+            models.append(LsaVectors(seed=self.seed).fit(dataset))
         foretold = dataset.visitor[~np.isin(dataset.action, UNFORETOLD)]
         if SEQUENCE in self.names and np.bincount(foretold, minlength=1).max() > 1:
             if self._encoder is None or latest or len(dataset) > _GROWTH * self._learnt_from:
                 training = replace(USUAL, length=core_rs.history_length())
-                self._encoder = Transformer(training=training, seed=self.seed).fit(dataset, progress)
+                self._encoder = SasRec(training=training, seed=self.seed).fit(dataset, progress)
                 self._learnt_from = len(dataset)
             models.append(self._encoder)
         return models

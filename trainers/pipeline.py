@@ -19,12 +19,12 @@ from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
 from trainers.network_ranker import NetworkRanker
-from trainers.next_basket import NextBasket
 from trainers.parts import Parts
 from trainers.popular import Popular
 from trainers.protocols import Question, Task, tasks_of
 from trainers.ranker import Ranker, Rows
 from trainers.shop import SETS, Shop, known
+from trainers.tifu_knn import TifuKnn
 from trainers.tree_ranker import TreeRanker
 from trainers.user_to_user import UserToUser
 
@@ -110,7 +110,7 @@ def usual_models() -> list[tuple[Trainer, tuple[str, ...]]]:
         (AlsoViewed(), AlsoViewed.actions),
         (AlsoBought(), AlsoBought.actions),
         (BoughtTogether(), BoughtTogether.actions),
-        (NextBasket(n_groups=1, within=0.97, length=300), ("purchase",)),
+        (TifuKnn(n_groups=1, within=0.97, length=300), ("purchase",)),
         (UserToUser(), ("purchase",)),
         (Popular(), ("purchase",)),
     ]

@@ -34,7 +34,7 @@ def every_estimator() -> Iterator[type[Estimator]]:
 ESTIMATORS = sorted(every_estimator(), key=lambda found: found.__name__)
 TRAINERS = [found for found in ESTIMATORS if issubclass(found, Trainer)]
 RECOMMENDERS = [found for found in ESTIMATORS if issubclass(found, Recommender)]
-DRAWING = {"Als", "ContentVectors", "Random", "Recurrent", "SequentialRules", "Spectral", "Transformer"}
+DRAWING = {"Als", "LsaVectors", "Random", "Gru4Rec", "SequentialRules", "GraphFilter", "SasRec"}
 each_estimator = pytest.mark.parametrize("found", ESTIMATORS, ids=lambda found: found.__name__)
 each_recommender = pytest.mark.parametrize("found", RECOMMENDERS, ids=lambda found: found.__name__)
 each_trainer = pytest.mark.parametrize("found", TRAINERS, ids=lambda found: found.__name__)
@@ -59,11 +59,21 @@ def dataset() -> Dataset:
 
 def test_estimators_are_found() -> None:
     names = {found.__name__ for found in TRAINERS}
-    assert {"AlsoViewed", "AlsoBought", "BoughtTogether", "ContentVectors", "NextBasket", "Popular"} <= names
+    assert {"AlsoViewed", "AlsoBought", "BoughtTogether", "LsaVectors", "TifuKnn", "Popular"} <= names
     assert not {"Als", "Ease", "ItemKnn", "SequentialRules"} & names
     scoring = {found.__name__ for found in RECOMMENDERS}
-    assert {"AlsoViewed", "Als", "Blend", "Content", "Ease", "HistoryKnn", "ItemKnn", "Spectral", "Trend"} <= scoring
-    assert {"Recurrent", "Transformer"} <= scoring
+    assert {
+        "AlsoViewed",
+        "Als",
+        "Blend",
+        "Content",
+        "Ease",
+        "SequenceKnn",
+        "ItemKnn",
+        "GraphFilter",
+        "Trend",
+    } <= scoring
+    assert {"Gru4Rec", "SasRec"} <= scoring
     assert {"Random", "MostPopular", "HistoryPopular"} <= scoring
 
 

@@ -12,12 +12,12 @@ from trainers.als import Als
 from trainers.content import Content
 from trainers.dataset import Dataset
 from trainers.ease import Ease
-from trainers.history_knn import HistoryKnn
+from trainers.graph_filter import GraphFilter
 from trainers.item_to_item import ItemKnn
-from trainers.next_basket import NextBasket
 from trainers.recommender import NOBODY, Queries, queries_of
+from trainers.sequence_knn import SequenceKnn
 from trainers.sequential_rules import SequentialRules
-from trainers.spectral import Spectral
+from trainers.tifu_knn import TifuKnn
 from trainers.trend import Trend
 from trainers.user_to_user import UserToUser
 
@@ -72,7 +72,7 @@ def test_equal_times_are_ordered_by_seed_and_others_are_not():
 @settings(max_examples=30, deadline=None)
 @given(histories, histories, st.integers(1, 3), st.sampled_from([1.0, 0.5]), st.sampled_from([1.0, 0.25]))
 def test_near_histories_equal_a_plain_loop(learnt, questions, neighbours, nearby, behind):
-    model = HistoryKnn(neighbours=neighbours, nearby=nearby, behind=behind, decay=0.5, length=9, power=2.0)
+    model = SequenceKnn(neighbours=neighbours, nearby=nearby, behind=behind, decay=0.5, length=9, power=2.0)
     model.fit(shop(learnt))
     found = model.score(asked(questions))
     for row, history in enumerate(questions):
@@ -89,7 +89,7 @@ def test_near_histories_equal_a_plain_loop(learnt, questions, neighbours, nearby
 
 
 def test_a_visitor_is_no_neighbour_of_its_own():
-    model = HistoryKnn().fit(shop([[0, 1], [0, 2]]))
+    model = SequenceKnn().fit(shop([[0, 1], [0, 2]]))
     assert model.score(asked([[0]], visitor=0))[0, 1] == 0
     assert model.score(asked([[0]]))[0, 1] > 0
 
@@ -118,7 +118,7 @@ def test_ease_of_few_visitors_is_the_closed_form():
     np.testing.assert_allclose(model.weights_, ease_in_closed_form(learnt), atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [NextBasket, UserToUser])
+@pytest.mark.parametrize("model", [TifuKnn, UserToUser])
 @settings(max_examples=30, deadline=None)
 @given(learnt=histories)
 def test_visitor_lists_score_a_history_as_they_would_list_it(model, learnt):
@@ -133,7 +133,7 @@ def test_visitor_lists_score_a_history_as_they_would_list_it(model, learnt):
 
 
 def test_visitor_lists_read_a_moment_as_a_basket():
-    fitted = NextBasket(n_groups=1, within=0.5, alpha=1.0, actions=()).fit(shop(HISTORIES))
+    fitted = TifuKnn(n_groups=1, within=0.5, alpha=1.0, actions=()).fit(shop(HISTORIES))
     question = replace(asked([[0, 1, 1, 2]]), time_ms=np.array([0, HOUR, HOUR, HOUR]))
     np.testing.assert_allclose(fitted.score(question)[0], [0.25, 0.5, 0.5, 0, 0, 0])
 
@@ -162,7 +162,7 @@ def test_the_spectral_filter_is_that_of_the_dense_decomposition():
     damped = table / np.sqrt(table.sum(axis=1))[:, None] / degree
     waves = np.linalg.svd(damped)[2][:2].T
     spread = damped.T @ damped + 0.3 * (waves @ waves.T) / degree[:, None] * degree
-    model = Spectral(width=2, low_pass=0.3).fit(shop(HISTORIES))
+    model = GraphFilter(width=2, low_pass=0.3).fit(shop(HISTORIES))
     np.testing.assert_allclose(model.score(asked([[1, 4, 1]]))[0], spread[1] + spread[4], atol=1e-5)
 
 

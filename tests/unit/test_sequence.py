@@ -17,20 +17,20 @@ from typer.testing import CliRunner
 
 from tests.walking_shop import N_ITEMS, STRIDE, walks
 from trainers.__main__ import app
+from trainers.gru4rec import Gru4Rec
 from trainers.recommender import NOBODY, Queries
-from trainers.recurrent import Recurrent
+from trainers.sasrec import SasRec
 from trainers.sequence.encoder import SHARPNESS
 from trainers.sequence.histories import Histories, Inputs
 from trainers.sequence.learning import Lesson
 from trainers.sequence.model import GOLDEN_FILE, GRAPH_FILE, ITEMS_FILE, SequenceModel
 from trainers.sequence.settings import Training
 from trainers.sequence.softmax import Proposal, cross_entropy
-from trainers.transformer import Transformer
 
 ROOT = Path(__file__).parents[2]
 LENGTH = 8
 QUICK = Training(length=LENGTH, learning_rate=1e-2, epochs=15, batch_targets=256)
-each_model = pytest.mark.parametrize("kind", [Transformer, Recurrent], ids=lambda kind: kind.__name__)
+each_model = pytest.mark.parametrize("kind", [SasRec, Gru4Rec], ids=lambda kind: kind.__name__)
 
 
 def asked(*histories: list[int]) -> Queries:
@@ -43,7 +43,7 @@ def asked(*histories: list[int]) -> Queries:
 
 @pytest.fixture(scope="module")
 def fitted() -> dict[type[SequenceModel], SequenceModel]:
-    return {kind: kind(dropout=0.1, training=QUICK).fit(walks()) for kind in (Transformer, Recurrent)}
+    return {kind: kind(dropout=0.1, training=QUICK).fit(walks()) for kind in (SasRec, Gru4Rec)}
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_an_item_that_was_never_seen_reads_as_unknown(kind):
 
 def test_the_seed_decides_the_weights():
     few = Training(length=LENGTH, epochs=1)
-    first, again, other = (Transformer(training=few, seed=seed).fit(walks()).encoder_ for seed in (0, 0, 1))
+    first, again, other = (SasRec(training=few, seed=seed).fit(walks()).encoder_ for seed in (0, 0, 1))
     assert all((one == two).all() for one, two in zip(first.parameters(), again.parameters(), strict=True))
     assert any((one != two).any() for one, two in zip(first.parameters(), other.parameters(), strict=True))
 
@@ -149,7 +149,7 @@ def test_learning_leaves_the_chance_threads_and_flags_of_torch_alone():
     wanted = torch.rand(3)
     torch.manual_seed(5)
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    Transformer(training=Training(length=LENGTH, epochs=1)).fit(walks())
+    SasRec(training=Training(length=LENGTH, epochs=1)).fit(walks())
     assert (torch.rand(3) == wanted).all()
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
@@ -197,7 +197,7 @@ def test_what_was_shown_teaches_nothing():
     hasty = Training(length=LENGTH, epochs=1)
     history = asked([1, 2, 3])
     kinds = replace(shop, action=np.where(shown, 1, shop.action).astype(shop.action.dtype))
-    without, beside = (Transformer(training=hasty).fit(data).score(history) for data in (shop.where(~shown), kinds))
+    without, beside = (SasRec(training=hasty).fit(data).score(history) for data in (shop.where(~shown), kinds))
     np.testing.assert_array_equal(without, beside)
 
 
@@ -216,7 +216,7 @@ def test_what_was_refused_is_read_and_not_foretold():
 def test_it_stops_when_the_held_out_events_are_foretold_no_better():
     shares: list[float] = []
     hasty = Training(length=LENGTH, learning_rate=1e-9, epochs=50, patience=2)
-    Transformer(training=hasty).fit(walks(), shares.append)
+    SasRec(training=hasty).fit(walks(), shares.append)
     assert len(shares) < 30
     assert shares[-1] == 1.0
 
@@ -224,21 +224,19 @@ def test_it_stops_when_the_held_out_events_are_foretold_no_better():
 def test_visitors_of_one_event_teach_no_order():
     shop = walks()
     with pytest.raises(ValueError, match="no visitor with two events"):
-        Transformer().fit(shop.where(np.diff(shop.visitor, prepend=np.uint32(NOBODY)) != 0))
+        SasRec().fit(shop.where(np.diff(shop.visitor, prepend=np.uint32(NOBODY)) != 0))
 
 
 @pytest.mark.parametrize("width", [40, 208])
 def test_a_width_that_no_kernel_scans_is_refused(width):
     with pytest.raises(ValueError, match=f"width is {width}"):
-        Transformer(width=width).fit(walks())
+        SasRec(width=width).fit(walks())
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(
-        ValueError, match=r"Recurrent needs PyTorch; install it with `pip install 'shopkeeper\[torch\]'`"
-    ):
-        Recurrent().fit(walks())
+    with pytest.raises(ValueError, match=r"Gru4Rec needs PyTorch; install it with `pip install 'shopkeeper\[torch\]'`"):
+        Gru4Rec().fit(walks())
 
 
 def test_the_command_writes_what_it_says(tmp_path):
@@ -262,11 +260,11 @@ import numpy as np
 from tests.walking_shop import walks
 from trainers.sequence import encoder
 from trainers.sequence.settings import Training
-from trainers.transformer import Transformer
+from trainers.sasrec import SasRec
 
 encoder.UNKNOWN_SHARE = 0.0
 for name in ("first", "again"):
-    model = Transformer(dropout=0.0, training=Training(length=8, epochs=6)).fit(walks(60))
+    model = SasRec(dropout=0.0, training=Training(length=8, epochs=6)).fit(walks(60))
     np.save(f"{sys.argv[1]}/{name}{os.environ['RANK']}.npy", model.encoder_.table())
 """
 
@@ -278,7 +276,7 @@ def test_two_processes_of_torchrun_learn_what_one_does_and_the_same_again(tmp_pa
     both = subprocess.Popen([*launch, script, tmp_path], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     monkeypatch.setattr("trainers.sequence.encoder.UNKNOWN_SHARE", 0.0)
     begun, one = (
-        Transformer(dropout=0.0, training=Training(length=8, epochs=epochs)).fit(walks(60)).encoder_.table()
+        SasRec(dropout=0.0, training=Training(length=8, epochs=epochs)).fit(walks(60)).encoder_.table()
         for epochs in (1, 6)
     )
     assert both.wait(250) == 0

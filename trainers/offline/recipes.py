@@ -10,17 +10,17 @@ from trainers.als import Als
 from trainers.blend import Blend
 from trainers.content import Content
 from trainers.ease import Ease
-from trainers.history_knn import HistoryKnn
+from trainers.graph_filter import GraphFilter
+from trainers.gru4rec import Gru4Rec
 from trainers.item_to_item import ItemKnn
-from trainers.next_basket import NextBasket
 from trainers.offline.baselines import HistoryPopular, MostPopular, Random
 from trainers.offline.questions import Split
 from trainers.recommender import Recommender
-from trainers.recurrent import Recurrent
+from trainers.sasrec import SasRec
 from trainers.sequence.settings import Training
+from trainers.sequence_knn import SequenceKnn
 from trainers.sequential_rules import SequentialRules
-from trainers.spectral import Spectral
-from trainers.transformer import Transformer
+from trainers.tifu_knn import TifuKnn
 from trainers.trend import Trend
 from trainers.user_to_user import UserToUser
 
@@ -102,7 +102,7 @@ def _sequence(*, of_sessions: bool) -> dict[str, Recipe]:
     """Return the models of `SEQUENCE_MODELS`; what they learn by was chosen on validation of public data."""
     training = Training(length=20, negatives=1024, batch_targets=2048) if of_sessions else Training()
     dropout = 0.3 if of_sessions else 0.4
-    makers: tuple[Callable[..., Recommender], ...] = (Transformer, Recurrent)
+    makers: tuple[Callable[..., Recommender], ...] = (SasRec, Gru4Rec)
     settings = {"dropout": dropout, "training": training}
     named = zip(SEQUENCE_MODELS, makers, strict=True)
     return {name: Recipe("model", make, settings, chance=_always) for name, make in named}
@@ -122,7 +122,7 @@ def _near(*, of_sessions: bool) -> Recipe:
         grid |= {"half_life_days": (10.0, 30.0, 90.0)}
     late = _RECENCY | {"neighbours", "power", "nearby", "behind", "idf", "rarity"}
     settings = {"neighbours": 500, "decay": 0.5, "nearby": 0.7, "behind": 0.3, "idf": 1.0, "rarity": 0.25}
-    return Recipe("model", HistoryKnn, settings | {"normalise": 0.25}, grid, late)
+    return Recipe("model", SequenceKnn, settings | {"normalise": 0.25}, grid, late)
 
 
 def _set_models() -> dict[str, Recipe]:
@@ -142,9 +142,9 @@ def _set_models() -> dict[str, Recipe]:
     return {
         "item-kNN": Recipe("model", ItemKnn, {"measure": "tf_idf", "k": 500, "length": 10_000}, item_knn),
         "user-kNN": Recipe(
-            "model", HistoryKnn, {"length": 10_000, "neighbours": 300, "power": 2.0} | _RARE, near, late
+            "model", SequenceKnn, {"length": 10_000, "neighbours": 300, "power": 2.0} | _RARE, near, late
         ),
-        "spectral": Recipe("model", Spectral, {}, waves, frozenset({"low_pass"})),
+        "spectral": Recipe("model", GraphFilter, {}, waves, frozenset({"low_pass"})),
         "EASE": Recipe("model", Ease, {"regularisation": 500.0, "memory_mib": _EASE_MIB}, ease),
         "iALS": Recipe("model", Als, {"unobserved": 0.3, "sweeps": 8}, als, chance=_always),
     }
@@ -155,7 +155,7 @@ def _visitor_lists() -> dict[str, Recipe]:
     tifu = {"alpha": (0.5, 0.9), "neighbours": (100, 900), "within": (0.97,), "n_groups": (1,)}
     late = frozenset({"alpha", "neighbours"})
     return {
-        "TIFU-KNN": Recipe("model", partial(NextBasket, actions=()), {"alpha": 0.7}, tifu, late),
+        "TIFU-KNN": Recipe("model", partial(TifuKnn, actions=()), {"alpha": 0.7}, tifu, late),
         "user-to-user": Recipe("model", partial(UserToUser, actions=()), {}, {"neighbours": (30, 300)}, late),
     }
 

@@ -12,7 +12,7 @@ from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
 
-class Spectral(Recommender):
+class GraphFilter(Recommender):
     """GF-CF: visitors and items as a graph whose edges are damped by both degrees; a history spreads over it.
 
     A linear filter goes two steps, to the neighbours of the history's items; an ideal low pass keeps the waves of the
@@ -44,7 +44,7 @@ class Spectral(Recommender):
     Examples
     --------
     >>> from trainers.toy import names, question, toy
-    >>> items, _ = Spectral(width=2).fit(toy()).recommend(question("milk"), k=2)
+    >>> items, _ = GraphFilter(width=2).fit(toy()).recommend(question("milk"), k=2)
     >>> names(items)
     [['milk', 'coffee']]
     """

@@ -1,4 +1,4 @@
-"""The recurrent network: what a visitor does next, by a state that every event changes."""
+"""SASRec: what a visitor does next, by attention to what they did."""
 
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from trainers.sequence.encoder import Encoder
 
 
-class Recurrent(SequenceModel):
-    """Gated recurrent units over the events of a history, taught by a sampled softmax of every next item.
+class SasRec(SequenceModel):
+    """SASRec: causal self-attention over the events of a history, taught by a sampled softmax of every next item.
 
     Parameters
     ----------
     width : int
         Length of the vectors, one of `WIDTHS`.
-    hidden : int
-        Width of the state.
+    layers : int
+        Pairs of attention and feed-forward part.
     dropout : float
         Share of entries that are hidden while learning, 0 to 1.
     training : Training
@@ -28,12 +28,13 @@ class Recurrent(SequenceModel):
 
     References
     ----------
-    Hidasi and Karatzoglou 2018, Recurrent Neural Networks with Top-k Gains for Session-based Recommendations.
+    Kang and McAuley 2018, Self-Attentive Sequential Recommendation; Tikhonovich et al. 2025, eSASRec: Enhancing
+    Transformer-based Recommendations in a Modular Fashion, for the layers and the loss.
 
     Examples
     --------
     >>> from trainers.toy import question, toy
-    >>> model = Recurrent(width=16, training=Training(epochs=1)).fit(toy())
+    >>> model = SasRec(width=16, training=Training(epochs=1)).fit(toy())
     >>> model.score(question("coffee", "milk")).shape
     (1, 6)
     """
@@ -42,19 +43,25 @@ class Recurrent(SequenceModel):
         self,
         *,
         width: int = 64,
-        hidden: int = 128,
-        dropout: float = 0.3,
+        layers: int = 1,
+        dropout: float = 0.4,
         training: Training = USUAL,
         seed: int = 0,
     ) -> None:
         self.width = width
-        self.hidden = hidden
+        self.layers = layers
         self.dropout = dropout
         self.training = training
         self.seed = seed
 
     def untaught(self, seen: NDArray[np.bool_]) -> "Encoder":
         """Return an encoder with weights drawn by chance."""
-        from trainers.sequence.recurrence import RecurrentEncoder  # noqa: PLC0415 - needs torch
+        from trainers.sequence.attention import AttentionEncoder  # noqa: PLC0415 - needs torch
 
-        return RecurrentEncoder(seen, width=self.width, hidden=self.hidden, dropout=self.dropout)
+        return AttentionEncoder(
+            seen,
+            width=self.width,
+            layers=self.layers,
+            dropout=self.dropout,
+            length=self.training.length,
+        )

@@ -17,8 +17,8 @@ from trainers.dataset import Dataset
 ITEMS_FILE = "content_items.safetensors"
 
 
-class ContentVectors(Trainer):
-    """The terms of `Content`, by their strongest common directions.
+class LsaVectors(Trainer):
+    """LSA: the terms of `Content`, by their strongest common directions.
 
     Parameters
     ----------

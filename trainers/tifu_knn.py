@@ -6,7 +6,7 @@ from typing import Any
 from trainers.visitor_lists import VisitorLists
 
 
-class NextBasket(VisitorLists):
+class TifuKnn(VisitorLists):
     """TIFU-KNN: item frequency over baskets, decayed by age, and the mean of the nearest visitors.
 
     The nearest visitors are those of the highest cosine.
@@ -33,7 +33,7 @@ class NextBasket(VisitorLists):
     Examples
     --------
     >>> from trainers.toy import names, question, toy
-    >>> items, _ = NextBasket(neighbours=2).fit(toy()).recommend(question("coffee"), k=3)
+    >>> items, _ = TifuKnn(neighbours=2).fit(toy()).recommend(question("coffee"), k=3)
     >>> names(items)
     [['coffee', 'filters', 'milk']]
     """

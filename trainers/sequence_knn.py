@@ -11,8 +11,8 @@ from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
 
-class HistoryKnn(Recommender):
-    """Sum over the nearest histories of their likeness, by the items in common; user-kNN, or session-kNN.
+class SequenceKnn(Recommender):
+    """V-SKNN: sum over the nearest histories of their likeness, by the items in common; user-kNN, or session-kNN.
 
     Likeness is a cosine of items, those of the query weighed by recency, rare ones more, and older histories less.
     An item counts more the nearer it lies, in a neighbour, to the common item that is last in the query.
@@ -49,7 +49,7 @@ class HistoryKnn(Recommender):
     Examples
     --------
     >>> from trainers.toy import names, question, toy
-    >>> items, _ = HistoryKnn().fit(toy()).recommend(question("coffee"), k=3)
+    >>> items, _ = SequenceKnn().fit(toy()).recommend(question("coffee"), k=3)
     >>> names(items)
     [['coffee', 'filters', 'milk']]
     """
