@@ -102,7 +102,7 @@ def baselines_of(kind: Baselines, train: Dataset, now_ms: int) -> dict[str, Call
     return trivial | {
         "TIFU-KNN": lambda: learnt(TifuKnn(alpha=0.7), train),
         "sequential-rules": lambda: learnt(SequentialRules(damping=(0.5, 0.0), actions=()), train),
-        "iALS": lambda: learnt(Als(width=64, sweeps=8), train),
+        "iALS": lambda: learnt(Als(n_factors=64, n_iterations=8), train),
         "EASE": lambda: learnt(Ease(), train),
     }
 

@@ -21,7 +21,7 @@ class Content(Recommender):
 
     Parameters
     ----------
-    rarity : float
+    idf : float
         Exponent of ln(items / items with the term), a term's weight in both items.
     normalise : float
         Exponent of the length of an item's terms that divides them: 1 is the cosine; at 0 a well described item has
@@ -32,7 +32,7 @@ class Content(Recommender):
         Share of the item vectors in the likeness, 0 to 1, where the catalogue has any.
     decay : float
         Weight of a step of the history relative to the next.
-    length : int
+    window : int
         Steps of the history that count, newest first.
 
     Attributes
@@ -60,19 +60,19 @@ class Content(Recommender):
     def __init__(  # noqa: PLR0913 - keyword hyper-parameters
         self,
         *,
-        rarity: float = 1.5,
+        idf: float = 1.5,
         normalise: float = 0.0,
         popularity: float = 1.0,
         vectors: float = 0.5,
         decay: float = 0.6,
-        length: int = 20,
+        window: int = 20,
     ) -> None:
-        self.rarity = rarity
+        self.idf = idf
         self.normalise = normalise
         self.popularity = popularity
         self.vectors = vectors
         self.decay = decay
-        self.length = length
+        self.window = window
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Weigh the terms of the catalogue. O(terms)."""
@@ -95,12 +95,12 @@ class Content(Recommender):
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return the weighed sum of likeness with the history's items, times popularity."""
-        profile = queries.matrix(queries.recency(self.decay, self.length)) @ self.fitted("terms_")
+        profile = queries.matrix(queries.recency(self.decay, self.window)) @ self.fitted("terms_")
         return np.asarray((profile @ self.terms_.T).toarray() * self.factor_**self.popularity, np.float32)
 
     def _weighed(self, terms: sparse.csr_matrix) -> sparse.csr_matrix:
         items, count = terms.shape[0], np.bincount(terms.indices, minlength=terms.shape[1])
-        weighed = terms.astype(np.float64) @ sparse.diags(np.log(items / np.maximum(count, 1)) ** self.rarity)
+        weighed = terms.astype(np.float64) @ sparse.diags(np.log(items / np.maximum(count, 1)) ** self.idf)
         length = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1)).ravel())
         return sparse.diags(np.maximum(length, 1e-12) ** -self.normalise) @ weighed
 

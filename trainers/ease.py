@@ -24,8 +24,8 @@ class Ease(Recommender):
 
     Parameters
     ----------
-    regularisation : float
-        Ridge, in rows; positive.
+    regularization : float
+        λ: ridge, in rows; positive.
     memory_mib : int
         Most memory of the dense form, 12 bytes for each pair of items (20,000 items: 4,578 MiB).
     block : int
@@ -45,7 +45,7 @@ class Ease(Recommender):
     Examples
     --------
     >>> from trainers.toy import names, question, toy
-    >>> items, _ = Ease(regularisation=1.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> items, _ = Ease(regularization=1.0).fit(toy()).recommend(question("bread"), k=2)
     >>> names(items)
     [['butter', 'jam']]
     """
@@ -55,20 +55,20 @@ class Ease(Recommender):
     def __init__(
         self,
         *,
-        regularisation: float = 500.0,
+        regularization: float = 500.0,
         memory_mib: int = 4600,
         block: int = 150,
         decay: float = 1.0,
     ) -> None:
-        self.regularisation = regularisation
+        self.regularization = regularization
         self.memory_mib = memory_mib
         self.block = block
         self.decay = decay
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Solve. O(items³) in the dense form, less with few visitors, O(items * block³) in the blocked one."""
-        if not self.regularisation > 0:
-            raise ValueError(f"regularisation is {self.regularisation}; give a positive number of rows")
+        if not self.regularization > 0:
+            raise ValueError(f"regularization is {self.regularization}; give a positive number of rows")
         rows = rows_of(dataset)
         shape = (dataset.n_visitors, dataset.n_items)
         table = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows.visitor, rows.item)), shape=shape)
@@ -95,11 +95,11 @@ class Ease(Recommender):
 
     def _dense(self, gram: sparse.csr_matrix) -> NDArray[np.float32]:
         full = gram.toarray()
-        full[np.diag_indices_from(full)] += self.regularisation
+        full[np.diag_indices_from(full)] += self.regularization
         factor, fault = linalg.lapack.spotrf(full.T, overwrite_a=1, clean=0)
         inverse, lost = linalg.lapack.spotri(factor, overwrite_c=1)
         if fault or lost:
-            raise ValueError(f"the items' table is singular at regularisation {self.regularisation}; give a larger one")
+            raise ValueError(f"the items' table is singular at regularization {self.regularization}; give a larger one")
         inverse = np.triu(inverse) + np.triu(inverse, 1).T
         weights = inverse / -np.diag(inverse)
         weights[np.diag_indices_from(weights)] = 0
@@ -108,7 +108,7 @@ class Ease(Recommender):
     def _among_visitors(self, table: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return the dense form by the inverse of a table of visitors in place of items, by Woodbury's identity."""
         alike = (table @ table.T).toarray()
-        alike[np.diag_indices_from(alike)] += self.regularisation
+        alike[np.diag_indices_from(alike)] += self.regularization
         weights = table.T @ (table.T @ linalg.inv(alike, overwrite_a=True)).T
         weights /= 1 - np.diag(weights)
         weights[np.diag_indices_from(weights)] = 0
@@ -125,7 +125,7 @@ class Ease(Recommender):
             near = gram.indices[chosen]
             if len(near):
                 square = gram[near][:, near].toarray()
-                square[np.diag_indices_from(square)] += self.regularisation
+                square[np.diag_indices_from(square)] += self.regularization
                 column.append(np.full(len(near), item))
                 row.append(near)
                 value.append(linalg.solve(square, gram.data[chosen], assume_a="pos"))

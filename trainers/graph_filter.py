@@ -20,10 +20,10 @@ class GraphFilter(Recommender):
 
     Parameters
     ----------
-    width : int
+    n_factors : int
         Waves that the low pass keeps; fewer where the shop has fewer items or visitors.
     low_pass : float
-        Weight of the low pass beside 1 of the neighbours.
+        The paper's alpha: weight of the low pass beside 1 of the neighbours.
     damping : float
         Exponent by which the degrees divide an edge.
     seed : int
@@ -32,7 +32,7 @@ class GraphFilter(Recommender):
     Attributes
     ----------
     near_ : scipy.sparse.csr_matrix of shape (n_items, n_items)
-    waves_ : NDArray[np.float32] of shape (n_items, width)
+    waves_ : NDArray[np.float32] of shape (n_items, n_factors)
         Orthonormal columns.
     degree_ : NDArray[np.float32] of shape (n_items,)
         Visitors of each item to the power `damping`, at least 1.
@@ -44,7 +44,7 @@ class GraphFilter(Recommender):
     Examples
     --------
     >>> from trainers.toy import names, question, toy
-    >>> items, _ = GraphFilter(width=2).fit(toy()).recommend(question("milk"), k=2)
+    >>> items, _ = GraphFilter(n_factors=2).fit(toy()).recommend(question("milk"), k=2)
     >>> names(items)
     [['milk', 'coffee']]
     """
@@ -53,14 +53,14 @@ class GraphFilter(Recommender):
     waves_: NDArray[np.float32]
     degree_: NDArray[np.float32]
 
-    def __init__(self, *, width: int = 32, low_pass: float = 0.1, damping: float = 0.5, seed: int = 0) -> None:
-        self.width = width
+    def __init__(self, *, n_factors: int = 32, low_pass: float = 0.1, damping: float = 0.5, seed: int = 0) -> None:
+        self.n_factors = n_factors
         self.low_pass = low_pass
         self.damping = damping
         self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
-        """Count and decompose. O(sum over visitors of items² + rows * width)."""
+        """Count and decompose. O(sum over visitors of items² + rows * n_factors)."""
         rows = rows_of(dataset)
         shape = (dataset.n_visitors, dataset.n_items)
         table = sparse.csr_matrix((np.ones(len(rows)), (rows.visitor, rows.item)), shape=shape)
@@ -84,7 +84,7 @@ class GraphFilter(Recommender):
         return np.asarray(near + np.float32(self.low_pass) * smooth * self.degree_, np.float32)
 
     def _waves(self, damped: sparse.csr_matrix) -> NDArray[np.float32]:
-        width = min(self.width, min(damped.shape) - 1)
+        width = min(self.n_factors, min(damped.shape) - 1)
         if width < 1:
             return np.zeros((damped.shape[1], 0), np.float32)
         start = np.random.default_rng(self.seed).random(min(damped.shape))

@@ -17,7 +17,7 @@ class Gru4Rec(SequenceModel):
 
     Parameters
     ----------
-    width : int
+    n_factors : int
         Length of the vectors, one of `WIDTHS`.
     hidden : int
         Width of the state.
@@ -28,12 +28,12 @@ class Gru4Rec(SequenceModel):
 
     References
     ----------
-    Hidasi and Karatzoglou 2018, Gru4Rec Neural Networks with Top-k Gains for Session-based Recommendations.
+    Hidasi and Karatzoglou 2018, Recurrent Neural Networks with Top-k Gains for Session-based Recommendations.
 
     Examples
     --------
     >>> from trainers.toy import question, toy
-    >>> model = Gru4Rec(width=16, training=Training(epochs=1)).fit(toy())
+    >>> model = Gru4Rec(n_factors=16, training=Training(epochs=1)).fit(toy())
     >>> model.score(question("coffee", "milk")).shape
     (1, 6)
     """
@@ -41,13 +41,13 @@ class Gru4Rec(SequenceModel):
     def __init__(
         self,
         *,
-        width: int = 64,
+        n_factors: int = 64,
         hidden: int = 128,
         dropout: float = 0.3,
         training: Training = USUAL,
         seed: int = 0,
     ) -> None:
-        self.width = width
+        self.n_factors = n_factors
         self.hidden = hidden
         self.dropout = dropout
         self.training = training
@@ -57,4 +57,4 @@ class Gru4Rec(SequenceModel):
         """Return an encoder with weights drawn by chance."""
         from trainers.sequence.recurrence import RecurrentEncoder  # noqa: PLC0415 - needs torch
 
-        return RecurrentEncoder(seen, width=self.width, hidden=self.hidden, dropout=self.dropout)
+        return RecurrentEncoder(seen, width=self.n_factors, hidden=self.hidden, dropout=self.dropout)

@@ -30,19 +30,19 @@ class NeighbourLists(Recommender):
 
     actions: tuple[str, ...]
     decay: float
-    length: int
+    window: int
     offsets_: NDArray[np.uint32]
     neighbours_: NDArray[np.uint32]
     scores_: NDArray[np.float32]
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
-        """Return the sum of the list scores over the last `length` steps of the history, each step back times `decay`.
+        """Return the sum of the list scores over the last `window` steps of the history, each step back times `decay`.
 
         Items in no list score 0.
         """
         shape = (queries.n_items, queries.n_items)
         lists = sparse.csr_matrix((self.fitted("scores_"), self.neighbours_, self.offsets_), shape=shape)
-        return np.asarray((queries.matrix(queries.recency(self.decay, self.length)) @ lists).toarray(), np.float32)
+        return np.asarray((queries.matrix(queries.recency(self.decay, self.window)) @ lists).toarray(), np.float32)
 
     def keep(self, lists: tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]) -> None:
         """Set the fitted attributes."""
@@ -65,7 +65,7 @@ class ItemKnn(NeighbourLists):
         Share of the item itself, 0 to 1, in the denominator of `asymmetric`; its neighbour has the rest.
     decay : float
         Weight of a step of the history relative to the next.
-    length : int
+    window : int
         Steps of the history that count, newest first.
 
     References
@@ -92,14 +92,14 @@ class ItemKnn(NeighbourLists):
         shrink: float = 10.0,
         alpha: float = 0.5,
         decay: float = 0.8,
-        length: int = 50,
+        window: int = 50,
     ) -> None:
         self.measure = measure
         self.k = k
         self.shrink = shrink
         self.alpha = alpha
         self.decay = decay
-        self.length = length
+        self.window = window
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count common visitors or baskets of all pairs of items. O(sum over those of items²)."""

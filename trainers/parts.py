@@ -72,7 +72,7 @@ class Parts:
         foretold = dataset.visitor[~np.isin(dataset.action, UNFORETOLD)]
         if SEQUENCE in self.names and np.bincount(foretold, minlength=1).max() > 1:
             if self._encoder is None or latest or len(dataset) > _GROWTH * self._learnt_from:
-                training = replace(USUAL, length=core_rs.history_length())
+                training = replace(USUAL, window=core_rs.history_length())
                 self._encoder = SasRec(training=training, seed=self.seed).fit(dataset, progress)
                 self._learnt_from = len(dataset)
             models.append(self._encoder)

@@ -110,7 +110,7 @@ def usual_models() -> list[tuple[Trainer, tuple[str, ...]]]:
         (AlsoViewed(), AlsoViewed.actions),
         (AlsoBought(), AlsoBought.actions),
         (BoughtTogether(), BoughtTogether.actions),
-        (TifuKnn(n_groups=1, within=0.97, length=300), ("purchase",)),
+        (TifuKnn(n_groups=1, within=0.97, n_items_kept=300), ("purchase",)),
         (UserToUser(), ("purchase",)),
         (Popular(), ("purchase",)),
     ]

@@ -17,7 +17,7 @@ class Popular(Trainer):
     ----------
     half_life_days : float
         Positive.
-    length : int
+    n_items_kept : int
         Items kept.
     action : str
         Event type that counts.
@@ -33,9 +33,9 @@ class Popular(Trainer):
     items_: NDArray[np.uint32]
     scores_: NDArray[np.float32]
 
-    def __init__(self, *, half_life_days: float = 28.0, length: int = 1000, action: str = "purchase") -> None:
+    def __init__(self, *, half_life_days: float = 28.0, n_items_kept: int = 1000, action: str = "purchase") -> None:
         self.half_life_days = half_life_days
-        self.length = length
+        self.n_items_kept = n_items_kept
         self.action = action
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
@@ -45,7 +45,7 @@ class Popular(Trainer):
         rows = once_a_basket(rows_of(dataset, self.action))
         age_days = (rows.time_ms.max() - rows.time_ms) / DAY_MS
         scores = np.bincount(rows.item, np.exp2(-age_days / self.half_life_days)).astype(np.float32)
-        best = np.argsort(-scores, kind="stable")[: self.length]
+        best = np.argsort(-scores, kind="stable")[: self.n_items_kept]
         self.items_ = best[scores[best] > 0].astype(np.uint32)
         self.scores_ = scores[self.items_]
         progress(1.0)

@@ -58,10 +58,10 @@ class Queries:
         newest = np.append(later, 0)[self.offsets[1:] - 1]
         return np.asarray(later - newest[owner], np.int64)
 
-    def recency(self, decay: float, length: int) -> NDArray[np.float32]:
-        """Return the weight `decay ** age` of every entry, 0 from `length` steps on."""
+    def recency(self, decay: float, window: int) -> NDArray[np.float32]:
+        """Return the weight `decay ** age` of every entry, 0 from `window` steps on."""
         age = self.age
-        return np.where(age < length, np.power(decay, age), 0.0).astype(np.float32)
+        return np.where(age < window, np.power(decay, age), 0.0).astype(np.float32)
 
     def batch(self, start: int, stop: int) -> "Queries":
         """Return the histories `start` to `stop`."""

@@ -17,9 +17,9 @@ class SasRec(SequenceModel):
 
     Parameters
     ----------
-    width : int
+    n_factors : int
         Length of the vectors, one of `WIDTHS`.
-    layers : int
+    n_layers : int
         Pairs of attention and feed-forward part.
     dropout : float
         Share of entries that are hidden while learning, 0 to 1.
@@ -34,7 +34,7 @@ class SasRec(SequenceModel):
     Examples
     --------
     >>> from trainers.toy import question, toy
-    >>> model = SasRec(width=16, training=Training(epochs=1)).fit(toy())
+    >>> model = SasRec(n_factors=16, training=Training(epochs=1)).fit(toy())
     >>> model.score(question("coffee", "milk")).shape
     (1, 6)
     """
@@ -42,14 +42,14 @@ class SasRec(SequenceModel):
     def __init__(
         self,
         *,
-        width: int = 64,
-        layers: int = 1,
+        n_factors: int = 64,
+        n_layers: int = 1,
         dropout: float = 0.4,
         training: Training = USUAL,
         seed: int = 0,
     ) -> None:
-        self.width = width
-        self.layers = layers
+        self.n_factors = n_factors
+        self.n_layers = n_layers
         self.dropout = dropout
         self.training = training
         self.seed = seed
@@ -60,8 +60,8 @@ class SasRec(SequenceModel):
 
         return AttentionEncoder(
             seen,
-            width=self.width,
-            layers=self.layers,
+            width=self.n_factors,
+            layers=self.n_layers,
             dropout=self.dropout,
-            length=self.training.length,
+            length=self.training.window,
         )

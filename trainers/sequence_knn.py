@@ -19,19 +19,19 @@ class SequenceKnn(Recommender):
 
     Parameters
     ----------
-    neighbours : int
-        Nearest histories that have a say.
+    k : int
+        Nearest histories that vote.
     power : float
         Exponent of likeness: greater lets the nearest decide.
     normalise : float
         Exponent of a history's length that divides its likeness; .5 is the cosine.
     idf : float
         Exponent of ln(1 + histories / histories with the item), the weight of an item in common.
-    rarity : float
+    target_idf : float
         The same exponent for the item that is recommended; below zero favours popular items.
     decay : float
         Weight of a step of the query relative to the next.
-    length : int
+    window : int
         Steps of the query that count, newest first.
     half_life_days : float
         Age at which a history counts half; 0 lets none age.
@@ -62,24 +62,24 @@ class SequenceKnn(Recommender):
     def __init__(  # noqa: PLR0913 - keyword hyper-parameters
         self,
         *,
-        neighbours: int = 100,
+        k: int = 100,
         power: float = 1.0,
         normalise: float = 0.5,
         idf: float = 0.0,
-        rarity: float = 0.0,
+        target_idf: float = 0.0,
         decay: float = 0.8,
-        length: int = 50,
+        window: int = 50,
         half_life_days: float = 0.0,
         nearby: float = 1.0,
         behind: float = 1.0,
     ) -> None:
-        self.neighbours = neighbours
+        self.k = k
         self.power = power
         self.normalise = normalise
         self.idf = idf
-        self.rarity = rarity
+        self.target_idf = target_idf
         self.decay = decay
-        self.length = length
+        self.window = window
         self.half_life_days = half_life_days
         self.nearby = nearby
         self.behind = behind
@@ -106,7 +106,7 @@ class SequenceKnn(Recommender):
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return what the nearest histories say, each visitor's own history left out."""
         table = (self.fitted("offsets_"), self.items_, self.weights_)
-        weight = queries.recency(self.decay, self.length) * self.idf_[queries.item] ** self.idf
+        weight = queries.recency(self.decay, self.window) * self.idf_[queries.item] ** self.idf
         owner = queries.owner
         last = np.lexsort((np.arange(len(owner)), queries.item, owner))
         same = (np.diff(owner[last]) == 0) & (np.diff(queries.item[last]) == 0)
@@ -117,12 +117,12 @@ class SequenceKnn(Recommender):
             table,
             (queries.visitor, offsets, queries.item[chosen], weight[chosen].astype(np.float32)),
             out,
-            neighbours=self.neighbours,
+            neighbours=self.k,
             power=self.power,
             nearby=self.nearby,
             behind=self.behind,
         )
-        return np.asarray(out * self.idf_**self.rarity, np.float32) if self.rarity else out
+        return np.asarray(out * self.idf_**self.target_idf, np.float32) if self.target_idf else out
 
 
 def _mask(length: int, places: NDArray[np.int64]) -> NDArray[np.bool_]:

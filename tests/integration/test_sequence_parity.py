@@ -30,7 +30,7 @@ from trainers.sequence.settings import Training
 
 VISITORS, ITEMS, SIZE = 1_000, 120, 20
 LENGTH = 16
-QUICK = Training(length=LENGTH, learning_rate=1e-2, epochs=2)
+QUICK = Training(window=LENGTH, learning_rate=1e-2, epochs=2)
 
 
 def strolls():
@@ -80,7 +80,7 @@ def dataset(lines):
 
 @pytest.fixture(scope="module", params=[SasRec, Gru4Rec], ids=lambda kind: kind.__name__)
 def model(request, dataset):
-    return request.param(width=32, training=QUICK).fit(dataset)
+    return request.param(n_factors=32, training=QUICK).fit(dataset)
 
 
 @pytest.fixture

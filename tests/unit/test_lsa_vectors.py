@@ -42,6 +42,6 @@ def test_a_shop_that_says_nothing_of_its_items_has_zeros():
 def test_wide_terms_are_brought_to_the_width():
     rng = np.random.default_rng(0)
     titles = [" ".join(f"w{n}" for n in rng.integers(0, 40, 6)) for _ in range(5)]
-    whole = LsaVectors(width=5).fit(shop(title=titles)).vectors_
-    few = LsaVectors(width=2).fit(shop(title=titles)).vectors_
+    whole = LsaVectors(n_factors=5).fit(shop(title=titles)).vectors_
+    few = LsaVectors(n_factors=2).fit(shop(title=titles)).vectors_
     assert (whole.shape, few.shape) == ((5, 5), (5, 2))

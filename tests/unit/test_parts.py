@@ -49,7 +49,7 @@ def test_an_encoder_is_learnt_anew_when_the_events_grew_and_at_last(fits):
 def test_it_reads_as_many_events_as_the_engine_remembers(fits):
     (model,) = Parts(("sequence",), seed=3).at(walks())
     assert fits() == [960]
-    assert (model.training.length, model.seed) == (16, 3)
+    assert (model.training.window, model.seed) == (16, 3)
 
 
 def test_where_nobody_came_twice_there_is_no_order_to_learn(fits):

@@ -50,6 +50,6 @@ def test_neighbours_and_content_on_beauty():
 
 def test_closed_forms_on_sets():
     split = protocols.sets(DATA / "electronics/train.txt.gz", DATA / "electronics/test.txt.gz")
-    assert figures(Ease(regularisation=100.0), split, "F1@20", "N@20") == pytest.approx([0.0325, 0.0823], abs=0.0005)
+    assert figures(Ease(regularization=100.0), split, "F1@20", "N@20") == pytest.approx([0.0325, 0.0823], abs=0.0005)
     assert figures(MostPopular(), split, "F1@20", "N@20") == pytest.approx([0.0207, 0.0487], abs=0.001)
-    assert figures(ItemKnn(length=10_000), split, "F1@20")[0] > 0.030
+    assert figures(ItemKnn(window=10_000), split, "F1@20")[0] > 0.030

@@ -29,7 +29,7 @@ from trainers.sequence.softmax import Proposal, cross_entropy
 
 ROOT = Path(__file__).parents[2]
 LENGTH = 8
-QUICK = Training(length=LENGTH, learning_rate=1e-2, epochs=15, batch_targets=256)
+QUICK = Training(window=LENGTH, learning_rate=1e-2, epochs=15, batch_targets=256)
 each_model = pytest.mark.parametrize("kind", [SasRec, Gru4Rec], ids=lambda kind: kind.__name__)
 
 
@@ -128,7 +128,7 @@ def test_onnx_answers_as_torch_does(kind, fitted, exported):
 @each_model
 def test_an_item_that_was_never_seen_reads_as_unknown(kind):
     shop = walks()
-    model = kind(training=Training(length=LENGTH, epochs=1)).fit(shop.where(shop.item != 7))
+    model = kind(training=Training(window=LENGTH, epochs=1)).fit(shop.where(shop.item != 7))
     unseen, unknown, beyond = (
         model.encoder_.answer(Inputs(np.array([[3, item]]), np.full((1, 2), 2), np.zeros((1, 2), np.int64)))
         for item in (8, N_ITEMS + 1, N_ITEMS + 900)
@@ -138,7 +138,7 @@ def test_an_item_that_was_never_seen_reads_as_unknown(kind):
 
 
 def test_the_seed_decides_the_weights():
-    few = Training(length=LENGTH, epochs=1)
+    few = Training(window=LENGTH, epochs=1)
     first, again, other = (SasRec(training=few, seed=seed).fit(walks()).encoder_ for seed in (0, 0, 1))
     assert all((one == two).all() for one, two in zip(first.parameters(), again.parameters(), strict=True))
     assert any((one != two).any() for one, two in zip(first.parameters(), other.parameters(), strict=True))
@@ -149,7 +149,7 @@ def test_learning_leaves_the_chance_threads_and_flags_of_torch_alone():
     wanted = torch.rand(3)
     torch.manual_seed(5)
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    SasRec(training=Training(length=LENGTH, epochs=1)).fit(walks())
+    SasRec(training=Training(window=LENGTH, epochs=1)).fit(walks())
     assert (torch.rand(3) == wanted).all()
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
@@ -194,7 +194,7 @@ def test_a_tenth_of_the_histories_is_held_out_and_not_learnt():
 def test_what_was_shown_teaches_nothing():
     shop = walks()
     shown = np.arange(len(shop)) % 3 == 1
-    hasty = Training(length=LENGTH, epochs=1)
+    hasty = Training(window=LENGTH, epochs=1)
     history = asked([1, 2, 3])
     kinds = replace(shop, action=np.where(shown, 1, shop.action).astype(shop.action.dtype))
     without, beside = (SasRec(training=hasty).fit(data).score(history) for data in (shop.where(~shown), kinds))
@@ -215,7 +215,7 @@ def test_what_was_refused_is_read_and_not_foretold():
 
 def test_it_stops_when_the_held_out_events_are_foretold_no_better():
     shares: list[float] = []
-    hasty = Training(length=LENGTH, learning_rate=1e-9, epochs=50, patience=2)
+    hasty = Training(window=LENGTH, learning_rate=1e-9, epochs=50, patience=2)
     SasRec(training=hasty).fit(walks(), shares.append)
     assert len(shares) < 30
     assert shares[-1] == 1.0
@@ -229,8 +229,8 @@ def test_visitors_of_one_event_teach_no_order():
 
 @pytest.mark.parametrize("width", [40, 208])
 def test_a_width_that_no_kernel_scans_is_refused(width):
-    with pytest.raises(ValueError, match=f"width is {width}"):
-        SasRec(width=width).fit(walks())
+    with pytest.raises(ValueError, match=f"n_factors is {width}"):
+        SasRec(n_factors=width).fit(walks())
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch):
@@ -264,7 +264,7 @@ from trainers.sasrec import SasRec
 
 encoder.UNKNOWN_SHARE = 0.0
 for name in ("first", "again"):
-    model = SasRec(dropout=0.0, training=Training(length=8, epochs=6)).fit(walks(60))
+    model = SasRec(dropout=0.0, training=Training(window=8, epochs=6)).fit(walks(60))
     np.save(f"{sys.argv[1]}/{name}{os.environ['RANK']}.npy", model.encoder_.table())
 """
 
@@ -276,7 +276,7 @@ def test_two_processes_of_torchrun_learn_what_one_does_and_the_same_again(tmp_pa
     both = subprocess.Popen([*launch, script, tmp_path], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     monkeypatch.setattr("trainers.sequence.encoder.UNKNOWN_SHARE", 0.0)
     begun, one = (
-        SasRec(dropout=0.0, training=Training(length=8, epochs=epochs)).fit(walks(60)).encoder_.table()
+        SasRec(dropout=0.0, training=Training(window=8, epochs=epochs)).fit(walks(60)).encoder_.table()
         for epochs in (1, 6)
     )
     assert both.wait(250) == 0

@@ -84,7 +84,7 @@ def test_neighbours_are_those_of_one_process(kind, at_once, count, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 3, 60], ids=lambda count: f"{count} shards")
-@pytest.mark.parametrize("model", [TifuKnn(neighbours=5), UserToUser(neighbours=4)], ids=["own", "others"])
+@pytest.mark.parametrize("model", [TifuKnn(k=5), UserToUser(k=4)], ids=["own", "others"])
 def test_lists_of_visitors_are_those_of_one_process(model, count):
     alone = model.fit(whole()).tensors()
     shards = Shards.read(Tables(), count, Here(), lambda _: None)

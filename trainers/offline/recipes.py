@@ -83,8 +83,8 @@ class Recipe:
 
 _EASE_MIB = 1000
 """Memory of the dense form of EASE, which is slow before it is large: about 9,000 items."""
-_RARE = {"idf": 0.5, "rarity": 0.25, "normalise": 0.7}
-_RECENCY = frozenset({"decay", "length"})
+_RARE = {"idf": 0.5, "target_idf": 0.25, "normalise": 0.7}
+_RECENCY = frozenset({"decay", "window"})
 
 
 def _next_item() -> dict[str, Recipe]:
@@ -100,7 +100,7 @@ def _next_item() -> dict[str, Recipe]:
 
 def _sequence(*, of_sessions: bool) -> dict[str, Recipe]:
     """Return the models of `SEQUENCE_MODELS`; what they learn by was chosen on validation of public data."""
-    training = Training(length=20, negatives=1024, batch_targets=2048) if of_sessions else Training()
+    training = Training(window=20, negatives=1024, batch_targets=2048) if of_sessions else Training()
     dropout = 0.3 if of_sessions else 0.4
     makers: tuple[Callable[..., Recommender], ...] = (SasRec, Gru4Rec)
     settings = {"dropout": dropout, "training": training}
@@ -115,13 +115,13 @@ def _near(*, of_sessions: bool) -> Recipe:
         "nearby": (0.9, 0.5),
         "behind": (0.1, 0.6, 1.0),
         "power": (0.6, 1.5),
-        "rarity": (0.0, 0.4),
+        "target_idf": (0.0, 0.4),
         "normalise": (0.1, 0.5),
     }
     if of_sessions:
         grid |= {"half_life_days": (10.0, 30.0, 90.0)}
-    late = _RECENCY | {"neighbours", "power", "nearby", "behind", "idf", "rarity"}
-    settings = {"neighbours": 500, "decay": 0.5, "nearby": 0.7, "behind": 0.3, "idf": 1.0, "rarity": 0.25}
+    late = _RECENCY | {"k", "power", "nearby", "behind", "idf", "target_idf"}
+    settings = {"k": 500, "decay": 0.5, "nearby": 0.7, "behind": 0.3, "idf": 1.0, "target_idf": 0.25}
     return Recipe("model", SequenceKnn, settings | {"normalise": 0.25}, grid, late)
 
 
@@ -130,33 +130,31 @@ def _set_models() -> dict[str, Recipe]:
     item_knn = {"measure": ("cosine", "asymmetric"), "k": (50, 200, 2000), "shrink": (0.0, 30.0, 100.0)}
     near = {
         "power": (1.0, 3.0, 4.0),
-        "neighbours": (100, 1000),
+        "k": (100, 1000),
         "idf": (0.0, 1.0),
-        "rarity": (0.0, 0.5),
+        "target_idf": (0.0, 0.5),
         "normalise": (0.5, 0.9),
     }
-    late = frozenset({"neighbours", "power", "idf", "rarity"})
-    ease = {"regularisation": (100.0, 200.0, 1000.0)}
-    waves = {"width": (16, 64, 128), "low_pass": (0.0, 0.05, 0.2, 0.5), "damping": (0.4,)}
-    als = {"regularisation": (0.003, 0.03), "unobserved": (0.1, 1.0), "width": (64, 256)}
+    late = frozenset({"k", "power", "idf", "target_idf"})
+    ease = {"regularization": (100.0, 200.0, 1000.0)}
+    waves = {"n_factors": (16, 64, 128), "low_pass": (0.0, 0.05, 0.2, 0.5), "damping": (0.4,)}
+    als = {"regularization": (0.003, 0.03), "unobserved": (0.1, 1.0), "n_factors": (64, 256)}
     return {
-        "item-kNN": Recipe("model", ItemKnn, {"measure": "tf_idf", "k": 500, "length": 10_000}, item_knn),
-        "user-kNN": Recipe(
-            "model", SequenceKnn, {"length": 10_000, "neighbours": 300, "power": 2.0} | _RARE, near, late
-        ),
+        "item-kNN": Recipe("model", ItemKnn, {"measure": "tf_idf", "k": 500, "window": 10_000}, item_knn),
+        "user-kNN": Recipe("model", SequenceKnn, {"window": 10_000, "k": 300, "power": 2.0} | _RARE, near, late),
         "spectral": Recipe("model", GraphFilter, {}, waves, frozenset({"low_pass"})),
-        "EASE": Recipe("model", Ease, {"regularisation": 500.0, "memory_mib": _EASE_MIB}, ease),
-        "iALS": Recipe("model", Als, {"unobserved": 0.3, "sweeps": 8}, als, chance=_always),
+        "EASE": Recipe("model", Ease, {"regularization": 500.0, "memory_mib": _EASE_MIB}, ease),
+        "iALS": Recipe("model", Als, {"unobserved": 0.3, "n_iterations": 8}, als, chance=_always),
     }
 
 
 def _visitor_lists() -> dict[str, Recipe]:
     """Return the models of the baskets of a visitor, which bundles hold as lists."""
-    tifu = {"alpha": (0.5, 0.9), "neighbours": (100, 900), "within": (0.97,), "n_groups": (1,)}
-    late = frozenset({"alpha", "neighbours"})
+    tifu = {"alpha": (0.5, 0.9), "k": (100, 900), "within": (0.97,), "n_groups": (1,)}
+    late = frozenset({"alpha", "k"})
     return {
         "TIFU-KNN": Recipe("model", partial(TifuKnn, actions=()), {"alpha": 0.7}, tifu, late),
-        "user-to-user": Recipe("model", partial(UserToUser, actions=()), {}, {"neighbours": (30, 300)}, late),
+        "user-to-user": Recipe("model", partial(UserToUser, actions=()), {}, {"k": (30, 300)}, late),
     }
 
 
@@ -181,10 +179,10 @@ def recipes_of(protocol: str, *, with_content: bool = False, of_visitors: bool =
     if protocol == "baskets" and of_visitors:
         recipes |= _visitor_lists()
     if protocol == "loo":
-        settings = {"regularisation": 30.0, "block": 100, "decay": 0.6, "memory_mib": _EASE_MIB}
+        settings = {"regularization": 30.0, "block": 100, "decay": 0.6, "memory_mib": _EASE_MIB}
         recipes["EASE"] = Recipe("model", Ease, settings, {"decay": (0.4, 0.8)}, frozenset({"decay"}))
     if with_content:
-        grid = {"rarity": (1.0, 2.0, 3.0), "normalise": (0.5,), "popularity": (0.5, 1.5), "decay": (0.4, 0.8)}
+        grid = {"idf": (1.0, 2.0, 3.0), "normalise": (0.5,), "popularity": (0.5, 1.5), "decay": (0.4, 0.8)}
         recipes["content"] = Recipe("model", Content, {}, grid, _RECENCY | {"popularity"})
     return recipes | {HYBRID: Recipe(HYBRID, Blend)}
 

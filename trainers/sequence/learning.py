@@ -66,7 +66,7 @@ class Lesson:
         long = long[foretold[histories.offsets[1:][long] - 1]]
         held_out = np.zeros(len(histories), dtype=np.bool_)
         held_out[rng.permutation(long)[: min(int(len(long) * _HELD_OUT_SHARE), _MOST_HELD_OUT)]] = True
-        windows = Windows.over(histories.offsets, training.length, held_out).foretelling(foretold)
+        windows = Windows.over(histories.offsets, training.window, held_out).foretelling(foretold)
         if not len(windows.stops):
             raise ValueError("the data hold no visitor with two events to learn an order from; train another model")
         counts = np.bincount(histories.items[foretold] - 1, minlength=n_items)
@@ -159,7 +159,7 @@ class Learner:
         asked = np.flatnonzero(self.lesson.held_out)
         if not len(asked):
             return float(self.steps)
-        starts, stops = histories.latest(self.training.length + 1)
+        starts, stops = histories.latest(self.training.window + 1)
         vectors = encoder.vectors(torch.arange(encoder.unknown - 1, device=self.group.device)).T
         found = 0.0
         mine = asked[self.group.rank :: self.group.size]

@@ -44,7 +44,7 @@ class SequenceModel(Recommender, Trainer):
         With the vectors of the items within.
     """
 
-    width: int
+    n_factors: int
     training: Training
     seed: int
     encoder_: "Encoder"
@@ -66,8 +66,8 @@ class SequenceModel(Recommender, Trainer):
             Where PyTorch is not installed; the text says how to install it.
         """
         rows = rows_of(dataset)
-        if self.width not in WIDTHS:
-            raise ValueError(f"width is {self.width}; take one of {', '.join(map(str, WIDTHS))}")
+        if self.n_factors not in WIDTHS:
+            raise ValueError(f"n_factors is {self.n_factors}; take one of {', '.join(map(str, WIDTHS))}")
         if not has_torch():
             raise MissingTorchError(f"{type(self).__name__} {HOW_TO_INSTALL}")
         from trainers.sequence.learning import Learner, Lesson  # noqa: PLC0415 - needs torch
@@ -87,23 +87,23 @@ class SequenceModel(Recommender, Trainer):
         """Return the product of each history's vector with every item's, shape (n, n_items)."""
         encoder: Encoder = self.fitted("encoder_")
         histories = Histories.of_queries(queries)
-        starts, stops = histories.latest(self.training.length)
+        starts, stops = histories.latest(self.training.window)
         return encoder.answer(histories.inputs(starts, stops)) @ encoder.table().T
 
     def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return `vectors` of the items, f32 (n_items, width), maybe clustered, and golden inputs with `vector`."""
+        """Return `vectors` of the items, f32 (n_items, n_factors), maybe clustered, and golden inputs with `vector`."""
         encoder = self.fitted("encoder_")
         from trainers.sequence.graph import golden  # noqa: PLC0415 - needs torch
 
         items = clustered(encoder.table(), self.seed)
-        return {ITEMS_FILE: items, GOLDEN_FILE: golden(encoder, self.training.length, self.seed)}
+        return {ITEMS_FILE: items, GOLDEN_FILE: golden(encoder, self.training.window, self.seed)}
 
     def export(self, folder: Path) -> Artifact:
         """Write the tensors and `sequence.onnx` into `folder`, which is made if it is missing."""
         artifact = super().export(folder)
         from trainers.sequence.graph import write  # noqa: PLC0415 - needs torch
 
-        write(self.encoder_, self.training.length, folder / GRAPH_FILE)
+        write(self.encoder_, self.training.window, folder / GRAPH_FILE)
         return Artifact(folder, tuple(sorted((*artifact.files, GRAPH_FILE))))
 
 

@@ -109,12 +109,12 @@ class Shards:
         """Fit `model` as its `fit` would on all lines."""
         run, shape = self.workers.run, (len(self.visitors), len(self.items))
         step = min(_VISITORS_AT_ONCE, -(-shape[0] // len(self.parts)))
-        vectors = run(_together, *(run(_vectors, part, shape, dict(model.decay())) for part in self.parts))
+        vectors = run(_together, *(run(_vectors, part, shape, dict(model.basket_options())) for part in self.parts))
         starts = range(0, shape[0], step)
         spans = [(start, min(start + step, shape[0])) for start in starts]
 
         def begin(span: Span) -> Promise:
-            return run(_blend, vectors, shape, span, dict(model.choice()))
+            return run(_blend, vectors, shape, span, dict(model.blend_options()))
 
         model.keep(joined(list(self._ahead(begin, spans, len(self.parts), progress))))
 
