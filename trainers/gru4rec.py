@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.sequence.model import SequenceModel
-from trainers.sequence.settings import USUAL, Training
+from trainers.sequence.settings import DEFAULT_TRAINING, Training
 
 if TYPE_CHECKING:
     from trainers.sequence.encoder import Encoder
@@ -44,7 +44,7 @@ class Gru4Rec(SequenceModel):
         n_factors: int = 64,
         hidden: int = 128,
         dropout: float = 0.3,
-        training: Training = USUAL,
+        training: Training = DEFAULT_TRAINING,
         seed: int = 0,
     ) -> None:
         self.n_factors = n_factors
@@ -53,8 +53,8 @@ class Gru4Rec(SequenceModel):
         self.training = training
         self.seed = seed
 
-    def untaught(self, seen: NDArray[np.bool_]) -> "Encoder":
-        """Return an encoder with weights drawn by chance."""
+    def new_encoder(self, seen: NDArray[np.bool_]) -> "Encoder":
+        """Return an encoder with random weights."""
         from trainers.sequence.recurrence import RecurrentEncoder  # noqa: PLC0415 - needs torch
 
         return RecurrentEncoder(seen, width=self.n_factors, hidden=self.hidden, dropout=self.dropout)

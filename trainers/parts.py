@@ -10,9 +10,9 @@ from trainers.base import Progress, Trainer, no_progress
 from trainers.dataset import Dataset
 from trainers.lsa_vectors import LsaVectors
 from trainers.sasrec import SasRec
-from trainers.sequence.histories import UNFORETOLD
+from trainers.sequence.histories import NO_TARGETS
 from trainers.sequence.model import HOW_TO_INSTALL, MissingTorchError, has_torch
-from trainers.sequence.settings import USUAL
+from trainers.sequence.settings import DEFAULT_TRAINING
 
 CONTENT, SEQUENCE = "content", "sequence"
 PARTS = (CONTENT, SEQUENCE)
@@ -43,10 +43,10 @@ def parts_of(text: str) -> tuple[str, ...]:
 
 
 class Parts:
-    """Models of the parts that a bundle shall have, as of the moments of a course of training.
+    """Models of the parts that a bundle has on request, for each moment that training looks at.
 
-    An encoder takes minutes to learn, and one of an earlier moment knew nothing of what followed either: moments of the
-    past share one while the events do not grow by much. A bundle that serves gets its own.
+    An encoder takes minutes to learn, so moments share the one of an earlier moment, which knew nothing of what
+    followed either, until the events have grown by a fifth. A bundle that serves gets its own.
 
     Parameters
     ----------
@@ -69,10 +69,10 @@ class Parts:
         models: list[Trainer] = []
         if CONTENT in self.names and len(dataset):
             models.append(LsaVectors(seed=self.seed).fit(dataset))
-        foretold = dataset.visitor[~np.isin(dataset.action, UNFORETOLD)]
-        if SEQUENCE in self.names and np.bincount(foretold, minlength=1).max() > 1:
+        visitors = dataset.visitor[~np.isin(dataset.action, NO_TARGETS)]
+        if SEQUENCE in self.names and np.bincount(visitors, minlength=1).max() > 1:
             if self._encoder is None or latest or len(dataset) > _GROWTH * self._learnt_from:
-                training = replace(USUAL, window=core_rs.history_length())
+                training = replace(DEFAULT_TRAINING, window=core_rs.history_length())
                 self._encoder = SasRec(training=training, seed=self.seed).fit(dataset, progress)
                 self._learnt_from = len(dataset)
             models.append(self._encoder)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.sequence.model import SequenceModel
-from trainers.sequence.settings import USUAL, Training
+from trainers.sequence.settings import DEFAULT_TRAINING, Training
 
 if TYPE_CHECKING:
     from trainers.sequence.encoder import Encoder
@@ -45,7 +45,7 @@ class SasRec(SequenceModel):
         n_factors: int = 64,
         n_layers: int = 1,
         dropout: float = 0.4,
-        training: Training = USUAL,
+        training: Training = DEFAULT_TRAINING,
         seed: int = 0,
     ) -> None:
         self.n_factors = n_factors
@@ -54,8 +54,8 @@ class SasRec(SequenceModel):
         self.training = training
         self.seed = seed
 
-    def untaught(self, seen: NDArray[np.bool_]) -> "Encoder":
-        """Return an encoder with weights drawn by chance."""
+    def new_encoder(self, seen: NDArray[np.bool_]) -> "Encoder":
+        """Return an encoder with random weights."""
         from trainers.sequence.attention import AttentionEncoder  # noqa: PLC0415 - needs torch
 
         return AttentionEncoder(

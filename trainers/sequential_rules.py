@@ -72,8 +72,8 @@ class SequentialRules(NeighbourLists):
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Add up 1 / distance of all pairs of items within the window. O(rows * max_distance)."""
         rows = rows_of(dataset, *self.actions)
-        chance = np.random.default_rng(self.seed).random(len(rows))
-        order = np.lexsort((chance, rows.time_ms, rows.visitor))
+        draw = np.random.default_rng(self.seed).random(len(rows))
+        order = np.lexsort((draw, rows.time_ms, rows.visitor))
         self.keep(
             core_rs.sequence_neighbours(
                 rows.visitor[order],

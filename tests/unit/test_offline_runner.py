@@ -164,7 +164,7 @@ def test_a_blend_is_judged_by_questions_that_did_not_choose_its_weights(split, m
 def test_a_model_in_which_the_seed_shows_is_fitted_for_each(split):
     short = {"training": Training(epochs=1, window=8, negatives=8)}
     for name, recipe in recipes_of(split.protocol).items():
-        if recipe.kind != HYBRID and not recipe.chance(split):
+        if recipe.kind != HYBRID and not recipe.random(split):
             settings = recipe.settings | (short if "training" in recipe.settings else {})
             fits = [recipe.model(settings, seed).fit(split.train) for seed in (0, 1)]
             asked = [answers(one, split.test, filter_seen=split.filter_seen).ranks for one in fits]

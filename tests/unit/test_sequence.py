@@ -22,7 +22,7 @@ from trainers.recommender import NOBODY, Queries
 from trainers.sasrec import SasRec
 from trainers.sequence.encoder import SHARPNESS
 from trainers.sequence.histories import Histories, Inputs
-from trainers.sequence.learning import Lesson
+from trainers.sequence.learning import TrainingData
 from trainers.sequence.model import GOLDEN_FILE, GRAPH_FILE, ITEMS_FILE, SequenceModel
 from trainers.sequence.settings import Training
 from trainers.sequence.softmax import Proposal, cross_entropy
@@ -157,9 +157,11 @@ def test_learning_leaves_the_chance_threads_and_flags_of_torch_alone():
 def test_log_q_correction_by_hand():
     states, targets = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     negatives = torch.tensor([[0.0, 1.0], [1.0, 1.0]])
-    chance, draws = np.array([0.1, 0.4]), 2
+    probability, draws = np.array([0.1, 0.4]), 2
     hits = torch.tensor([[False, False], [True, False]])
-    loss = cross_entropy(states, targets, negatives, torch.tensor(np.log(draws * chance), dtype=torch.float32), hits)
+    loss = cross_entropy(
+        states, targets, negatives, torch.tensor(np.log(draws * probability), dtype=torch.float32), hits
+    )
     first = np.exp(2) / (np.exp(2) + np.exp(0) / 0.2 + np.exp(2) / 0.8)
     second = np.exp(1) / (np.exp(1) + np.exp(1) / 0.8)
     assert float(loss) == pytest.approx(-np.log(first) - np.log(second), rel=1e-6)
@@ -185,10 +187,10 @@ def test_few_items_are_all_negatives_once():
 def test_a_tenth_of_the_histories_is_held_out_and_not_learnt():
     rng = np.random.default_rng(0)
     histories = Histories.of_dataset(walks(), rng)
-    lesson = Lesson.of(histories, N_ITEMS, QUICK, rng)
-    assert lesson.held_out.sum() == 16
-    held = (histories.offsets[1:] - 1)[lesson.held_out]
-    assert not np.isin(lesson.windows.stops, held).any()
+    data = TrainingData.of(histories, N_ITEMS, QUICK, rng)
+    assert data.held_out.sum() == 16
+    held = (histories.offsets[1:] - 1)[data.held_out]
+    assert not np.isin(data.windows.stops, held).any()
 
 
 def test_what_was_shown_teaches_nothing():
@@ -201,19 +203,19 @@ def test_what_was_shown_teaches_nothing():
     np.testing.assert_array_equal(without, beside)
 
 
-def test_what_was_refused_is_read_and_not_foretold():
+def test_what_was_refused_is_read_and_is_no_target():
     shop = walks()
     refused = replace(shop, action=np.where(shop.item % 2 == 0, 9, shop.action).astype(shop.action.dtype))
     rng = np.random.default_rng(0)
     histories = Histories.of_dataset(refused, rng)
-    lesson = Lesson.of(histories, N_ITEMS, QUICK, rng)
-    assert (histories.actions[(histories.offsets[1:] - 1)[lesson.held_out]] != 9).all()
-    targets = histories.targets(lesson.windows.starts, lesson.windows.stops)
+    data = TrainingData.of(histories, N_ITEMS, QUICK, rng)
+    assert (histories.actions[(histories.offsets[1:] - 1)[data.held_out]] != 9).all()
+    targets = histories.targets(data.windows.starts, data.windows.stops)
     assert set((targets[targets > 0] - 1) % 2) == {1}
     assert (targets > 0).any(axis=1).all()
 
 
-def test_it_stops_when_the_held_out_events_are_foretold_no_better():
+def test_it_stops_when_the_held_out_events_are_predicted_no_better():
     shares: list[float] = []
     hasty = Training(window=LENGTH, learning_rate=1e-9, epochs=50, patience=2)
     SasRec(training=hasty).fit(walks(), shares.append)

@@ -58,18 +58,18 @@ class Recipe:
         Where the search begins.
     grid : Mapping[str, Sequence[object]]
         Values to try of each hyper-parameter, one hyper-parameter after the other.
-    late : frozenset[str]
+    score_only : frozenset[str]
         Hyper-parameters that only `score` reads: a fitted model takes another value as it is.
-    chance : Callable[[Split], bool]
-        Whether the seed shows in what the model learns; if not, one fit serves all seeds.
+    random : Callable[[Split], bool]
+        Whether what the model learns depends on the seed; if not, one fit serves all seeds.
     """
 
     kind: Kind
     make: Callable[..., Recommender]
     settings: Mapping[str, object] = field(default_factory=dict)
     grid: Mapping[str, Sequence[object]] = field(default_factory=dict)
-    late: frozenset[str] = frozenset()
-    chance: Callable[[Split], bool] = _never
+    score_only: frozenset[str] = frozenset()
+    random: Callable[[Split], bool] = _never
 
     def model(self, settings: Mapping[str, object], seed: int) -> Recommender:
         """Return the model with these settings, not fitted yet, and with `seed` where it takes one."""
@@ -105,7 +105,7 @@ def _sequence(*, of_sessions: bool) -> dict[str, Recipe]:
     makers: tuple[Callable[..., Recommender], ...] = (SasRec, Gru4Rec)
     settings = {"dropout": dropout, "training": training}
     named = zip(SEQUENCE_MODELS, makers, strict=True)
-    return {name: Recipe("model", make, settings, chance=_always) for name, make in named}
+    return {name: Recipe("model", make, settings, random=_always) for name, make in named}
 
 
 def _near(*, of_sessions: bool) -> Recipe:
@@ -120,9 +120,9 @@ def _near(*, of_sessions: bool) -> Recipe:
     }
     if of_sessions:
         grid |= {"half_life_days": (10.0, 30.0, 90.0)}
-    late = _RECENCY | {"k", "power", "nearby", "behind", "idf", "target_idf"}
+    score_only = _RECENCY | {"k", "power", "nearby", "behind", "idf", "target_idf"}
     settings = {"k": 500, "decay": 0.5, "nearby": 0.7, "behind": 0.3, "idf": 1.0, "target_idf": 0.25}
-    return Recipe("model", SequenceKnn, settings | {"normalise": 0.25}, grid, late)
+    return Recipe("model", SequenceKnn, settings | {"normalise": 0.25}, grid, score_only)
 
 
 def _set_models() -> dict[str, Recipe]:
@@ -135,26 +135,26 @@ def _set_models() -> dict[str, Recipe]:
         "target_idf": (0.0, 0.5),
         "normalise": (0.5, 0.9),
     }
-    late = frozenset({"k", "power", "idf", "target_idf"})
+    score_only = frozenset({"k", "power", "idf", "target_idf"})
     ease = {"regularization": (100.0, 200.0, 1000.0)}
     waves = {"n_factors": (16, 64, 128), "low_pass": (0.0, 0.05, 0.2, 0.5), "damping": (0.4,)}
     als = {"regularization": (0.003, 0.03), "unobserved": (0.1, 1.0), "n_factors": (64, 256)}
     return {
         "item-kNN": Recipe("model", ItemKnn, {"measure": "tf_idf", "k": 500, "window": 10_000}, item_knn),
-        "user-kNN": Recipe("model", SequenceKnn, {"window": 10_000, "k": 300, "power": 2.0} | _RARE, near, late),
+        "user-kNN": Recipe("model", SequenceKnn, {"window": 10_000, "k": 300, "power": 2.0} | _RARE, near, score_only),
         "spectral": Recipe("model", GraphFilter, {}, waves, frozenset({"low_pass"})),
         "EASE": Recipe("model", Ease, {"regularization": 500.0, "memory_mib": _EASE_MIB}, ease),
-        "iALS": Recipe("model", Als, {"unobserved": 0.3, "n_iterations": 8}, als, chance=_always),
+        "iALS": Recipe("model", Als, {"unobserved": 0.3, "n_iterations": 8}, als, random=_always),
     }
 
 
 def _visitor_lists() -> dict[str, Recipe]:
     """Return the models of the baskets of a visitor, which bundles hold as lists."""
     tifu = {"alpha": (0.5, 0.9), "k": (100, 900), "within": (0.97,), "n_groups": (1,)}
-    late = frozenset({"alpha", "k"})
+    score_only = frozenset({"alpha", "k"})
     return {
-        "TIFU-KNN": Recipe("model", partial(TifuKnn, actions=()), {"alpha": 0.7}, tifu, late),
-        "user-to-user": Recipe("model", partial(UserToUser, actions=()), {}, {"k": (30, 300)}, late),
+        "TIFU-KNN": Recipe("model", partial(TifuKnn, actions=()), {"alpha": 0.7}, tifu, score_only),
+        "user-to-user": Recipe("model", partial(UserToUser, actions=()), {}, {"k": (30, 300)}, score_only),
     }
 
 
@@ -165,7 +165,7 @@ def recipes_of(protocol: str, *, with_content: bool = False, of_visitors: bool =
     """
     of_sessions = protocol == "sessions"
     recipes = {
-        "random": Recipe("baseline", Random, chance=_always),
+        "random": Recipe("baseline", Random, random=_always),
         "popular": Recipe("baseline", MostPopular),
         "session popular" if of_sessions else "personal popular": Recipe("baseline", HistoryPopular),
     }

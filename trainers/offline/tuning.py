@@ -61,7 +61,7 @@ def search(recipe: Recipe, split: Split, seed: int, tell: Callable[[float], None
         if best.settings.get(name) == value:
             continue
         settings = {**best.settings, name: value}
-        if name in recipe.late:
+        if name in recipe.score_only:
             models = tuple(map(copy.copy, best.models))
             for model in models:
                 setattr(model, name, value)

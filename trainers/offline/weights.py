@@ -102,10 +102,10 @@ def _loss(
         return 0.0, np.zeros_like(weights)
     scores = np.tensordot(weights.astype(np.float32), features, 1)
     scores -= scores.max(axis=1, keepdims=True)
-    odds = np.exp(scores)
-    sums = odds.sum(axis=1, keepdims=True)
+    exponentials = np.exp(scores)
+    sums = exponentials.sum(axis=1, keepdims=True)
     loss = -np.mean(np.sum(target * (scores - np.log(sums)), axis=1))
-    off = ((odds / sums - target) / len(target)).ravel()
+    off = ((exponentials / sums - target) / len(target)).ravel()
     gradient = (features.reshape(len(weights), -1) @ off).astype(np.float64)
     return float(loss + _RIDGE * weights @ weights), gradient + 2 * _RIDGE * weights
 

@@ -50,13 +50,13 @@ class SequenceModel(Recommender, Trainer):
     encoder_: "Encoder"
 
     @abstractmethod
-    def untaught(self, seen: NDArray[np.bool_]) -> "Encoder":
+    def new_encoder(self, seen: NDArray[np.bool_]) -> "Encoder":
         """Return an encoder of the hyper-parameters for the items that data hold (`seen`, shape (n_items,))."""
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
-        """Learn to foretell every event from those before it; the last of some histories say when to stop.
+        """Learn to predict every event from those before it; the last of some histories say when to stop.
 
-        Impressions are left out: they are what the shop showed. What visitors took back is read and not foretold.
+        Impressions are left out: they are what the shop showed. What visitors took back is read and is no target.
 
         In processes started by `torchrun` all learn together and keep the same weights.
 
@@ -70,17 +70,17 @@ class SequenceModel(Recommender, Trainer):
             raise ValueError(f"n_factors is {self.n_factors}; take one of {', '.join(map(str, WIDTHS))}")
         if not has_torch():
             raise MissingTorchError(f"{type(self).__name__} {HOW_TO_INSTALL}")
-        from trainers.sequence.learning import Learner, Lesson  # noqa: PLC0415 - needs torch
+        from trainers.sequence.learning import TrainingData, TrainingRun  # noqa: PLC0415 - needs torch
         from trainers.sequence.processes import processes, repeatable  # noqa: PLC0415 - needs torch
 
         rng = np.random.default_rng(self.seed)
         histories = Histories.of_dataset(rows, rng)
-        lesson = Lesson.of(histories, dataset.n_items, self.training, rng)
+        data = TrainingData.of(histories, dataset.n_items, self.training, rng)
         seen = np.bincount(histories.items - 1, minlength=dataset.n_items) > 0
         group = processes()
         with repeatable(self.seed):
-            encoder = self.untaught(seen).to(group.device)
-            self.encoder_ = Learner(encoder, lesson, self.training, group, rng).run(progress).cpu()
+            encoder = self.new_encoder(seen).to(group.device)
+            self.encoder_ = TrainingRun(encoder, data, self.training, group, rng).run(progress).cpu()
         return self
 
     def score(self, queries: Queries) -> NDArray[np.float32]:

@@ -39,5 +39,5 @@ class Training:
     patience: int = 5
 
 
-USUAL = Training()
-"""What a model does that is told nothing else."""
+DEFAULT_TRAINING = Training()
+"""How a model learns by default."""
