@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
-from trainers.base import Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress
 from trainers.dataset import Dataset
-from trainers.recommender import Queries, Recommender
+from trainers.recommender import Queries, Recommender, interactions
 
 _FOLD_IN_STEPS = 12
 
@@ -71,10 +71,7 @@ class Als(Recommender):
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Alternate. O(n_iterations * ((visitors + items) * n_factors² + rows * n_factors))."""
-        rows = rows_of(dataset)
-        shape = (dataset.n_visitors, dataset.n_items)
-        table = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows.visitor, rows.item)), shape=shape)
-        table.sum_duplicates()
+        table = interactions(dataset)
         turned = table.T.tocsr()
         random = np.random.default_rng(self.seed)
         deviation = 0.1 / np.sqrt(self.n_factors)
@@ -91,6 +88,7 @@ class Als(Recommender):
         factors = self.fitted("factors_")
         histories = np.zeros((len(queries), self.n_factors), np.float32)
         self._solve(queries.matrix(), factors, histories, steps=_FOLD_IN_STEPS)
+        # One product a history: products of many sum in another order, and a score would depend on the batch.
         return np.asarray([factors @ history for history in histories], np.float32).reshape(len(queries), len(factors))
 
     def _solve(

@@ -41,7 +41,7 @@ class Artifact:
 
 
 def no_progress(share: float) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 class Estimator(ABC):

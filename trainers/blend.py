@@ -17,6 +17,7 @@ FORMS = 2
 """Columns that `forms` makes of one score."""
 
 _STEEP = 99.0
+"""How steep the logarithm begins: a hundredth of the best score gives .15 of it, a tenth .52."""
 
 
 class Blend(Recommender):
@@ -34,6 +35,10 @@ class Blend(Recommender):
     ----------
     members_ : list[Recommender]
         Fitted members.
+
+    References
+    ----------
+    Burke 2002, Hybrid recommender systems: survey and experiments, the weighted hybrid.
 
     Examples
     --------

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from trainers.base import Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress
 from trainers.dataset import Dataset
-from trainers.recommender import Queries, Recommender
+from trainers.recommender import Queries, Recommender, interactions
 
 _MATRICES = 3
 """Dense matrices, items by items, that the closed form holds at once."""
 _TOLD = 500
-"""Items between two words about progress."""
+"""Items between two reports of progress."""
 
 
 class Ease(Recommender):
@@ -41,6 +41,8 @@ class Ease(Recommender):
     References
     ----------
     Steck 2019, Embarrassingly shallow autoencoders for sparse data, equations 7 and 8.
+    Ning and Karypis 2011, SLIM: sparse linear methods for top-n recommender systems, for the choice of items before
+    the regression (fsSLIM), as in the blocked form.
 
     Examples
     --------
@@ -69,11 +71,7 @@ class Ease(Recommender):
         """Solve. O(items³) in the dense form, less with few visitors, O(items * block³) in the blocked one."""
         if not self.regularization > 0:
             raise ValueError(f"regularization is {self.regularization}; give a positive number of rows")
-        rows = rows_of(dataset)
-        shape = (dataset.n_visitors, dataset.n_items)
-        table = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows.visitor, rows.item)), shape=shape)
-        table.sum_duplicates()
-        table.data[:] = 1
+        table = interactions(dataset)
         dense_mib = _MATRICES * 4 * dataset.n_items**2 / 2**20
         if dense_mib > self.memory_mib:
             self.weights_ = self._blocked((table.T @ table).tocsr(), progress)

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import linalg
 
-from trainers.base import Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress
 from trainers.dataset import Dataset
-from trainers.recommender import Queries, Recommender
+from trainers.recommender import Queries, Recommender, interactions
 
 
 class GraphFilter(Recommender):
@@ -61,11 +61,7 @@ class GraphFilter(Recommender):
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count and decompose. O(sum over visitors of items² + rows * n_factors)."""
-        rows = rows_of(dataset)
-        shape = (dataset.n_visitors, dataset.n_items)
-        table = sparse.csr_matrix((np.ones(len(rows)), (rows.visitor, rows.item)), shape=shape)
-        table.sum_duplicates()
-        table.data[:] = 1
+        table = interactions(dataset).astype(np.float64)
         of_visitors, of_items = (np.maximum(np.asarray(table.sum(axis=axis)).ravel(), 1) for axis in (1, 0))
         damped = sparse.diags(of_visitors**-self.damping) @ table @ sparse.diags(of_items**-self.damping)
         progress(0.3)
@@ -80,6 +76,7 @@ class GraphFilter(Recommender):
         history = sparse.csr_matrix(queries.matrix().sign(), dtype=np.float32)
         near = (history @ self.fitted("near_")).toarray()
         spread = history @ (self.waves_ / self.degree_[:, None])
+        # One product a history, as in `Als.score`.
         smooth = np.array([self.waves_ @ wave for wave in spread], np.float32).reshape(near.shape)
         return np.asarray(near + np.float32(self.low_pass) * smooth * self.degree_, np.float32)
 

@@ -18,7 +18,7 @@ CONTENT, SEQUENCE = "content", "sequence"
 PARTS = (CONTENT, SEQUENCE)
 
 _GROWTH = 1.2
-"""An encoder is learnt anew when the events are so many times those it learnt from."""
+"""An encoder is trained again when the events are so many times those it learnt from."""
 
 
 def parts_of(text: str) -> tuple[str, ...]:

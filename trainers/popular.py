@@ -28,6 +28,10 @@ class Popular(Trainer):
         Positions in `Dataset.items`, best first; ties break by position.
     scores_ : NDArray[np.float32] of shape (n,)
         Baskets, decayed; positive.
+
+    References
+    ----------
+    Hyndman and Athanasopoulos 2021, Forecasting: principles and practice, section 8.1, for the decay.
     """
 
     items_: NDArray[np.uint32]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from trainers.base import Estimator, offsets_of
+from trainers.base import Estimator, offsets_of, rows_of
 from trainers.dataset import Dataset
 
 NOBODY = np.uint32(0xFFFFFFFF)
@@ -95,6 +95,26 @@ def queries_of(dataset: Dataset, visitors: NDArray[np.uint32]) -> Queries:
         time_ms=rows.time_ms,
         n_items=dataset.n_items,
     )
+
+
+def interactions(dataset: Dataset) -> sparse.csr_matrix:
+    """Return 1 where a visitor has a row of an item, shape (n_visitors, n_items), float32.
+
+    Raises
+    ------
+    ValueError
+        When the data hold no row.
+
+    >>> from trainers.toy import toy
+    >>> interactions(toy()).toarray()[0]
+    array([1., 1., 0., 0., 1., 0.], dtype=float32)
+    """
+    rows = rows_of(dataset)
+    shape = (dataset.n_visitors, dataset.n_items)
+    table = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows.visitor, rows.item)), shape=shape)
+    table.sum_duplicates()
+    table.data[:] = 1
+    return table
 
 
 def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SasRec(SequenceModel):
-    """SASRec: causal self-attention over the events of a history, taught by a sampled softmax of every next item.
+    """SASRec: causal self-attention over the events of a history, trained by a sampled softmax of every next item.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class SasRec(SequenceModel):
     n_layers : int
         Pairs of attention and feed-forward part.
     dropout : float
-        Share of entries that are hidden while learning, 0 to 1.
+        Share of entries that are set to 0 while training, 0 to 1.
     training : Training
     seed : int
 

@@ -40,6 +40,17 @@ class SequenceKnn(Recommender):
     behind : float
         Factor for items before the common item, 0 to 1.
 
+    Attributes
+    ----------
+    offsets_ : NDArray[np.int64] of shape (n_visitors + 1,)
+        The history of visitor `i` is the entries `offsets_[i]` to `offsets_[i + 1]`.
+    items_ : NDArray[np.uint32] of shape (n_entries,)
+        Positions in `Dataset.items`, in order of time, each once a history.
+    weights_ : NDArray[np.float32] of shape (n_visitors,)
+        Factor of each history's likeness, by its age and length.
+    idf_ : NDArray[np.float32] of shape (n_items,)
+        ln(1 + histories / histories with the item).
+
     References
     ----------
     Jannach and Ludewig 2017, When recurrent neural networks meet the neighborhood for session-based recommendation.
@@ -104,7 +115,7 @@ class SequenceKnn(Recommender):
         return self
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
-        """Return what the nearest histories say, each visitor's own history left out."""
+        """Return the votes of the nearest histories, each visitor's own history left out."""
         table = (self.fitted("offsets_"), self.items_, self.weights_)
         weight = queries.recency(self.decay, self.window) * self.idf_[queries.item] ** self.idf
         owner = queries.owner

@@ -20,6 +20,11 @@ class UserToUser(VisitorLists):
     actions : tuple[str, ...]
         Event types that make a basket; all where it is empty.
 
+    References
+    ----------
+    Resnick, Iacovou, Suchak, Bergstrom and Riedl 1994, GroupLens: an open architecture for collaborative filtering of
+    netnews.
+
     Examples
     --------
     >>> from trainers.toy import names, question, toy

@@ -13,11 +13,15 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Random(Recommender):
-    """Every item by lot, another order for every history.
+    """A random order of all items, another one for every history.
 
     Parameters
     ----------
     seed : int
+
+    Attributes
+    ----------
+    salt_ : NDArray[np.uint64] of shape (n_items,)
 
     Examples
     --------
@@ -50,6 +54,10 @@ class Random(Recommender):
 
 class MostPopular(Recommender):
     """Number of rows of each item, the same for everybody.
+
+    Attributes
+    ----------
+    counts_ : NDArray[np.float32] of shape (n_items,)
 
     Examples
     --------

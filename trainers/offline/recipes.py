@@ -161,7 +161,14 @@ def _visitor_lists() -> dict[str, Recipe]:
 def recipes_of(protocol: str, *, with_content: bool = False, of_visitors: bool = True) -> dict[str, Recipe]:
     """Return the models that take part in a protocol: baselines, models, the hybrid of all.
 
-    `with_content` adds the model that needs to know something about items; without `of_visitors` baskets are nobody's.
+    Parameters
+    ----------
+    protocol : str
+        `loo`, `sessions`, `sets` or `baskets`.
+    with_content : bool
+        Whether something is known of items, which the model of content needs.
+    of_visitors : bool
+        Whether baskets have visitors.
     """
     of_sessions = protocol == "sessions"
     recipes = {

@@ -114,18 +114,18 @@ def run(
 def _fit(  # noqa: PLR0913 - a step of the loop above
     name: str, recipe: Recipe, split: Split, runs: list[_SeedRun], tell: Progress, *, tuned: bool
 ) -> None:
-    own = runs[-1]
+    current = runs[-1]
     if recipe.kind == HYBRID:
-        _blend(name, split, own)
+        _blend(name, split, current)
     else:
         known = recipe if len(runs) == 1 else recipe.fixed(runs[0].chosen[name].settings)
-        found = search(known, split, own.seed, lambda share: tell(share * 0.8), tuned=tuned)
+        found = search(known, split, current.seed, lambda share: tell(share * 0.8), tuned=tuned)
         with counted() as cost:
-            own.models[name] = recipe.model(found.settings, own.seed).fit(split.train)
-        own.chosen[name], own.costs[name] = found, cost
+            current.models[name] = recipe.model(found.settings, current.seed).fit(split.train)
+        current.chosen[name], current.costs[name] = found, cost
     popularity = np.bincount(split.train.item, minlength=split.train.n_items).astype(np.float64)
-    answered = answers(own.models[name], split.test, filter_seen=split.filter_seen)
-    own.metrics[name] = measured(answered, split.test, popularity)
+    answered = answers(current.models[name], split.test, filter_seen=split.filter_seen)
+    current.metrics[name] = measured(answered, split.test, popularity)
 
 
 def _unseen_goal(members: Sequence[Sequence[Recommender]], split: Split, folds: Sequence[Fold]) -> float:
@@ -150,15 +150,15 @@ def _half(fold: Fold, rest: int) -> Fold:
     return fold._replace(questions=fold.questions.take(np.arange(rest, len(fold.questions), 2)))
 
 
-def _blend(name: str, split: Split, own: _SeedRun) -> None:
-    members = {member: found for member, found in own.chosen.items() if member != _RANDOM}
+def _blend(name: str, split: Split, current: _SeedRun) -> None:
+    members = {member: found for member, found in current.chosen.items() if member != _RANDOM}
     of_folds = list(zip(*(found.models for found in members.values()), strict=True))
     folds = sampled(split, QUESTIONS)
     with counted() as cost:
         weights = best_weights(of_folds, split, folds)
     named = {member: weights[2 * number : 2 * number + 2] for number, member in enumerate(members)}
-    own.chosen[name] = Chosen(named, _unseen_goal(of_folds, split, folds), ())
-    own.models[name] = Blend(weights=weights).adopt([own.models[member] for member in members])
-    cost.seconds += sum(own.costs[member].seconds for member in members)
-    cost.peak_mib = max(cost.peak_mib, *(own.costs[member].peak_mib for member in members))
-    own.costs[name] = cost
+    current.chosen[name] = Chosen(named, _unseen_goal(of_folds, split, folds), ())
+    current.models[name] = Blend(weights=weights).adopt([current.models[member] for member in members])
+    cost.seconds += sum(current.costs[member].seconds for member in members)
+    cost.peak_mib = max(cost.peak_mib, *(current.costs[member].peak_mib for member in members))
+    current.costs[name] = cost

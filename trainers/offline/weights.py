@@ -43,6 +43,23 @@ def best_weights(members: Sequence[Sequence[Recommender]], split: Split, folds: 
 
     Candidates are the items that any member scores best. Weights maximise the likelihood of the targets under a softmax
     over candidates; then each in turn takes the factor that lifts the split's measure.
+
+    Parameters
+    ----------
+    members : Sequence[Sequence[Recommender]]
+        Fitted models of each fold, in one order.
+    split : Split
+    folds : Sequence[Fold]
+        Whose questions choose.
+
+    Returns
+    -------
+    tuple[float, ...]
+        `FORMS` for each member, one member after the other; the greatest is 1.
+
+    References
+    ----------
+    Metzler and Croft 2007, Linear feature-based models for information retrieval (coordinate ascent).
     """
     tables = [_table(own, split, fold.questions) for own, fold in zip(members, folds, strict=True)]
     table = _Table(

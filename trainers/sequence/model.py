@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GRAPH_FILE, ITEMS_FILE, GOLDEN_FILE = "sequence.onnx", "sequence_items.safetensors", "sequence_golden.safetensors"
 
 HOW_TO_INSTALL = "needs PyTorch; install it with `pip install 'shopkeeper[torch]'`"
-"""What a line says that begins with the name of a model."""
+"""Follows the name of a model in a message."""
 
 WIDTHS = (16, 32, 48, 64, 128, 192, 256)
 """Lengths of vectors: what the scan of item vectors takes and heads of attention divide."""
