@@ -1,6 +1,5 @@
 """Factors of visitors and items by alternating least squares on implicit feedback."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -8,9 +7,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress
 from trainers.dataset import Dataset
-from trainers.recommender import Queries, Recommender
+from trainers.recommender import Queries, Recommender, interactions
 
 _FOLD_IN_STEPS = 12
 
@@ -20,28 +19,35 @@ class Als(Recommender):
 
     Parameters
     ----------
-    width : int
-        Length of the factors.
+    n_factors : int
+        d: length of the factors.
     unobserved : float
-        Weight of every pair of a history and an item, α₀ of Rendle et al.; a pair that is observed weighs 1 more.
-    regularisation : float
-        Weight of the squared length of factors.
+        α₀: weight of every pair of a history and an item; one that is observed weighs 1 + α₀.
+    regularization : float
+        λ: weight of the squared length of factors.
     scaling : float
-        Exponent of a row's size in its regularisation, 0 to 1.
-    sweeps : int
+        The paper's nu: exponent of a row's size in its regularization, 0 to 1.
+    n_iterations : int
         Turns of visitors, then items.
     seed : int
         Draws the first factors.
 
     Attributes
     ----------
-    factors_ : NDArray[np.float32] of shape (n_items, width)
+    factors_ : NDArray[np.float32] of shape (n_items, n_factors)
 
     References
     ----------
     Hu, Koren and Volinsky 2008, Collaborative filtering for implicit feedback datasets.
     Rendle, Krichene, Zhang and Koren 2021, Revisiting the performance of iALS on item recommendation benchmarks,
     equations 1 to 5.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Als(n_factors=4).fit(toy()).recommend(question("bread"), k=3)
+    >>> names(items)
+    [['bread', 'butter', 'jam']]
     """
 
     factors_: NDArray[np.float32]
@@ -49,47 +55,41 @@ class Als(Recommender):
     def __init__(  # noqa: PLR0913 - keyword hyper-parameters
         self,
         *,
-        width: int = 128,
+        n_factors: int = 128,
         unobserved: float = 0.1,
-        regularisation: float = 0.01,
+        regularization: float = 0.01,
         scaling: float = 1.0,
-        sweeps: int = 12,
+        n_iterations: int = 12,
         seed: int = 0,
     ) -> None:
-        self.width = width
+        self.n_factors = n_factors
         self.unobserved = unobserved
-        self.regularisation = regularisation
+        self.regularization = regularization
         self.scaling = scaling
-        self.sweeps = sweeps
+        self.n_iterations = n_iterations
         self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
-        """Alternate. O(sweeps * ((visitors + items) * width² + rows * width))."""
-        rows = rows_of(dataset)
-        shape = (dataset.n_visitors, dataset.n_items)
-        table = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows.visitor, rows.item)), shape=shape)
-        table.sum_duplicates()
+        """Alternate. O(n_iterations * ((visitors + items) * n_factors² + rows * n_factors))."""
+        table = interactions(dataset)
         turned = table.T.tocsr()
         random = np.random.default_rng(self.seed)
-        deviation = 0.1 / np.sqrt(self.width)
-        self.factors_ = random.normal(0, deviation, (dataset.n_items, self.width)).astype(np.float32)
-        visitors = np.zeros((dataset.n_visitors, self.width), np.float32)
-        for sweep in range(self.sweeps):
+        deviation = 0.1 / np.sqrt(self.n_factors)
+        self.factors_ = random.normal(0, deviation, (dataset.n_items, self.n_factors)).astype(np.float32)
+        visitors = np.zeros((dataset.n_visitors, self.n_factors), np.float32)
+        for iteration in range(self.n_iterations):
             self._solve(table, self.factors_, visitors)
             self._solve(turned, visitors, self.factors_)
-            progress((sweep + 1) / self.sweeps)
+            progress((iteration + 1) / self.n_iterations)
         return self
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return the inner products with the factors that explain each history best."""
         factors = self.fitted("factors_")
-        histories = np.zeros((len(queries), self.width), np.float32)
+        histories = np.zeros((len(queries), self.n_factors), np.float32)
         self._solve(queries.matrix(), factors, histories, steps=_FOLD_IN_STEPS)
+        # One product a history: products of many sum in another order, and a score would depend on the batch.
         return np.asarray([factors @ history for history in histories], np.float32).reshape(len(queries), len(factors))
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the factors of items, as `als.safetensors`."""
-        return {"als.safetensors": {"factors": self.fitted("factors_")}}
 
     def _solve(
         self, table: sparse.csr_matrix, fixed: NDArray[np.float32], rows: NDArray[np.float32], steps: int = 3
@@ -100,7 +100,7 @@ class Als(Recommender):
             fixed,
             rows,
             unobserved=self.unobserved,
-            regularisation=self.regularisation,
+            regularisation=self.regularization,
             scaling=self.scaling,
             steps=steps,
         )

@@ -41,27 +41,35 @@ class Artifact:
 
 
 def no_progress(share: float) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
-class Trainer(ABC):
-    """Model that learns from a `Dataset` and exports the files of a bundle.
+class Estimator(ABC):
+    """Model that learns from a `Dataset`.
 
-    A subclass keeps its keyword hyper-parameters, `seed` among them, in `__init__` and does nothing else there.
-    What `fit` learns ends in an underscore. Equal data and hyper-parameters give equal bytes.
+    A subclass keeps its keyword hyper-parameters in `__init__`, a `seed` among them where anything is drawn, and does
+    nothing else there. What `fit` learns ends in an underscore. Equal data and hyper-parameters give equal results.
     """
-
-    seed: int
 
     @abstractmethod
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
-        """Learn from the rows of `dataset` and return the trainer itself.
+        """Learn from the rows of `dataset` and return the model itself.
 
         Raises
         ------
         ValueError
             When the data hold no row to learn from, or a hyper-parameter is out of range.
         """
+
+    def fitted(self, name: str) -> Any:
+        """Return a fitted attribute, or say that there is none yet."""
+        if not hasattr(self, name):
+            raise NotFittedError(f"{type(self).__name__} has learnt nothing yet; call `fit` first")
+        return getattr(self, name)
+
+
+class Trainer(Estimator):
+    """Estimator that exports files of a bundle; equal data and hyper-parameters give equal bytes."""
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Mapping[str, Array]]:
@@ -86,12 +94,6 @@ class Trainer(ABC):
         for name, tensors in files.items():
             save_file({key: np.ascontiguousarray(tensor) for key, tensor in tensors.items()}, folder / name)
         return Artifact(folder, tuple(sorted(files)))
-
-    def fitted(self, name: str) -> Any:
-        """Return a fitted attribute, or say that there is none yet."""
-        if not hasattr(self, name):
-            raise NotFittedError(f"{type(self).__name__} has learnt nothing yet; call `fit` first")
-        return getattr(self, name)
 
 
 def rows_of(dataset: Dataset, *actions: str) -> Dataset:

@@ -13,10 +13,10 @@ from trainers.base import DAY_MS
 from trainers.dataset import Dataset
 from trainers.ease import Ease
 from trainers.evaluate import Scorer
-from trainers.next_basket import NextBasket
 from trainers.protocols import pair
 from trainers.recommender import Recommender, queries_of, unit_rows
 from trainers.sequential_rules import SequentialRules
+from trainers.tifu_knn import TifuKnn
 
 
 def popular(train: Dataset, now_ms: int, days: int | None = None) -> Scorer:
@@ -100,9 +100,9 @@ def baselines_of(kind: Baselines, train: Dataset, now_ms: int) -> dict[str, Call
     if kind is Baselines.TRIVIAL:
         return trivial
     return trivial | {
-        "TIFU-KNN": lambda: learnt(NextBasket(alpha=0.7), train),
-        "sequential rules": lambda: learnt(SequentialRules(damping=(0.5, 0.0), actions=()), train),
-        "iALS": lambda: learnt(Als(width=64, sweeps=8), train),
+        "TIFU-KNN": lambda: learnt(TifuKnn(alpha=0.7), train),
+        "sequential-rules": lambda: learnt(SequentialRules(damping=(0.5, 0.0), actions=()), train),
+        "iALS": lambda: learnt(Als(n_factors=64, n_iterations=8), train),
         "EASE": lambda: learnt(Ease(), train),
     }
 

@@ -1,13 +1,13 @@
 """One score from several recommenders: a linear blend."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.base import Array, Progress, no_progress
+from trainers.base import Progress, no_progress
 from trainers.dataset import Dataset
 from trainers.item_to_item import ItemKnn
 from trainers.recommender import Queries, Recommender
@@ -17,6 +17,7 @@ FORMS = 2
 """Columns that `forms` makes of one score."""
 
 _STEEP = 99.0
+"""How steep the logarithm begins: a hundredth of the best score gives .15 of it, a tenth .52."""
 
 
 class Blend(Recommender):
@@ -29,13 +30,22 @@ class Blend(Recommender):
     weights : tuple[float, ...]
         Weight of share and logarithm of each member, one after the other; empty: 1 each. `trainers.offline.weights`
         chooses them on validation.
-    seed : int
-        Adding up has no chance in it; kept so that every trainer has one.
 
     Attributes
     ----------
     members_ : list[Recommender]
         Fitted members.
+
+    References
+    ----------
+    Burke 2002, Hybrid recommender systems: survey and experiments, the weighted hybrid.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Blend().fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
     """
 
     members_: list[Recommender]
@@ -45,11 +55,9 @@ class Blend(Recommender):
         *,
         members: tuple[Recommender, ...] = (ItemKnn(), SequentialRules()),
         weights: tuple[float, ...] = (),
-        seed: int = 0,
     ) -> None:
         self.members = members
         self.weights = weights
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Fit every member."""
@@ -84,14 +92,6 @@ class Blend(Recommender):
             if any(own):
                 total += sum(weight * form for weight, form in zip(own, forms(member.score(queries)), strict=True))
         return total
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the files of all members, numbered, and the weights as `blend.safetensors`."""
-        files: dict[str, Mapping[str, Array]] = {}
-        for number, member in enumerate(self.fitted("members_")):
-            files |= {f"{number}_{name}": tensors for name, tensors in member.tensors().items()}
-        weights = self.weights or (1.0,) * (FORMS * len(self.members_))
-        return {**files, "blend.safetensors": {"weights": np.array(weights, np.float32)}}
 
 
 def forms(scores: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,6 +1,5 @@
 """Items that are like those of a history by what the shop says about them."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -9,7 +8,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress, rows_of
 from trainers.dataset import Catalogue, Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -22,7 +21,7 @@ class Content(Recommender):
 
     Parameters
     ----------
-    rarity : float
+    idf : float
         Exponent of ln(items / items with the term), a term's weight in both items.
     normalise : float
         Exponent of the length of an item's terms that divides them: 1 is the cosine; at 0 a well described item has
@@ -33,10 +32,8 @@ class Content(Recommender):
         Share of the item vectors in the likeness, 0 to 1, where the catalogue has any.
     decay : float
         Weight of a step of the history relative to the next.
-    length : int
+    window : int
         Steps of the history that count, newest first.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     Attributes
     ----------
@@ -48,6 +45,13 @@ class Content(Recommender):
     References
     ----------
     Salton and Buckley 1988, Term-weighting approaches in automatic text retrieval.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Content().fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['bread', 'jam']]
     """
 
     terms_: sparse.csr_matrix
@@ -56,21 +60,19 @@ class Content(Recommender):
     def __init__(  # noqa: PLR0913 - keyword hyper-parameters
         self,
         *,
-        rarity: float = 1.5,
+        idf: float = 1.5,
         normalise: float = 0.0,
         popularity: float = 1.0,
         vectors: float = 0.5,
         decay: float = 0.6,
-        length: int = 20,
-        seed: int = 0,
+        window: int = 20,
     ) -> None:
-        self.rarity = rarity
+        self.idf = idf
         self.normalise = normalise
         self.popularity = popularity
         self.vectors = vectors
         self.decay = decay
-        self.length = length
-        self.seed = seed
+        self.window = window
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Weigh the terms of the catalogue. O(terms)."""
@@ -93,18 +95,12 @@ class Content(Recommender):
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return the weighed sum of likeness with the history's items, times popularity."""
-        profile = queries.matrix(queries.recency(self.decay, self.length)) @ self.fitted("terms_")
+        profile = queries.matrix(queries.recency(self.decay, self.window)) @ self.fitted("terms_")
         return np.asarray((profile @ self.terms_.T).toarray() * self.factor_**self.popularity, np.float32)
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return terms by CSR and popularity, as `content.safetensors`."""
-        terms = self.fitted("terms_")
-        parts = {"offsets": terms.indptr, "terms": terms.indices, "weights": terms.data, "popularity": self.factor_}
-        return {"content.safetensors": parts}
 
     def _weighed(self, terms: sparse.csr_matrix) -> sparse.csr_matrix:
         items, count = terms.shape[0], np.bincount(terms.indices, minlength=terms.shape[1])
-        weighed = terms.astype(np.float64) @ sparse.diags(np.log(items / np.maximum(count, 1)) ** self.rarity)
+        weighed = terms.astype(np.float64) @ sparse.diags(np.log(items / np.maximum(count, 1)) ** self.idf)
         length = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1)).ravel())
         return sparse.diags(np.maximum(length, 1e-12) ** -self.normalise) @ weighed
 

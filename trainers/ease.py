@@ -1,20 +1,19 @@
 """Items by linear regression on all other items, in closed form."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress
 from trainers.dataset import Dataset
-from trainers.recommender import Queries, Recommender
+from trainers.recommender import Queries, Recommender, interactions
 
 _MATRICES = 3
 """Dense matrices, items by items, that the closed form holds at once."""
 _TOLD = 500
-"""Items between two words about progress."""
+"""Items between two reports of progress."""
 
 
 class Ease(Recommender):
@@ -25,16 +24,14 @@ class Ease(Recommender):
 
     Parameters
     ----------
-    regularisation : float
-        Ridge, in rows; positive.
+    regularization : float
+        λ: ridge, in rows; positive.
     memory_mib : int
         Most memory of the dense form, 12 bytes for each pair of items (20,000 items: 4,578 MiB).
     block : int
         Items that one is regressed on in the blocked form.
     decay : float
         Weight of a step of a history that is scored relative to the next; 1 ignores the order.
-    seed : int
-        The solution is exact; kept so that every trainer has one.
 
     Attributes
     ----------
@@ -44,6 +41,15 @@ class Ease(Recommender):
     References
     ----------
     Steck 2019, Embarrassingly shallow autoencoders for sparse data, equations 7 and 8.
+    Ning and Karypis 2011, SLIM: sparse linear methods for top-n recommender systems, for the choice of items before
+    the regression (fsSLIM), as in the blocked form.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Ease(regularization=1.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
     """
 
     weights_: NDArray[np.float32] | sparse.csr_matrix
@@ -51,27 +57,21 @@ class Ease(Recommender):
     def __init__(
         self,
         *,
-        regularisation: float = 500.0,
+        regularization: float = 500.0,
         memory_mib: int = 4600,
         block: int = 150,
         decay: float = 1.0,
-        seed: int = 0,
     ) -> None:
-        self.regularisation = regularisation
+        self.regularization = regularization
         self.memory_mib = memory_mib
         self.block = block
         self.decay = decay
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Solve. O(items³) in the dense form, less with few visitors, O(items * block³) in the blocked one."""
-        if not self.regularisation > 0:
-            raise ValueError(f"regularisation is {self.regularisation}; give a positive number of rows")
-        rows = rows_of(dataset)
-        shape = (dataset.n_visitors, dataset.n_items)
-        table = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows.visitor, rows.item)), shape=shape)
-        table.sum_duplicates()
-        table.data[:] = 1
+        if not self.regularization > 0:
+            raise ValueError(f"regularization is {self.regularization}; give a positive number of rows")
+        table = interactions(dataset)
         dense_mib = _MATRICES * 4 * dataset.n_items**2 / 2**20
         if dense_mib > self.memory_mib:
             self.weights_ = self._blocked((table.T @ table).tocsr(), progress)
@@ -91,21 +91,13 @@ class Ease(Recommender):
         scores = recency @ weights
         return np.asarray(scores.toarray() if sparse.issparse(scores) else scores, np.float32)
 
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the weights as `ease.safetensors`: all of them, or by CSR in the blocked form."""
-        weights = self.fitted("weights_")
-        if not sparse.issparse(weights):
-            return {"ease.safetensors": {"weights": weights}}
-        parts = {"offsets": weights.indptr, "neighbours": weights.indices.astype(np.uint32), "weights": weights.data}
-        return {"ease.safetensors": parts}
-
     def _dense(self, gram: sparse.csr_matrix) -> NDArray[np.float32]:
         full = gram.toarray()
-        full[np.diag_indices_from(full)] += self.regularisation
+        full[np.diag_indices_from(full)] += self.regularization
         factor, fault = linalg.lapack.spotrf(full.T, overwrite_a=1, clean=0)
         inverse, lost = linalg.lapack.spotri(factor, overwrite_c=1)
         if fault or lost:
-            raise ValueError(f"the items' table is singular at regularisation {self.regularisation}; give a larger one")
+            raise ValueError(f"the items' table is singular at regularization {self.regularization}; give a larger one")
         inverse = np.triu(inverse) + np.triu(inverse, 1).T
         weights = inverse / -np.diag(inverse)
         weights[np.diag_indices_from(weights)] = 0
@@ -114,7 +106,7 @@ class Ease(Recommender):
     def _among_visitors(self, table: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return the dense form by the inverse of a table of visitors in place of items, by Woodbury's identity."""
         alike = (table @ table.T).toarray()
-        alike[np.diag_indices_from(alike)] += self.regularisation
+        alike[np.diag_indices_from(alike)] += self.regularization
         weights = table.T @ (table.T @ linalg.inv(alike, overwrite_a=True)).T
         weights /= 1 - np.diag(weights)
         weights[np.diag_indices_from(weights)] = 0
@@ -131,7 +123,7 @@ class Ease(Recommender):
             near = gram.indices[chosen]
             if len(near):
                 square = gram[near][:, near].toarray()
-                square[np.diag_indices_from(square)] += self.regularisation
+                square[np.diag_indices_from(square)] += self.regularization
                 column.append(np.full(len(near), item))
                 row.append(near)
                 value.append(linalg.solve(square, gram.data[chosen], assume_a="pos"))

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Array, Progress, Trainer, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
 Measure = Literal["cosine", "asymmetric", "tf_idf", "lift", "jaccard", "conditional"]
 
 
-class NeighbourTrainer(Recommender):
-    """Trainer of one neighbour list an item; a history scores the sum of its items' lists.
+class NeighbourLists(Recommender):
+    """Recommender by one neighbour list an item; a history scores the sum of its items' lists.
 
     Attributes
     ----------
@@ -28,27 +28,21 @@ class NeighbourTrainer(Recommender):
         Positive, descending in each list.
     """
 
-    file: ClassVar[str]
     actions: tuple[str, ...]
     decay: float
-    length: int
+    window: int
     offsets_: NDArray[np.uint32]
     neighbours_: NDArray[np.uint32]
     scores_: NDArray[np.float32]
 
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return offsets, neighbours and scores of the one file."""
-        names = ("offsets", "neighbours", "scores")
-        return {self.file: {name: self.fitted(f"{name}_") for name in names}}
-
     def score(self, queries: Queries) -> NDArray[np.float32]:
-        """Return the sum of the list scores over the last `length` steps of the history, each step back times `decay`.
+        """Return the sum of the list scores over the last `window` steps of the history, each step back times `decay`.
 
         Items in no list score 0.
         """
         shape = (queries.n_items, queries.n_items)
         lists = sparse.csr_matrix((self.fitted("scores_"), self.neighbours_, self.offsets_), shape=shape)
-        return np.asarray((queries.matrix(queries.recency(self.decay, self.length)) @ lists).toarray(), np.float32)
+        return np.asarray((queries.matrix(queries.recency(self.decay, self.window)) @ lists).toarray(), np.float32)
 
     def keep(self, lists: tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]) -> None:
         """Set the fitted attributes."""
@@ -56,8 +50,8 @@ class NeighbourTrainer(Recommender):
         self.offsets_ = offsets.astype(np.uint32)
 
 
-class ItemToItem(NeighbourTrainer):
-    """Trainer by common visitors or baskets; each kind of list is a subclass.
+class ItemKnn(NeighbourLists):
+    """Items that the same visitors met, whatever they did with them; subclasses count some event types, or baskets.
 
     Parameters
     ----------
@@ -71,18 +65,24 @@ class ItemToItem(NeighbourTrainer):
         Share of the item itself, 0 to 1, in the denominator of `asymmetric`; its neighbour has the rest.
     decay : float
         Weight of a step of the history relative to the next.
-    length : int
+    window : int
         Steps of the history that count, newest first.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     References
     ----------
     Sarwar, Karypis, Konstan and Riedl 2001, Item-based collaborative filtering recommendation algorithms.
     Aiolli 2013, Efficient top-n recommendation for very large scale binary rated datasets (asymmetric cosine).
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = ItemKnn(shrink=0.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
     """
 
-    by: ClassVar[Literal["visitor", "basket"]]
+    actions: tuple[str, ...] = ()
+    by: ClassVar[Literal["visitor", "basket"]] = "visitor"
 
     def __init__(  # noqa: PLR0913 - keyword hyper-parameters
         self,
@@ -92,16 +92,14 @@ class ItemToItem(NeighbourTrainer):
         shrink: float = 10.0,
         alpha: float = 0.5,
         decay: float = 0.8,
-        length: int = 50,
-        seed: int = 0,
+        window: int = 50,
     ) -> None:
         self.measure = measure
         self.k = k
         self.shrink = shrink
         self.alpha = alpha
         self.decay = decay
-        self.length = length
-        self.seed = seed
+        self.window = window
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count common visitors or baskets of all pairs of items. O(sum over those of items²)."""
@@ -122,33 +120,58 @@ class ItemToItem(NeighbourTrainer):
         return self
 
 
-class AlsoViewed(ItemToItem):
-    """Items that the same visitors clicked or opened."""
+class NeighbourFile(Trainer):
+    """Trainer of neighbour lists that a bundle holds as one file."""
+
+    file: ClassVar[str]
+
+    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
+        """Return offsets, neighbours and scores of the one file."""
+        names = ("offsets", "neighbours", "scores")
+        return {self.file: {name: self.fitted(f"{name}_") for name in names}}
+
+
+class AlsoViewed(ItemKnn, NeighbourFile):
+    """Items that the same visitors clicked or opened.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = AlsoViewed(shrink=0.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
+    """
 
     file = "also_viewed.safetensors"
     actions = ("click", "view")
-    by = "visitor"
 
 
-class AlsoBought(ItemToItem):
-    """Items that the same visitors bought, whenever."""
+class AlsoBought(ItemKnn, NeighbourFile):
+    """Items that the same visitors bought, whenever.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = AlsoBought(shrink=0.0).fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'jam']]
+    """
 
     file = "also_bought.safetensors"
     actions = ("purchase",)
-    by = "visitor"
 
 
-class BoughtTogether(ItemToItem):
-    """Items of the same orders."""
+class BoughtTogether(ItemKnn, NeighbourFile):
+    """Items of the same orders.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = BoughtTogether(shrink=0.0).fit(toy()).recommend(question("coffee"), k=2)
+    >>> names(items)
+    [['filters', 'milk']]
+    """
 
     file = "bought_together.safetensors"
     actions = ("purchase",)
     by = "basket"
-
-
-class ItemKnn(ItemToItem):
-    """Items of the same visitors, whatever they did with them."""
-
-    file = "item_knn.safetensors"
-    actions = ()
-    by = "visitor"

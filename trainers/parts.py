@@ -7,18 +7,18 @@ import numpy as np
 
 import core_rs
 from trainers.base import Progress, Trainer, no_progress
-from trainers.content_vectors import ContentVectors
 from trainers.dataset import Dataset
-from trainers.sequence.histories import UNFORETOLD
+from trainers.lsa_vectors import LsaVectors
+from trainers.sasrec import SasRec
+from trainers.sequence.histories import NO_TARGETS
 from trainers.sequence.model import HOW_TO_INSTALL, MissingTorchError, has_torch
-from trainers.sequence.settings import USUAL
-from trainers.transformer import Transformer
+from trainers.sequence.settings import DEFAULT_TRAINING
 
 CONTENT, SEQUENCE = "content", "sequence"
 PARTS = (CONTENT, SEQUENCE)
 
 _GROWTH = 1.2
-"""An encoder is learnt anew when the events are so many times those it learnt from."""
+"""An encoder is trained again when the events are so many times those it learnt from."""
 
 
 def parts_of(text: str) -> tuple[str, ...]:
@@ -43,10 +43,10 @@ def parts_of(text: str) -> tuple[str, ...]:
 
 
 class Parts:
-    """Models of the parts that a bundle shall have, as of the moments of a course of training.
+    """Models of the parts that a bundle has on request, for each moment that training looks at.
 
-    An encoder takes minutes to learn, and one of an earlier moment knew nothing of what followed either: moments of the
-    past share one while the events do not grow by much. A bundle that serves gets its own.
+    An encoder takes minutes to learn, so moments share the one of an earlier moment, which knew nothing of what
+    followed either, until the events have grown by a fifth. A bundle that serves gets its own.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Parts:
     def __init__(self, names: Collection[str], seed: int) -> None:
         self.names = names
         self.seed = seed
-        self._encoder: Transformer | None = None
+        self._encoder: SasRec | None = None
         self._learnt_from = 0
 
     def at(self, dataset: Dataset, progress: Progress = no_progress, *, latest: bool = False) -> list[Trainer]:
@@ -68,12 +68,12 @@ class Parts:
         """
         models: list[Trainer] = []
         if CONTENT in self.names and len(dataset):
-            models.append(ContentVectors(seed=self.seed).fit(dataset))
-        foretold = dataset.visitor[~np.isin(dataset.action, UNFORETOLD)]
-        if SEQUENCE in self.names and np.bincount(foretold, minlength=1).max() > 1:
+            models.append(LsaVectors(seed=self.seed).fit(dataset))
+        visitors = dataset.visitor[~np.isin(dataset.action, NO_TARGETS)]
+        if SEQUENCE in self.names and np.bincount(visitors, minlength=1).max() > 1:
             if self._encoder is None or latest or len(dataset) > _GROWTH * self._learnt_from:
-                training = replace(USUAL, length=core_rs.history_length())
-                self._encoder = Transformer(training=training, seed=self.seed).fit(dataset, progress)
+                training = replace(DEFAULT_TRAINING, window=core_rs.history_length())
+                self._encoder = SasRec(training=training, seed=self.seed).fit(dataset, progress)
                 self._learnt_from = len(dataset)
             models.append(self._encoder)
         return models

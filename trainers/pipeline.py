@@ -19,12 +19,12 @@ from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
 from trainers.network_ranker import NetworkRanker
-from trainers.next_basket import NextBasket
 from trainers.parts import Parts
 from trainers.popular import Popular
 from trainers.protocols import Question, Task, tasks_of
 from trainers.ranker import Ranker, Rows
 from trainers.shop import SETS, Shop, known
+from trainers.tifu_knn import TifuKnn
 from trainers.tree_ranker import TreeRanker
 from trainers.user_to_user import UserToUser
 
@@ -104,24 +104,24 @@ def split_of(export: Export) -> int:
     return end + 1 - min(28 * DAY_MS, (end - start) // 4)
 
 
-def usual_models(seed: int) -> list[tuple[Trainer, tuple[str, ...]]]:
+def usual_models() -> list[tuple[Trainer, tuple[str, ...]]]:
     """Return every model that is in each bundle, not fitted yet, with the event types that it learns from."""
     return [
-        (AlsoViewed(seed=seed), AlsoViewed.actions),
-        (AlsoBought(seed=seed), AlsoBought.actions),
-        (BoughtTogether(seed=seed), BoughtTogether.actions),
-        (NextBasket(n_groups=1, within=0.97, length=300, seed=seed), ("purchase",)),
-        (UserToUser(seed=seed), ("purchase",)),
-        (Popular(seed=seed), ("purchase",)),
+        (AlsoViewed(), AlsoViewed.actions),
+        (AlsoBought(), AlsoBought.actions),
+        (BoughtTogether(), BoughtTogether.actions),
+        (TifuKnn(n_groups=1, within=0.97, n_items_kept=300), ("purchase",)),
+        (UserToUser(), ("purchase",)),
+        (Popular(), ("purchase",)),
     ]
 
 
-def fitted_models(dataset: Dataset, seed: int) -> list[Trainer]:
+def fitted_models(dataset: Dataset) -> list[Trainer]:
     """Return every model that is in each bundle and that `dataset` has rows for, fitted."""
     present = set(np.unique(dataset.action).tolist())
     return [
         model.fit(dataset)
-        for model, actions in usual_models(seed)
+        for model, actions in usual_models()
         if not present.isdisjoint(ACTIONS[name] for name in actions)
     ]
 
@@ -239,7 +239,7 @@ class Pipeline:
     def models_of(self, dataset: Dataset, *, latest: bool) -> list[Trainer]:
         """Return every model of a bundle that knows `dataset`, fitted; a bundle that serves needs the `latest` ones."""
         parts = self.parts.at(dataset, lambda share: self.progress("learn the encoder", share), latest=latest)
-        return [*fitted_models(dataset, self.seeds[0]), *parts]
+        return [*fitted_models(dataset), *parts]
 
     def measured(self, task: Task, name: str, rankers: Sequence[Scorer | None]) -> list[Measured]:
         """Return the quality of what the shop shows now to the visitors of `task` by each ranker; None is the rules."""

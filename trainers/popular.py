@@ -17,12 +17,10 @@ class Popular(Trainer):
     ----------
     half_life_days : float
         Positive.
-    length : int
+    n_items_kept : int
         Items kept.
     action : str
         Event type that counts.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     Attributes
     ----------
@@ -30,18 +28,19 @@ class Popular(Trainer):
         Positions in `Dataset.items`, best first; ties break by position.
     scores_ : NDArray[np.float32] of shape (n,)
         Baskets, decayed; positive.
+
+    References
+    ----------
+    Hyndman and Athanasopoulos 2021, Forecasting: principles and practice, section 8.1, for the decay.
     """
 
     items_: NDArray[np.uint32]
     scores_: NDArray[np.float32]
 
-    def __init__(
-        self, *, half_life_days: float = 28.0, length: int = 1000, action: str = "purchase", seed: int = 0
-    ) -> None:
+    def __init__(self, *, half_life_days: float = 28.0, n_items_kept: int = 1000, action: str = "purchase") -> None:
         self.half_life_days = half_life_days
-        self.length = length
+        self.n_items_kept = n_items_kept
         self.action = action
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count the baskets. O(rows + items log items)."""
@@ -50,7 +49,7 @@ class Popular(Trainer):
         rows = once_a_basket(rows_of(dataset, self.action))
         age_days = (rows.time_ms.max() - rows.time_ms) / DAY_MS
         scores = np.bincount(rows.item, np.exp2(-age_days / self.half_life_days)).astype(np.float32)
-        best = np.argsort(-scores, kind="stable")[: self.length]
+        best = np.argsort(-scores, kind="stable")[: self.n_items_kept]
         self.items_ = best[scores[best] > 0].astype(np.uint32)
         self.scores_ = scores[self.items_]
         progress(1.0)

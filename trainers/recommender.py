@@ -1,4 +1,4 @@
-"""What trainers have in common that answer questions by themselves, without the engine: a score of every item."""
+"""What all recommenders have in common: a score of every item for a history."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from trainers.base import Trainer, offsets_of
+from trainers.base import Estimator, offsets_of, rows_of
 from trainers.dataset import Dataset
 
 NOBODY = np.uint32(0xFFFFFFFF)
@@ -58,10 +58,10 @@ class Queries:
         newest = np.append(later, 0)[self.offsets[1:] - 1]
         return np.asarray(later - newest[owner], np.int64)
 
-    def recency(self, decay: float, length: int) -> NDArray[np.float32]:
-        """Return the weight `decay ** age` of every entry, 0 from `length` steps on."""
+    def recency(self, decay: float, window: int) -> NDArray[np.float32]:
+        """Return the weight `decay ** age` of every entry, 0 from `window` steps on."""
         age = self.age
-        return np.where(age < length, np.power(decay, age), 0.0).astype(np.float32)
+        return np.where(age < window, np.power(decay, age), 0.0).astype(np.float32)
 
     def batch(self, start: int, stop: int) -> "Queries":
         """Return the histories `start` to `stop`."""
@@ -97,14 +97,49 @@ def queries_of(dataset: Dataset, visitors: NDArray[np.uint32]) -> Queries:
     )
 
 
+def interactions(dataset: Dataset) -> sparse.csr_matrix:
+    """Return 1 where a visitor has a row of an item, shape (n_visitors, n_items), float32.
+
+    Raises
+    ------
+    ValueError
+        When the data hold no row.
+
+    >>> from trainers.toy import toy
+    >>> interactions(toy()).toarray()[0]
+    array([1., 1., 0., 0., 1., 0.], dtype=float32)
+    """
+    rows = rows_of(dataset)
+    shape = (dataset.n_visitors, dataset.n_items)
+    table = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows.visitor, rows.item)), shape=shape)
+    table.sum_duplicates()
+    table.data[:] = 1
+    return table
+
+
 def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Return the rows at length 1, so that their products are cosines; rows of zeros stay."""
     length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return sparse.diags(1 / np.maximum(length, 1e-12)) @ matrix
 
 
-class Recommender(Trainer):
-    """Trainer whose fitted model scores every item for a history."""
+class Recommender(Estimator):
+    """Estimator that scores every item for a history.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from trainers.item_to_item import ItemKnn
+    >>> views = [("ann", "bread"), ("ann", "butter"), ("ben", "bread"), ("ben", "butter"), ("cleo", "bread")]
+    >>> events = pl.DataFrame(views, schema=["visitor_id", "item_id"], orient="row").with_columns(
+    ...     pl.lit("view").alias("event_type"), pl.int_range(5).alias("time_ms"), pl.int_range(5).alias("event_id")
+    ... )
+    >>> dataset = Dataset.from_frames(events)
+    >>> queries = queries_of(dataset, visitors=np.array([dataset.visitors.index("cleo")]))
+    >>> items, scores = ItemKnn(shrink=0.0).fit(dataset).recommend(queries, k=1)
+    >>> [[dataset.items[item] for item in row] for row in items]
+    [['butter']]
+    """
 
     @abstractmethod
     def score(self, queries: Queries) -> NDArray[np.float32]:
@@ -117,3 +152,33 @@ class Recommender(Trainer):
         NotFittedError
             Before `fit`.
         """
+
+    def recommend(self, queries: Queries, k: int = 10) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """Return the best items of every history and their scores, best first; ties break by position.
+
+        Items of the history are among them where the model scores them high. A score of -inf says that the item does
+        not rank.
+
+        Parameters
+        ----------
+        queries : Queries
+        k : int
+            Items of each history, at least 1; all there are where these are fewer.
+
+        Returns
+        -------
+        tuple[NDArray[np.uint32], NDArray[np.float32]]
+            Positions in `Dataset.items`, and scores, both of shape (n, k).
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            When `k` is below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; give a positive number of items")
+        scores = self.score(queries)
+        items = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return items.astype(np.uint32), np.take_along_axis(scores, items, axis=1)

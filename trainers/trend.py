@@ -1,12 +1,11 @@
 """What is popular now, and at this hour, weekday and week of the year."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.base import DAY_MS, Array, Progress, no_progress, rows_of
+from trainers.base import DAY_MS, Progress, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -33,8 +32,6 @@ class Trend(Recommender):
         Rows of everybody's habit added to each item's own; positive.
     zone_ms : int
         Local time less UTC, milliseconds.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     Attributes
     ----------
@@ -48,6 +45,13 @@ class Trend(Recommender):
     References
     ----------
     Hyndman and Athanasopoulos 2021, Forecasting: principles and practice, sections 3.4 and 8.1.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Trend().fit(toy()).recommend(question("milk"), k=2)
+    >>> names(items)
+    [['bread', 'coffee']]
     """
 
     level_: NDArray[np.float32]
@@ -61,13 +65,11 @@ class Trend(Recommender):
         seasons: tuple[str, ...] = ("hour", "weekday", "week"),
         prior: float = 20.0,
         zone_ms: int = 0,
-        seed: int = 0,
     ) -> None:
         self.half_life_days = half_life_days
         self.seasons = seasons
         self.prior = prior
         self.zone_ms = zone_ms
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count rows by item and phase. O(rows + items * phases)."""
@@ -100,10 +102,6 @@ class Trend(Recommender):
         for season, factor in self.factors_.items():
             scores *= factor[_phase(season, now_ms + self.zone_ms)]
         return scores
-
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return level and factors by season, as `trend.safetensors`."""
-        return {"trend.safetensors": {"level": self.fitted("level_"), **self.factors_}}
 
     def _factor(self, rows: Dataset, phase: NDArray[np.int64], phases: int) -> NDArray[np.float32]:
         cells = np.bincount(phase * rows.n_items + rows.item, minlength=phases * rows.n_items)

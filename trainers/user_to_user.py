@@ -13,30 +13,37 @@ class UserToUser(VisitorLists):
 
     Parameters
     ----------
-    neighbours : int
-        Nearest visitors, by cosine, that have a say.
-    length : int
+    k : int
+        Nearest visitors, by cosine, whose mean counts.
+    n_items_kept : int
         Items kept for each visitor.
     actions : tuple[str, ...]
         Event types that make a basket; all where it is empty.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
+
+    References
+    ----------
+    Resnick, Iacovou, Suchak, Bergstrom and Riedl 1994, GroupLens: an open architecture for collaborative filtering of
+    netnews.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = UserToUser(k=2).fit(toy()).recommend(question("coffee"), k=2)
+    >>> names(items)
+    [['filters', 'milk']]
     """
 
     file = "user_to_user.safetensors"
 
-    def __init__(
-        self, *, neighbours: int = 100, length: int = 200, actions: tuple[str, ...] = ("purchase",), seed: int = 0
-    ) -> None:
-        self.neighbours = neighbours
-        self.length = length
+    def __init__(self, *, k: int = 100, n_items_kept: int = 200, actions: tuple[str, ...] = ("purchase",)) -> None:
+        self.k = k
+        self.n_items_kept = n_items_kept
         self.actions = actions
-        self.seed = seed
 
-    def decay(self) -> Mapping[str, Any]:
+    def basket_options(self) -> Mapping[str, Any]:
         """Return that baskets weigh alike."""
         return {"n_groups": 1, "within": 1.0, "across": 1.0}
 
-    def choice(self) -> Mapping[str, Any]:
-        """Return that the nearest visitors alone have a say."""
-        return {"neighbours": self.neighbours, "alpha": 0.0, "length": self.length, "only_new": True}
+    def blend_options(self) -> Mapping[str, Any]:
+        """Return that the nearest visitors alone count."""
+        return {"neighbours": self.k, "alpha": 0.0, "length": self.n_items_kept, "only_new": True}

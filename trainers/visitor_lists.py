@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
-from trainers.base import Array, Progress, no_progress, once_a_basket, rows_of
+from trainers.base import Array, Progress, Trainer, no_progress, once_a_basket, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import NOBODY, Queries, Recommender, unit_rows
 
@@ -17,7 +17,7 @@ Lists = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float32]]
 """Offsets, items and scores."""
 
 
-class VisitorLists(Recommender):
+class VisitorLists(Recommender, Trainer):
     """Trainer of one list a visitor, from all baskets; a history is scored as a visitor's own would be.
 
     Attributes
@@ -38,19 +38,19 @@ class VisitorLists(Recommender):
     vectors_: sparse.csr_matrix
 
     @abstractmethod
-    def decay(self) -> Mapping[str, Any]:
+    def basket_options(self) -> Mapping[str, Any]:
         """Return how baskets of a visitor weigh: `n_groups`, `within` and `across`."""
 
     @abstractmethod
-    def choice(self) -> Mapping[str, Any]:
-        """Return how the others have a say: `neighbours`, `alpha`, `length` and `only_new`."""
+    def blend_options(self) -> Mapping[str, Any]:
+        """Return how other visitors count: `neighbours`, `alpha`, `length` and `only_new`."""
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Learn from the baskets. O(sum over items of visitors²) for the exact search."""
         rows = once_a_basket(rows_of(dataset, *self.actions))
         shape = (dataset.n_visitors, dataset.n_items)
-        entries = core_rs.basket_vectors(rows.visitor, rows.basket, rows.item, shape, **self.decay())
-        self.keep(core_rs.blend_baskets(*entries, shape, (0, shape[0]), **self.choice()))
+        entries = core_rs.basket_vectors(rows.visitor, rows.basket, rows.item, shape, **self.basket_options())
+        self.keep(core_rs.blend_baskets(*entries, shape, (0, shape[0]), **self.blend_options()))
         self.vectors_ = _matrix(entries, shape)
         progress(1.0)
         return self
@@ -58,9 +58,9 @@ class VisitorLists(Recommender):
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return what the lists would say of each history, whose moments are its baskets; its visitor is no neighbour.
 
-        Visitors as near as the last neighbour have a say too. Items of the history score 0 where lists leave them out.
+        Visitors as near as the last neighbour count too. Items of the history score 0 where lists leave them out.
         """
-        learnt, choice = self.fitted("vectors_"), self.choice()
+        learnt, choice = self.fitted("vectors_"), self.blend_options()
         own = self._vectors_of(queries)
         alike = (unit_rows(own) @ unit_rows(learnt).T).toarray()
         known = np.flatnonzero(queries.visitor != NOBODY)
@@ -89,7 +89,7 @@ class VisitorLists(Recommender):
             column.astype(np.uint32) for column in (baskets // n_baskets, baskets % n_baskets, items)
         )
         shape = (len(queries), n_items)
-        return _matrix(core_rs.basket_vectors(visitors, baskets, items, shape, **self.decay()), shape)
+        return _matrix(core_rs.basket_vectors(visitors, baskets, items, shape, **self.basket_options()), shape)
 
 
 def _matrix(

@@ -36,6 +36,7 @@ from tests.weekly_shop import (
 from trainers.base import Progress, Trainer, no_progress
 from trainers.bundle import Card, Tried, write_bundle
 from trainers.dataset import Dataset, read_export
+from trainers.item_to_item import NeighbourFile
 from trainers.network_ranker import NetworkRanker
 from trainers.pipeline import Pipeline, Schedule
 from trainers.ranker import Rows
@@ -48,6 +49,12 @@ FEATURES = core_rs.feature_names()
 SOURCES = ("also_viewed", "also_bought", "bought_together", "next_basket", "user_to_user", "similar_content")
 TOLERANCE = 1e-5
 LEAST_CASES = 1_000
+
+
+class ServedRules(SequentialRules, NeighbourFile):
+    """Sequential rules in place of what was also viewed, as a shop might serve them."""
+
+    file = "also_viewed.safetensors"
 
 
 class Vectors(Trainer):
@@ -139,7 +146,7 @@ def learnt(folder: Path) -> tuple[Pipeline, dict[str, Trainer], dict[str, Networ
     past, _ = pipeline._learn(folder)
     models = pipeline._enter(SPLIT_MS, folder)
     named: dict[str, Trainer] = {_source(model): model for model in models}
-    named |= {"similar_content": Vectors().fit(pipeline.known), "rules": SequentialRules().fit(pipeline.known)}
+    named |= {"similar_content": Vectors().fit(pipeline.known), "rules": ServedRules().fit(pipeline.known)}
     rows = Rows.concatenate(past)
     rankers = {"network": NetworkRanker(seed=3).fit(rows), "trees": TreeRanker(seed=3).fit(rows)}
     return pipeline, named, rankers, lines

@@ -35,7 +35,7 @@ def pipeline(tmp_path_factory):
     cuts = tuple(split_ms - 14 * DAY * number for number in (3, 2, 1))
     schedule = Schedule(split_ms, 14 * DAY, cuts, cuts[-1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "USUAL", Training(epochs=2))
+        patch.setattr(parts, "DEFAULT_TRAINING", Training(epochs=2))
         yield Pipeline(
             read_export(folder), schedule, seeds=(3,), progress=lambda *_: None, parts=("content", "sequence")
         )

@@ -22,15 +22,15 @@ from tests.encoded_shop import NOW, EncodedShop, view
 from tests.table_shop import wait_until
 from trainers.bundle import Card, write_bundle
 from trainers.dataset import ACTIONS, Dataset
+from trainers.gru4rec import Gru4Rec
 from trainers.recommender import NOBODY, Queries
-from trainers.recurrent import Recurrent
+from trainers.sasrec import SasRec
 from trainers.sequence.histories import Histories
 from trainers.sequence.settings import Training
-from trainers.transformer import Transformer
 
 VISITORS, ITEMS, SIZE = 1_000, 120, 20
 LENGTH = 16
-QUICK = Training(length=LENGTH, learning_rate=1e-2, epochs=2)
+QUICK = Training(window=LENGTH, learning_rate=1e-2, epochs=2)
 
 
 def strolls():
@@ -78,9 +78,9 @@ def dataset(lines):
     return Dataset.from_frames(lines, pl.DataFrame({"item_id": [f"i{n}" for n in range(ITEMS)]}))
 
 
-@pytest.fixture(scope="module", params=[Transformer, Recurrent], ids=lambda kind: kind.__name__)
+@pytest.fixture(scope="module", params=[SasRec, Gru4Rec], ids=lambda kind: kind.__name__)
 def model(request, dataset):
-    return request.param(width=32, training=QUICK).fit(dataset)
+    return request.param(n_factors=32, training=QUICK).fit(dataset)
 
 
 @pytest.fixture

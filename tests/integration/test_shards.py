@@ -70,7 +70,7 @@ def test_two_processes_count_what_one_does_byte_by_byte(settings: Settings, tmp_
     bundle = settings.bundle_dir / "incoming" / said["version"]
 
     dataset = read_export(request_export(settings, 60)).dataset
-    models = {name: model for model in fitted_models(dataset, 0) for name in model.tensors()}
+    models = {name: model for model in fitted_models(dataset) for name in model.tensors()}
     wanted = {"also_viewed", "also_bought", "bought_together", "next_basket", "user_to_user"}
     assert said["files"] == sorted(f"{name}.safetensors" for name in wanted)
     for name in said["files"]:

@@ -69,7 +69,7 @@ def test_neighbours_of_items_and_of_visitors(small):
 def test_models_that_learn_stand_beside_the_trivial_ones(small):
     makers = baselines.baselines_of(Baselines.ALL, small, 50 * DAY)
     trivial = baselines.baselines_of(Baselines.TRIVIAL, small, 50 * DAY)
-    assert list(makers) == [*trivial, "TIFU-KNN", "sequential rules", "iALS", "EASE"]
+    assert list(makers) == [*trivial, "TIFU-KNN", "sequential-rules", "iALS", "EASE"]
     assert not {"rules", "ranker"} & set(makers), "the engine's own rows have these names"
     for name in set(makers) - set(trivial):
         found = makers[name]()(np.array([0, 2], np.uint32))

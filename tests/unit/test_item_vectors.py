@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from trainers import item_vectors as module
 from trainers.__main__ import app
-from trainers.content_vectors import ContentVectors
 from trainers.dataset import Dataset
 from trainers.item_vectors import MissingModelError, of_titles, with_vectors
+from trainers.lsa_vectors import LsaVectors
 from trainers.offline.files import ReadError
 
 TITLES = ["red wine", "white wine", "dog food", "cat food", None]
@@ -41,7 +41,7 @@ def test_vectors_of_a_file_come_to_their_items(shop, written):
 
 def test_they_say_how_alike_items_are(shop, written):
     path = written(item_id=list("abc"), vector=[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    likeness = ContentVectors(vectors=0.9).fit(with_vectors(shop, path)).vectors_
+    likeness = LsaVectors(vectors=0.9).fit(with_vectors(shop, path)).vectors_
     assert likeness[0] @ likeness[2] > 0.7 > likeness[0] @ likeness[1]
 
 

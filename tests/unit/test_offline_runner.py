@@ -39,9 +39,8 @@ def split(tmp_path):
 class Constant(Recommender):
     """Scores every item by a number given beforehand."""
 
-    def __init__(self, *, values=(), seed=0):
+    def __init__(self, *, values=()):
         self.values = values
-        self.seed = seed
 
     def fit(self, dataset, progress=None):  # noqa: ARG002
         self.fitted_ = dataset
@@ -50,16 +49,12 @@ class Constant(Recommender):
     def score(self, queries):
         return np.tile(np.array(self.values, np.float32), (len(queries), 1))
 
-    def tensors(self):
-        return {}
-
 
 class Oracle(Constant):
     """Scores the next item of the ring, of `values` times the way of `away` steps."""
 
-    def __init__(self, *, away=1, seed=0):
+    def __init__(self, *, away=1):
         self.away = away
-        self.seed = seed
 
     def score(self, queries):
         newest = queries.item[queries.offsets[1:] - 1].astype(np.int64)
@@ -146,7 +141,7 @@ def test_the_test_has_no_say_in_what_is_chosen(split):
     ]
     assert outcome.chosen == "right"
     assert outcome.rows[2].metrics["R@10"] == 1.0
-    swapped = runner.Outcome(split, [row for row in outcome.rows if row.model != "hybrid"])
+    swapped = runner.Evaluation(split, [row for row in outcome.rows if row.model != "hybrid"])
     swapped.rows[0].metrics["N@10"] = 0.0
     assert swapped.chosen == "right"
 
@@ -167,11 +162,11 @@ def test_a_blend_is_judged_by_questions_that_did_not_choose_its_weights(split, m
 
 
 def test_a_model_in_which_the_seed_shows_is_fitted_for_each(split):
-    short = {"training": Training(epochs=1, length=8, negatives=8)}
+    short = {"training": Training(epochs=1, window=8, negatives=8)}
     for name, recipe in recipes_of(split.protocol).items():
-        if recipe.kind != HYBRID and not recipe.chance(split):
+        if recipe.kind != HYBRID and not recipe.random(split):
             settings = recipe.settings | (short if "training" in recipe.settings else {})
-            fits = [recipe.make(**settings, seed=seed).fit(split.train) for seed in (0, 1)]
+            fits = [recipe.model(settings, seed).fit(split.train) for seed in (0, 1)]
             asked = [answers(one, split.test, filter_seen=split.filter_seen).ranks for one in fits]
             assert np.array_equal(*asked), name
 
@@ -188,19 +183,28 @@ def test_costs_are_counted():
 def test_picked_names_what_there_is():
     recipes = recipes_of("loo")
     assert list(picked(recipes, [])) == list(recipes)
-    assert list(picked(recipes, ["rules", "popular"])) == ["popular", "rules"]
-    assert list(picked(recipes, ["rules", HYBRID])) == ["rules", HYBRID]
+    assert list(picked(recipes, ["sequential-rules", "popular"])) == ["popular", "sequential-rules"]
+    assert list(picked(recipes, ["sequential-rules", HYBRID])) == ["sequential-rules", HYBRID]
     assert list(picked(recipes, [HYBRID])) == list(recipes)
     with pytest.raises(ValueError, match="there is no model `bert`; give one or more of random, popular"):
         picked(recipes, ["bert"])
 
 
 def test_the_command_prints_one_object(tmp_path):
-    arguments = ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular,rules,hybrid", "--seeds", "0,1", "--json"]
+    arguments = [
+        "evaluate",
+        "loo",
+        str(ring(tmp_path)),
+        "--models",
+        "popular,sequential-rules,hybrid",
+        "--seeds",
+        "0,1",
+        "--json",
+    ]
     ran = CliRunner().invoke(app, arguments)
     assert ran.exit_code == 0, ran.output
     answer = json.loads(ran.stdout)
-    assert (answer["protocol"], answer["data"], answer["chosen"]) == ("loo", "ring.txt", "rules")
+    assert (answer["protocol"], answer["data"], answer["chosen"]) == ("loo", "ring.txt", "sequential-rules")
     assert {row["kind"] for row in answer["rows"]} == {"baseline", "model", "hybrid"}
     assert {row["seed"] for row in answer["rows"]} == {0, 1}
     for row in answer["rows"]:
@@ -208,7 +212,7 @@ def test_the_command_prints_one_object(tmp_path):
         assert row["fit_seconds"] >= 0
         assert row["peak_mib"] > 0
     found = {row["model"]: row["metrics"]["N@10"] for row in answer["rows"]}
-    assert found["rules"] == 1.0
+    assert found["sequential-rules"] == 1.0
     assert found["popular"] < 0.7
 
 
@@ -229,8 +233,10 @@ def test_baskets_of_visitors_are_asked_of_the_models_that_serve_them(tmp_path):
 
 
 def test_the_table_is_for_people(tmp_path):
-    ran = CliRunner().invoke(app, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular,rules", "--no-tuning"])
-    assert "rules*" in ran.stdout
+    ran = CliRunner().invoke(
+        app, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular,sequential-rules", "--no-tuning"]
+    )
+    assert "sequential-rules*" in ran.stdout
     assert "best on validation" in ran.stdout
 
 

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 from tests.walking_shop import walks
 from trainers import parts as module
 from trainers.__main__ import app
-from trainers.content_vectors import ContentVectors
+from trainers.lsa_vectors import LsaVectors
 from trainers.parts import Parts, parts_of
 
 
-class FakeTransformer:
+class FakeSasRec:
     fits: list[int] = []  # noqa: RUF012 - one list for all of a test
 
     def __init__(self, *, training, seed):
@@ -28,9 +28,9 @@ class FakeTransformer:
 
 @pytest.fixture
 def fits(monkeypatch):
-    monkeypatch.setattr(FakeTransformer, "fits", [])
-    monkeypatch.setattr(module, "Transformer", FakeTransformer)
-    return lambda: FakeTransformer.fits
+    monkeypatch.setattr(FakeSasRec, "fits", [])
+    monkeypatch.setattr(module, "SasRec", FakeSasRec)
+    return lambda: FakeSasRec.fits
 
 
 def test_an_encoder_is_learnt_anew_when_the_events_grew_and_at_last(fits):
@@ -40,7 +40,7 @@ def test_an_encoder_is_learnt_anew_when_the_events_grew_and_at_last(fits):
     moments = [shop.where(np.arange(len(shop)) < size) for size in sizes]
     for moment in moments:
         kinds = [type(model) for model in parts.at(moment)]
-        assert kinds == [ContentVectors, FakeTransformer]
+        assert kinds == [LsaVectors, FakeSasRec]
     assert fits() == [300, 361, 960]
     parts.at(moments[-1], latest=True)
     assert fits() == [300, 361, 960, 960]
@@ -49,7 +49,7 @@ def test_an_encoder_is_learnt_anew_when_the_events_grew_and_at_last(fits):
 def test_it_reads_as_many_events_as_the_engine_remembers(fits):
     (model,) = Parts(("sequence",), seed=3).at(walks())
     assert fits() == [960]
-    assert (model.training.length, model.seed) == (16, 3)
+    assert (model.training.window, model.seed) == (16, 3)
 
 
 def test_where_nobody_came_twice_there_is_no_order_to_learn(fits):

@@ -29,7 +29,7 @@ def test_rules_and_their_order_on_beauty():
     for name in ("Beauty.txt.gz", "tie_reordered_inter.json.gz"):
         split = protocols.leave_one_out(DATA / "beauty" / name)
         assert (len(split.test), split.train.n_items, split.left_out) == (22_363, 12_101, 0)
-        recipe = recipes_of("loo")["rules"]
+        recipe = recipes_of("loo")["sequential-rules"]
         for backward, found in ((0.1, directed), (1.0, undirected)):
             found.append(figures(recipe.make(**{**recipe.settings, "backward": backward}), split, "R@10", "N@10"))
     assert directed[0] == pytest.approx([0.0860, 0.0539], abs=0.0005)
@@ -50,6 +50,6 @@ def test_neighbours_and_content_on_beauty():
 
 def test_closed_forms_on_sets():
     split = protocols.sets(DATA / "electronics/train.txt.gz", DATA / "electronics/test.txt.gz")
-    assert figures(Ease(regularisation=100.0), split, "F1@20", "N@20") == pytest.approx([0.0325, 0.0823], abs=0.0005)
+    assert figures(Ease(regularization=100.0), split, "F1@20", "N@20") == pytest.approx([0.0325, 0.0823], abs=0.0005)
     assert figures(MostPopular(), split, "F1@20", "N@20") == pytest.approx([0.0207, 0.0487], abs=0.001)
-    assert figures(ItemKnn(length=10_000), split, "F1@20")[0] > 0.030
+    assert figures(ItemKnn(window=10_000), split, "F1@20")[0] > 0.030

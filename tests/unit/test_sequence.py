@@ -17,20 +17,20 @@ from typer.testing import CliRunner
 
 from tests.walking_shop import N_ITEMS, STRIDE, walks
 from trainers.__main__ import app
+from trainers.gru4rec import Gru4Rec
 from trainers.recommender import NOBODY, Queries
-from trainers.recurrent import Recurrent
+from trainers.sasrec import SasRec
 from trainers.sequence.encoder import SHARPNESS
 from trainers.sequence.histories import Histories, Inputs
-from trainers.sequence.learning import Lesson
+from trainers.sequence.learning import TrainingData
 from trainers.sequence.model import GOLDEN_FILE, GRAPH_FILE, ITEMS_FILE, SequenceModel
 from trainers.sequence.settings import Training
 from trainers.sequence.softmax import Proposal, cross_entropy
-from trainers.transformer import Transformer
 
 ROOT = Path(__file__).parents[2]
 LENGTH = 8
-QUICK = Training(length=LENGTH, learning_rate=1e-2, epochs=15, batch_targets=256)
-each_model = pytest.mark.parametrize("kind", [Transformer, Recurrent], ids=lambda kind: kind.__name__)
+QUICK = Training(window=LENGTH, learning_rate=1e-2, epochs=15, batch_targets=256)
+each_model = pytest.mark.parametrize("kind", [SasRec, Gru4Rec], ids=lambda kind: kind.__name__)
 
 
 def asked(*histories: list[int]) -> Queries:
@@ -43,7 +43,7 @@ def asked(*histories: list[int]) -> Queries:
 
 @pytest.fixture(scope="module")
 def fitted() -> dict[type[SequenceModel], SequenceModel]:
-    return {kind: kind(dropout=0.1, training=QUICK).fit(walks()) for kind in (Transformer, Recurrent)}
+    return {kind: kind(dropout=0.1, training=QUICK).fit(walks()) for kind in (SasRec, Gru4Rec)}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_onnx_answers_as_torch_does(kind, fitted, exported):
 @each_model
 def test_an_item_that_was_never_seen_reads_as_unknown(kind):
     shop = walks()
-    model = kind(training=Training(length=LENGTH, epochs=1)).fit(shop.where(shop.item != 7))
+    model = kind(training=Training(window=LENGTH, epochs=1)).fit(shop.where(shop.item != 7))
     unseen, unknown, beyond = (
         model.encoder_.answer(Inputs(np.array([[3, item]]), np.full((1, 2), 2), np.zeros((1, 2), np.int64)))
         for item in (8, N_ITEMS + 1, N_ITEMS + 900)
@@ -138,8 +138,8 @@ def test_an_item_that_was_never_seen_reads_as_unknown(kind):
 
 
 def test_the_seed_decides_the_weights():
-    few = Training(length=LENGTH, epochs=1)
-    first, again, other = (Transformer(training=few, seed=seed).fit(walks()).encoder_ for seed in (0, 0, 1))
+    few = Training(window=LENGTH, epochs=1)
+    first, again, other = (SasRec(training=few, seed=seed).fit(walks()).encoder_ for seed in (0, 0, 1))
     assert all((one == two).all() for one, two in zip(first.parameters(), again.parameters(), strict=True))
     assert any((one != two).any() for one, two in zip(first.parameters(), other.parameters(), strict=True))
 
@@ -149,7 +149,7 @@ def test_learning_leaves_the_chance_threads_and_flags_of_torch_alone():
     wanted = torch.rand(3)
     torch.manual_seed(5)
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    Transformer(training=Training(length=LENGTH, epochs=1)).fit(walks())
+    SasRec(training=Training(window=LENGTH, epochs=1)).fit(walks())
     assert (torch.rand(3) == wanted).all()
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
@@ -157,9 +157,11 @@ def test_learning_leaves_the_chance_threads_and_flags_of_torch_alone():
 def test_log_q_correction_by_hand():
     states, targets = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     negatives = torch.tensor([[0.0, 1.0], [1.0, 1.0]])
-    chance, draws = np.array([0.1, 0.4]), 2
+    probability, draws = np.array([0.1, 0.4]), 2
     hits = torch.tensor([[False, False], [True, False]])
-    loss = cross_entropy(states, targets, negatives, torch.tensor(np.log(draws * chance), dtype=torch.float32), hits)
+    loss = cross_entropy(
+        states, targets, negatives, torch.tensor(np.log(draws * probability), dtype=torch.float32), hits
+    )
     first = np.exp(2) / (np.exp(2) + np.exp(0) / 0.2 + np.exp(2) / 0.8)
     second = np.exp(1) / (np.exp(1) + np.exp(1) / 0.8)
     assert float(loss) == pytest.approx(-np.log(first) - np.log(second), rel=1e-6)
@@ -185,38 +187,38 @@ def test_few_items_are_all_negatives_once():
 def test_a_tenth_of_the_histories_is_held_out_and_not_learnt():
     rng = np.random.default_rng(0)
     histories = Histories.of_dataset(walks(), rng)
-    lesson = Lesson.of(histories, N_ITEMS, QUICK, rng)
-    assert lesson.held_out.sum() == 16
-    held = (histories.offsets[1:] - 1)[lesson.held_out]
-    assert not np.isin(lesson.windows.stops, held).any()
+    data = TrainingData.of(histories, N_ITEMS, QUICK, rng)
+    assert data.held_out.sum() == 16
+    held = (histories.offsets[1:] - 1)[data.held_out]
+    assert not np.isin(data.windows.stops, held).any()
 
 
 def test_what_was_shown_teaches_nothing():
     shop = walks()
     shown = np.arange(len(shop)) % 3 == 1
-    hasty = Training(length=LENGTH, epochs=1)
+    hasty = Training(window=LENGTH, epochs=1)
     history = asked([1, 2, 3])
     kinds = replace(shop, action=np.where(shown, 1, shop.action).astype(shop.action.dtype))
-    without, beside = (Transformer(training=hasty).fit(data).score(history) for data in (shop.where(~shown), kinds))
+    without, beside = (SasRec(training=hasty).fit(data).score(history) for data in (shop.where(~shown), kinds))
     np.testing.assert_array_equal(without, beside)
 
 
-def test_what_was_refused_is_read_and_not_foretold():
+def test_what_was_refused_is_read_and_is_no_target():
     shop = walks()
     refused = replace(shop, action=np.where(shop.item % 2 == 0, 9, shop.action).astype(shop.action.dtype))
     rng = np.random.default_rng(0)
     histories = Histories.of_dataset(refused, rng)
-    lesson = Lesson.of(histories, N_ITEMS, QUICK, rng)
-    assert (histories.actions[(histories.offsets[1:] - 1)[lesson.held_out]] != 9).all()
-    targets = histories.targets(lesson.windows.starts, lesson.windows.stops)
+    data = TrainingData.of(histories, N_ITEMS, QUICK, rng)
+    assert (histories.actions[(histories.offsets[1:] - 1)[data.held_out]] != 9).all()
+    targets = histories.targets(data.windows.starts, data.windows.stops)
     assert set((targets[targets > 0] - 1) % 2) == {1}
     assert (targets > 0).any(axis=1).all()
 
 
-def test_it_stops_when_the_held_out_events_are_foretold_no_better():
+def test_it_stops_when_the_held_out_events_are_predicted_no_better():
     shares: list[float] = []
-    hasty = Training(length=LENGTH, learning_rate=1e-9, epochs=50, patience=2)
-    Transformer(training=hasty).fit(walks(), shares.append)
+    hasty = Training(window=LENGTH, learning_rate=1e-9, epochs=50, patience=2)
+    SasRec(training=hasty).fit(walks(), shares.append)
     assert len(shares) < 30
     assert shares[-1] == 1.0
 
@@ -224,21 +226,19 @@ def test_it_stops_when_the_held_out_events_are_foretold_no_better():
 def test_visitors_of_one_event_teach_no_order():
     shop = walks()
     with pytest.raises(ValueError, match="no visitor with two events"):
-        Transformer().fit(shop.where(np.diff(shop.visitor, prepend=np.uint32(NOBODY)) != 0))
+        SasRec().fit(shop.where(np.diff(shop.visitor, prepend=np.uint32(NOBODY)) != 0))
 
 
 @pytest.mark.parametrize("width", [40, 208])
 def test_a_width_that_no_kernel_scans_is_refused(width):
-    with pytest.raises(ValueError, match=f"width is {width}"):
-        Transformer(width=width).fit(walks())
+    with pytest.raises(ValueError, match=f"n_factors is {width}"):
+        SasRec(n_factors=width).fit(walks())
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(
-        ValueError, match=r"Recurrent needs PyTorch; install it with `pip install 'shopkeeper\[torch\]'`"
-    ):
-        Recurrent().fit(walks())
+    with pytest.raises(ValueError, match=r"Gru4Rec needs PyTorch; install it with `pip install 'shopkeeper\[torch\]'`"):
+        Gru4Rec().fit(walks())
 
 
 def test_the_command_writes_what_it_says(tmp_path):
@@ -262,11 +262,11 @@ import numpy as np
 from tests.walking_shop import walks
 from trainers.sequence import encoder
 from trainers.sequence.settings import Training
-from trainers.transformer import Transformer
+from trainers.sasrec import SasRec
 
 encoder.UNKNOWN_SHARE = 0.0
 for name in ("first", "again"):
-    model = Transformer(dropout=0.0, training=Training(length=8, epochs=6)).fit(walks(60))
+    model = SasRec(dropout=0.0, training=Training(window=8, epochs=6)).fit(walks(60))
     np.save(f"{sys.argv[1]}/{name}{os.environ['RANK']}.npy", model.encoder_.table())
 """
 
@@ -278,7 +278,7 @@ def test_two_processes_of_torchrun_learn_what_one_does_and_the_same_again(tmp_pa
     both = subprocess.Popen([*launch, script, tmp_path], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     monkeypatch.setattr("trainers.sequence.encoder.UNKNOWN_SHARE", 0.0)
     begun, one = (
-        Transformer(dropout=0.0, training=Training(length=8, epochs=epochs)).fit(walks(60)).encoder_.table()
+        SasRec(dropout=0.0, training=Training(window=8, epochs=epochs)).fit(walks(60)).encoder_.table()
         for epochs in (1, 6)
     )
     assert both.wait(250) == 0

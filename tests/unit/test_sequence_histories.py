@@ -36,19 +36,17 @@ def test_histories_without_events_are_padding():
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.integers(1, 7), st.integers(0, 9))
-def test_windows_foretell_every_event_but_the_first_and_the_held_out_once(sizes, length, seed):
+def test_windows_target_every_event_but_the_first_and_the_held_out_once(sizes, length, seed):
     data = histories(*sizes)
     held_out = np.random.default_rng(seed).random(len(sizes)) < 0.5
     windows = Windows.over(data.offsets, length, held_out)
     assert (windows.stops > windows.starts).all()
     assert (windows.stops - windows.starts <= length).all()
-    foretold = [
-        place + 1 for a, b in zip(windows.starts, windows.stops, strict=True) for place in range(int(a), int(b))
-    ]
-    assert len(foretold) == len(set(foretold))
+    targets = [place + 1 for a, b in zip(windows.starts, windows.stops, strict=True) for place in range(int(a), int(b))]
+    assert len(targets) == len(set(targets))
     expected = set(range(int(data.offsets[-1]))) - set(data.offsets[:-1].tolist())
     expected -= set((data.offsets[1:] - 1)[held_out].tolist())
-    assert set(foretold) == expected
+    assert set(targets) == expected
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=40), st.integers(8, 64))
@@ -75,7 +73,7 @@ def test_gaps_are_of_whole_seconds_as_the_state_keeps_times():
     assert found.gaps.tolist() == [[0, 0, 1000, 3000, 1000]]
 
 
-def test_what_was_shown_is_no_part_of_a_history_and_what_was_refused_is_not_foretold():
+def test_what_was_shown_is_no_part_of_a_history_and_what_was_refused_is_no_target():
     kinds = ["impression", "view", "impression", "dislike", "return", "purchase", "impression", "remove_from_cart"]
     lines = {"visitor_id": ["v"] * 7 + ["w"], "item_id": list("abcdefgh"), "time_ms": range(10**12, 10**12 + 8)}
     data = Dataset.from_frames(
@@ -86,9 +84,9 @@ def test_what_was_shown_is_no_part_of_a_history_and_what_was_refused_is_not_fore
     for found in (learnt, asked):
         assert found.offsets.tolist() == [0, 4, 5]
         assert [data.items[item - 1] for item in found.items] == list("bdefh")
-        assert found.foretold.tolist() == [True, False, False, True, False]
+        assert found.is_target.tolist() == [True, False, False, True, False]
     windows = Windows.over(learnt.offsets, 2, np.zeros(2, np.bool_))
     assert [windows.starts.tolist(), windows.stops.tolist()] == [[1, 0], [3, 1]]
-    kept = windows.foretelling(learnt.foretold)
+    kept = windows.with_targets(learnt.is_target)
     assert [kept.starts.tolist(), kept.stops.tolist()] == [[1], [3]]
     assert learnt.targets(kept.starts, kept.stops).tolist() == [[0, data.items.index("f") + 1]]

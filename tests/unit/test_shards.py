@@ -15,11 +15,11 @@ from tests.bundle_maker import BundleMaker
 from trainers.bundle import Taken
 from trainers.dataset import Dataset
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether, ItemKnn
-from trainers.next_basket import NextBasket
 from trainers.shards import counting
 from trainers.shards.counting import Shards
 from trainers.shards.source import Source
 from trainers.shards.workers import MissingRayError, workers
+from trainers.tifu_knn import TifuKnn
 from trainers.user_to_user import UserToUser
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +84,7 @@ def test_neighbours_are_those_of_one_process(kind, at_once, count, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 3, 60], ids=lambda count: f"{count} shards")
-@pytest.mark.parametrize("model", [NextBasket(neighbours=5), UserToUser(neighbours=4)], ids=["own", "others"])
+@pytest.mark.parametrize("model", [TifuKnn(k=5), UserToUser(k=4)], ids=["own", "others"])
 def test_lists_of_visitors_are_those_of_one_process(model, count):
     alone = model.fit(whole()).tensors()
     shards = Shards.read(Tables(), count, Here(), lambda _: None)

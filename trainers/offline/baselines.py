@@ -1,12 +1,11 @@
 """Trivial recommenders that every other one has to beat."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress, rows_of
 from trainers.dataset import Dataset
 from trainers.recommender import Queries, Recommender
 
@@ -14,11 +13,22 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Random(Recommender):
-    """Every item by lot, another order for every history.
+    """A random order of all items, another one for every history.
 
     Parameters
     ----------
     seed : int
+
+    Attributes
+    ----------
+    salt_ : NDArray[np.uint64] of shape (n_items,)
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = Random().fit(toy()).recommend(question("bread"), k=2)
+    >>> names(items)
+    [['butter', 'filters']]
     """
 
     salt_: NDArray[np.uint64]
@@ -41,24 +51,23 @@ class Random(Recommender):
         mixed = (salt[None, :] ^ (own * _MIX)[:, None]) * _MIX
         return np.asarray((mixed >> np.uint64(40)) / 2**24, np.float32)
 
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the numbers drawn, as `random.safetensors`."""
-        return {"random.safetensors": {"salt": self.fitted("salt_")}}
-
 
 class MostPopular(Recommender):
     """Number of rows of each item, the same for everybody.
 
-    Parameters
+    Attributes
     ----------
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
+    counts_ : NDArray[np.float32] of shape (n_items,)
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = MostPopular().fit(toy()).recommend(question("milk"), k=2)
+    >>> names(items)
+    [['bread', 'coffee']]
     """
 
     counts_: NDArray[np.float32]
-
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
         """Count the rows. O(rows)."""
@@ -70,13 +79,17 @@ class MostPopular(Recommender):
         """Return the counts."""
         return np.tile(self.fitted("counts_"), (len(queries), 1))
 
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return the counts of all items, as `most_popular.safetensors`."""
-        return {"most_popular.safetensors": {"scores": self.fitted("counts_")}}
-
 
 class HistoryPopular(MostPopular):
-    """Number of times an item is in the history, then its number of rows: personal or session popularity."""
+    """Number of times an item is in the history, then its number of rows: personal or session popularity.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = HistoryPopular().fit(toy()).recommend(question("coffee"), k=2)
+    >>> names(items)
+    [['coffee', 'bread']]
+    """
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return count in the history plus share of the greatest count, below one."""

@@ -50,12 +50,12 @@ def _evaluate(  # noqa: PLR0913 - an option of a command is a parameter
             tell(f"{' and '.join(SEQUENCE_MODELS)} left out: each {HOW_TO_INSTALL}", 1.0)
             recipes = {name: recipe for name, recipe in recipes.items() if name not in SEQUENCE_MODELS}
         names = [name.strip() for name in models.split(",") if name.strip()]
-        outcome = run(split, picked(recipes, names), numbers, tell, tuned=tuning)
+        evaluation = run(split, picked(recipes, names), numbers, tell, tuned=tuning)
         if plot is not None:
-            report.plot(outcome, plot)
+            report.plot(evaluation, plot)
         if mlflow:
-            report.track(outcome, mlflow)
-    answer(report.as_json(outcome), report.table(outcome), json=json)
+            report.track(evaluation, mlflow)
+    answer(report.as_json(evaluation), report.table(evaluation), json=json)
 
 
 def _command(name: str, says: str, read: Callable[..., Split], **files: Any) -> Callable[..., None]:

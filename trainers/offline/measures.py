@@ -64,16 +64,22 @@ def _batches(
 def measured(found: Answers, questions: Questions, popularity: NDArray[np.float64]) -> dict[str, float]:
     """Return the mean of every measure over the questions.
 
-    R recall, N NDCG, M reciprocal rank of the first hit and F1 the harmonic
-    mean of precision and recall, all at k; coverage, the share of items that any list shows; novelty, the mean
-    -log2 of a shown item's share in training; popularity_bias, how much more often than a target a shown item occurs
-    in training (1 is no bias).
+    R recall, N NDCG, M reciprocal rank of the first hit and F1 the harmonic mean of precision and recall, all at k;
+    coverage, the share of items that any list shows; novelty, the mean -log2 of a shown item's share in training;
+    popularity_bias, how much more often than a target a shown item occurs in training (1 is no bias).
 
     Parameters
     ----------
     found : Answers
     questions : Questions
-    popularity : shape (n_items,); rows of each item in training
+    popularity : NDArray[np.float64] of shape (n_items,)
+        Rows of each item in training.
+
+    References
+    ----------
+    Järvelin and Kekäläinen 2002, Cumulated gain-based evaluation of IR techniques (NDCG).
+    Vargas and Castells 2011, Rank and relevance in novelty and diversity metrics for recommender systems (novelty).
+    Abdollahpouri, Mansoury, Burke and Mobasher 2019, The unfairness of popularity bias in recommendation.
     """
     return _accuracy(found.ranks, questions) | _beyond_accuracy(found, questions, popularity)
 

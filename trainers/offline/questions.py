@@ -116,7 +116,7 @@ class Split:
 
     @property
     def has_ties(self) -> bool:
-        """Whether a visitor's rows share a time, so that their order is a matter of chance."""
+        """Whether a visitor's rows share a time, so that their order is drawn."""
         train = self.train
         return bool(np.any((np.diff(train.visitor.astype(np.int64)) == 0) & (np.diff(train.time_ms) == 0)))
 

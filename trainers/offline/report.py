@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from trainers.offline.runner import Outcome, Row
+from trainers.offline.runner import Evaluation, Row
 
 _SHOWN = {
     "loo": ("R@10", "N@10", "M@10", "R@20", "N@20"),
@@ -21,17 +21,17 @@ _BEYOND = ("coverage@20", "novelty@20", "popularity_bias@20")
 _STYLES = {"baseline": "dim", "model": "", "hybrid": "bold"}
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    """Return the outcome as the object that `--json` prints."""
-    split = outcome.split
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the evaluation as the object that `--json` prints."""
+    split = evaluation.split
     return {
         "protocol": split.protocol,
         "data": split.data,
         "questions": len(split.test),
         "left_out": split.left_out,
         "columns": columns_of(split.protocol),
-        "rows": [asdict(row) for row in outcome.rows],
-        "chosen": outcome.chosen,
+        "rows": [asdict(row) for row in evaluation.rows],
+        "chosen": evaluation.chosen,
     }
 
 
@@ -40,27 +40,27 @@ def columns_of(protocol: str) -> list[str]:
     return [*_SHOWN[protocol], *_BEYOND]
 
 
-def table(outcome: Outcome) -> Table:
+def table(evaluation: Evaluation) -> Table:
     """Return the rows for people to read, means over seeds, the chosen model marked."""
-    split = outcome.split
-    seeds = sorted({row.seed for row in outcome.rows})
+    split = evaluation.split
+    seeds = sorted({row.seed for row in evaluation.rows})
     title = f"{split.protocol} {split.data}: {len(split.test):,} questions, {split.left_out:,} left out, seeds {seeds}"
     shown = Table(title=title, title_justify="left", caption="* best on validation", caption_justify="left")
     shown.add_column("model")
     names = columns_of(split.protocol)
     for name in (*names, "fit s", "peak MiB"):
         shown.add_column(name.replace("popularity_bias", "bias"), justify="right")
-    for model, rows in _by_model(outcome).items():
-        mark = "*" if model == outcome.chosen else ""
+    for model, rows in _by_model(evaluation).items():
+        mark = "*" if model == evaluation.chosen else ""
         metrics = [f"{np.mean([row.metrics.get(name, 0.0) for row in rows]):.4f}" for name in names]
         cost = f"{np.mean([row.fit_seconds for row in rows]):.1f}", f"{max(row.peak_mib for row in rows):.0f}"
         shown.add_row(model + mark, *metrics, *cost, style=_STYLES[rows[0].kind])
     return shown
 
 
-def _by_model(outcome: Outcome) -> dict[str, list[Row]]:
+def _by_model(evaluation: Evaluation) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = defaultdict(list)
-    for row in outcome.rows:
+    for row in evaluation.rows:
         found[row.model].append(row)
     return found
 
@@ -73,30 +73,30 @@ def check_options(plot_file: Path | None, uri: str) -> None:
         raise ValueError("--mlflow needs MLflow; install it with `pip install mlflow-skinny`")
 
 
-def plot(outcome: Outcome, path: Path) -> None:
+def plot(evaluation: Evaluation, path: Path) -> None:
     """Draw the measure that chooses against coverage, one point a model, into a PNG file; needs matplotlib."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - wanted by --plot only
 
-    goal = outcome.split.goal
+    goal = evaluation.split.goal
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot()
-    for model, rows in _by_model(outcome).items():
+    for model, rows in _by_model(evaluation).items():
         x, y = (float(np.mean([row.metrics[name] for row in rows])) for name in ("coverage@20", goal))
         axes.plot(x, y, {"baseline": "o", "model": "s", "hybrid": "*"}[rows[0].kind])
         axes.annotate(model, (x, y), xytext=(5, 4), textcoords="offset points")
-    axes.set(xlabel="coverage@20", ylabel=goal, title=f"{outcome.split.protocol} {outcome.split.data}")
+    axes.set(xlabel="coverage@20", ylabel=goal, title=f"{evaluation.split.protocol} {evaluation.split.data}")
     figure.savefig(path, format="png")
 
 
-def track(outcome: Outcome, uri: str) -> None:
+def track(evaluation: Evaluation, uri: str) -> None:
     """Log every row as a run of MLflow at `uri`; needs mlflow."""
     import mlflow  # noqa: PLC0415 - wanted by --mlflow only
 
     mlflow.set_tracking_uri(uri)
-    mlflow.set_experiment(f"{outcome.split.protocol} {outcome.split.data}")
-    for row in outcome.rows:
+    mlflow.set_experiment(f"{evaluation.split.protocol} {evaluation.split.data}")
+    for row in evaluation.rows:
         with mlflow.start_run(run_name=f"{row.model}, seed {row.seed}"):
-            mlflow.set_tags({"model": row.model, "kind": row.kind, "chosen": row.model == outcome.chosen})
+            mlflow.set_tags({"model": row.model, "kind": row.kind, "chosen": row.model == evaluation.chosen})
             mlflow.log_params({"seed": row.seed, **row.settings})
             costs = {"fit_seconds": row.fit_seconds, "peak_mib": row.peak_mib, "validation": row.validation}
             mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in (row.metrics | costs).items()})

@@ -16,7 +16,7 @@ from trainers.offline.tuning import QUESTIONS, Chosen, sampled, search
 from trainers.offline.weights import best_weights
 from trainers.recommender import Recommender
 
-_LOT = "random"
+_RANDOM = "random"
 """The model that has no part in a hybrid."""
 
 
@@ -49,21 +49,21 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Rows of an evaluation, and the model that is best on validation."""
+class Evaluation:
+    """Rows of all models and seeds, and the model that is best on validation."""
 
     split: Split
     rows: list[Row]
 
     @property
     def chosen(self) -> str:
-        """Model of the best mean over seeds on validation; the test has no say."""
+        """Model of the best mean over seeds on validation; the test does not count."""
         names = dict.fromkeys(row.model for row in self.rows)
         return max(names, key=lambda name: np.mean([row.validation for row in self.rows if row.model == name]))
 
 
 @dataclass
-class _Turn:
+class _SeedRun:
     """What one seed has made so far, by name of the model."""
 
     seed: int
@@ -72,8 +72,8 @@ class _Turn:
     costs: dict[str, Cost] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def repeat(self, other: "_Turn", name: str) -> None:
-        """Take over what another seed has made of a model without chance."""
+    def repeat(self, other: "_SeedRun", name: str) -> None:
+        """Take over what another seed has made of a deterministic model."""
         self.chosen[name], self.models[name] = other.chosen[name], other.models[name]
         self.costs[name], self.metrics[name] = other.costs[name], other.metrics[name]
 
@@ -86,46 +86,46 @@ class _Turn:
 
 def run(
     split: Split, recipes: Mapping[str, Recipe], seeds: Sequence[int], tell: Tell, *, tuned: bool = True
-) -> Outcome:
-    """Return the rows of every recipe and seed; the recipe `HYBRID`, the last, blends all before it but chance.
+) -> Evaluation:
+    """Return the rows of every recipe and seed; the recipe `HYBRID`, the last, blends all before it but `random`.
 
-    Settings are searched with the first seed and kept for the others. A model without chance is fitted once and has the
+    Settings are searched with the first seed and kept for the others. A deterministic model is fitted once and has the
     same row for every seed.
     """
     rows: list[Row] = []
-    turns: list[_Turn] = []
-    chance = {name for name, recipe in recipes.items() if recipe.chance(split)}
-    if chance - {_LOT}:
-        chance.add(HYBRID)
+    runs: list[_SeedRun] = []
+    seeded = {name for name, recipe in recipes.items() if recipe.random(split)}
+    if seeded - {_RANDOM}:
+        seeded.add(HYBRID)
     for seed in seeds:
-        turns.append(_Turn(seed))
+        runs.append(_SeedRun(seed))
         for name, recipe in recipes.items():
             label = f"{name}, seed {seed}"
             tell(label, 0.0)
-            if len(turns) > 1 and name not in chance:
-                turns[-1].repeat(turns[0], name)
+            if len(runs) > 1 and name not in seeded:
+                runs[-1].repeat(runs[0], name)
             else:
-                _fit(name, recipe, split, turns, partial(tell, label), tuned=tuned)
-            rows.append(turns[-1].row(name, recipe.kind))
+                _fit(name, recipe, split, runs, partial(tell, label), tuned=tuned)
+            rows.append(runs[-1].row(name, recipe.kind))
             tell(label, 1.0)
-    return Outcome(split, rows)
+    return Evaluation(split, rows)
 
 
 def _fit(  # noqa: PLR0913 - a step of the loop above
-    name: str, recipe: Recipe, split: Split, turns: list[_Turn], tell: Progress, *, tuned: bool
+    name: str, recipe: Recipe, split: Split, runs: list[_SeedRun], tell: Progress, *, tuned: bool
 ) -> None:
-    turn = turns[-1]
+    current = runs[-1]
     if recipe.kind == HYBRID:
-        _blend(name, split, turn)
+        _blend(name, split, current)
     else:
-        known = recipe if len(turns) == 1 else recipe.fixed(turns[0].chosen[name].settings)
-        found = search(known, split, turn.seed, lambda share: tell(share * 0.8), tuned=tuned)
+        known = recipe if len(runs) == 1 else recipe.fixed(runs[0].chosen[name].settings)
+        found = search(known, split, current.seed, lambda share: tell(share * 0.8), tuned=tuned)
         with counted() as cost:
-            turn.models[name] = recipe.make(**found.settings, seed=turn.seed).fit(split.train)
-        turn.chosen[name], turn.costs[name] = found, cost
+            current.models[name] = recipe.model(found.settings, current.seed).fit(split.train)
+        current.chosen[name], current.costs[name] = found, cost
     popularity = np.bincount(split.train.item, minlength=split.train.n_items).astype(np.float64)
-    answered = answers(turn.models[name], split.test, filter_seen=split.filter_seen)
-    turn.metrics[name] = measured(answered, split.test, popularity)
+    answered = answers(current.models[name], split.test, filter_seen=split.filter_seen)
+    current.metrics[name] = measured(answered, split.test, popularity)
 
 
 def _unseen_goal(members: Sequence[Sequence[Recommender]], split: Split, folds: Sequence[Fold]) -> float:
@@ -150,15 +150,15 @@ def _half(fold: Fold, rest: int) -> Fold:
     return fold._replace(questions=fold.questions.take(np.arange(rest, len(fold.questions), 2)))
 
 
-def _blend(name: str, split: Split, turn: _Turn) -> None:
-    members = {member: found for member, found in turn.chosen.items() if member != _LOT}
+def _blend(name: str, split: Split, current: _SeedRun) -> None:
+    members = {member: found for member, found in current.chosen.items() if member != _RANDOM}
     of_folds = list(zip(*(found.models for found in members.values()), strict=True))
     folds = sampled(split, QUESTIONS)
     with counted() as cost:
         weights = best_weights(of_folds, split, folds)
     named = {member: weights[2 * number : 2 * number + 2] for number, member in enumerate(members)}
-    turn.chosen[name] = Chosen(named, _unseen_goal(of_folds, split, folds), ())
-    turn.models[name] = Blend(weights=weights, seed=turn.seed).adopt([turn.models[member] for member in members])
-    cost.seconds += sum(turn.costs[member].seconds for member in members)
-    cost.peak_mib = max(cost.peak_mib, *(turn.costs[member].peak_mib for member in members))
-    turn.costs[name] = cost
+    current.chosen[name] = Chosen(named, _unseen_goal(of_folds, split, folds), ())
+    current.models[name] = Blend(weights=weights).adopt([current.models[member] for member in members])
+    cost.seconds += sum(current.costs[member].seconds for member in members)
+    cost.peak_mib = max(cost.peak_mib, *(current.costs[member].peak_mib for member in members))
+    current.costs[name] = cost

@@ -12,7 +12,7 @@ from trainers.offline.recipes import Recipe
 from trainers.recommender import Recommender
 
 SEARCHED, QUESTIONS = 3000, 10_000
-"""Validation questions that a search asks for every setting, and that choose weights and models; drawn by lot."""
+"""Validation questions that a search asks for every setting, and that choose weights and models; drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,17 @@ def goal_of(models: Sequence[Recommender], split: Split, count: int = QUESTIONS)
 def search(recipe: Recipe, split: Split, seed: int, tell: Callable[[float], None], *, tuned: bool = True) -> Chosen:
     """Return the best settings on validation; each hyper-parameter in turn takes the values of the recipe's grid.
 
-    Without `tuned` the recipe's own settings are measured only.
+    Parameters
+    ----------
+    recipe : Recipe
+    split : Split
+        Its folds are learnt from and asked, never its test.
+    seed : int
+        For a model that draws anything.
+    tell : Callable[[float], None]
+        Called with the share of the search that is done.
+    tuned : bool
+        Whether to search; without it the recipe's own settings are measured only.
     """
     settings = dict(recipe.settings)
     models = _fitted(recipe, settings, split, seed)
@@ -61,7 +71,7 @@ def search(recipe: Recipe, split: Split, seed: int, tell: Callable[[float], None
         if best.settings.get(name) == value:
             continue
         settings = {**best.settings, name: value}
-        if name in recipe.late:
+        if name in recipe.score_only:
             models = tuple(map(copy.copy, best.models))
             for model in models:
                 setattr(model, name, value)
@@ -74,4 +84,4 @@ def search(recipe: Recipe, split: Split, seed: int, tell: Callable[[float], None
 
 
 def _fitted(recipe: Recipe, settings: Mapping[str, object], split: Split, seed: int) -> tuple[Recommender, ...]:
-    return tuple(recipe.make(**settings, seed=seed).fit(fold.train) for fold in split.folds)
+    return tuple(recipe.model(settings, seed).fit(fold.train) for fold in split.folds)

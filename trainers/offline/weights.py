@@ -43,6 +43,23 @@ def best_weights(members: Sequence[Sequence[Recommender]], split: Split, folds: 
 
     Candidates are the items that any member scores best. Weights maximise the likelihood of the targets under a softmax
     over candidates; then each in turn takes the factor that lifts the split's measure.
+
+    Parameters
+    ----------
+    members : Sequence[Sequence[Recommender]]
+        Fitted models of each fold, in one order.
+    split : Split
+    folds : Sequence[Fold]
+        Whose questions choose.
+
+    Returns
+    -------
+    tuple[float, ...]
+        `FORMS` for each member, one member after the other; the greatest is 1.
+
+    References
+    ----------
+    Metzler and Croft 2007, Linear feature-based models for information retrieval (coordinate ascent).
     """
     tables = [_table(own, split, fold.questions) for own, fold in zip(members, folds, strict=True)]
     table = _Table(
@@ -102,10 +119,10 @@ def _loss(
         return 0.0, np.zeros_like(weights)
     scores = np.tensordot(weights.astype(np.float32), features, 1)
     scores -= scores.max(axis=1, keepdims=True)
-    odds = np.exp(scores)
-    sums = odds.sum(axis=1, keepdims=True)
+    exponentials = np.exp(scores)
+    sums = exponentials.sum(axis=1, keepdims=True)
     loss = -np.mean(np.sum(target * (scores - np.log(sums)), axis=1))
-    off = ((odds / sums - target) / len(target)).ravel()
+    off = ((exponentials / sums - target) / len(target)).ravel()
     gradient = (features.reshape(len(weights), -1) @ off).astype(np.float64)
     return float(loss + _RIDGE * weights @ weights), gradient + 2 * _RIDGE * weights
 

@@ -71,7 +71,7 @@ class GatedPart(nn.Module):
 
 
 class AttentionEncoder(Encoder):
-    """Encoder of `Transformer`: learned positions counted from the first event read, then the layers."""
+    """Encoder of `SasRec`: learned positions counted from the first event read, then the layers."""
 
     def __init__(self, seen: NDArray[np.bool_], *, width: int, layers: int, dropout: float, length: int) -> None:
         super().__init__(seen, width, dropout)

@@ -9,8 +9,8 @@ import typer
 
 from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.dataset import read_export
-from trainers.recurrent import Recurrent
-from trainers.transformer import Transformer
+from trainers.gru4rec import Gru4Rec
+from trainers.sasrec import SasRec
 
 
 class Kind(StrEnum):
@@ -20,7 +20,7 @@ class Kind(StrEnum):
     RECURRENT = "recurrent"
 
 
-_MODELS: dict[Kind, type[Transformer | Recurrent]] = {Kind.TRANSFORMER: Transformer, Kind.RECURRENT: Recurrent}
+_MODELS: dict[Kind, type[SasRec | Gru4Rec]] = {Kind.TRANSFORMER: SasRec, Kind.RECURRENT: Gru4Rec}
 
 
 def sequence(

@@ -37,7 +37,7 @@ class Encoder(nn.Module, ABC):
     width : int
         Length of the vectors.
     dropout : float
-        Share of the entries of an event's vector that are hidden while learning.
+        Share of the entries of an event's vector that are set to 0 while training.
 
     References
     ----------

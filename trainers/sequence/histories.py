@@ -17,10 +17,10 @@ SHOWN = ACTIONS["impression"]
 """What histories leave out: it is what the shop did, and the state of a visitor does not keep it either."""
 
 REFUSED = tuple(ACTIONS[name] for name in ("remove_from_cart", "dislike", "return"))
-"""What is read of a history, but not foretold: nobody is to be shown what he will not have."""
+"""What is read of a history but is no target: nobody is shown what they gave back."""
 
-UNFORETOLD = (SHOWN, *REFUSED)
-"""What an encoder never foretells."""
+NO_TARGETS = (SHOWN, *REFUSED)
+"""Event types that are no target of an encoder."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Histories:
         )
 
     @property
-    def foretold(self) -> NDArray[np.bool_]:
-        """Whether each entry is one to foretell, shape (n_entries,)."""
+    def is_target(self) -> NDArray[np.bool_]:
+        """Whether each entry is a target, shape (n_entries,)."""
         return ~np.isin(self.actions, REFUSED)
 
     def inputs(self, starts: Integers, stops: Integers) -> Inputs:
@@ -109,7 +109,7 @@ class Histories:
         )
 
     def targets(self, starts: Integers, stops: Integers) -> Integers:
-        """Return the items to foretell from the rows of `inputs`, those after each entry, 0 where there is none."""
+        """Return the targets of the rows of `inputs`, those after each entry, 0 where there is none."""
         found = self.inputs(starts + 1, stops + 1)
         return np.where(np.isin(found.actions, REFUSED), PADDING, found.items)
 
@@ -121,7 +121,7 @@ class Histories:
 
 @dataclass(frozen=True)
 class Windows:
-    """Parts of histories to learn from: every entry of `starts` to `stops` is read, the one after it foretold.
+    """Parts of histories to learn from: every entry of `starts` to `stops` is read, the one after it is its target.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class Windows:
 
     @classmethod
     def over(cls, offsets: Integers, length: int, held_out: NDArray[np.bool_]) -> "Windows":
-        """Cut every history into windows of at most `length` targets that foretell each of its entries once.
+        """Cut every history into windows of at most `length` targets in which each of its entries is a target once.
 
         The first window of a history is the short one. The last entry of a history in `held_out` is left out.
         """
@@ -145,16 +145,16 @@ class Windows:
         stops = np.repeat(last, count) - back * length
         return cls(np.maximum(stops - length, np.repeat(offsets[:-1], count)), stops)
 
-    def foretelling(self, foretold: NDArray[np.bool_]) -> "Windows":
-        """Return the windows with an entry to foretell; `foretold` has shape (n_entries,)."""
-        before = np.append(0, np.cumsum(foretold))
+    def with_targets(self, is_target: NDArray[np.bool_]) -> "Windows":
+        """Return the windows with a target; `is_target` has shape (n_entries,)."""
+        before = np.append(0, np.cumsum(is_target))
         some = before[self.stops + 1] > before[self.starts + 1]
         return Windows(self.starts[some], self.stops[some])
 
     def batches(self, targets: int, rng: np.random.Generator) -> list[Integers]:
         """Return the numbers of the windows of each batch of about `targets` targets, padding included.
 
-        Windows of like length share a batch, so that little of it is padding; chance decides among equals and over the
+        Windows of like length share a batch, so that little of it is padding; `rng` decides among equals and over the
         order of the batches.
         """
         size = self.stops - self.starts

@@ -1,4 +1,4 @@
-"""Learning of an encoder: foretell every next item, stop when held-out ones are foretold no better."""
+"""Learning of an encoder: predict every next item, stop when held-out ones are predicted no better."""
 
 import copy
 from dataclasses import dataclass
@@ -41,14 +41,14 @@ class Objective(nn.Module):
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingData:
     """Data to learn from.
 
     Attributes
     ----------
     histories : Histories
     held_out : NDArray[np.bool_] of shape (n,)
-        Histories whose last event is not learnt but foretold, to know when to stop.
+        Histories whose last event is not learnt from but predicted, to know when to stop.
     windows : Windows
     proposal : Proposal
     """
@@ -59,28 +59,28 @@ class Lesson:
     proposal: Proposal
 
     @classmethod
-    def of(cls, histories: Histories, n_items: int, training: Training, rng: np.random.Generator) -> "Lesson":
+    def of(cls, histories: Histories, n_items: int, training: Training, rng: np.random.Generator) -> "TrainingData":
         """Hold out the last event of a tenth of the histories, 2,000 at most; none where that is less than one."""
-        foretold = histories.foretold
+        is_target = histories.is_target
         long = np.flatnonzero(np.diff(histories.offsets) >= _LEAST_EVENTS)
-        long = long[foretold[histories.offsets[1:][long] - 1]]
+        long = long[is_target[histories.offsets[1:][long] - 1]]
         held_out = np.zeros(len(histories), dtype=np.bool_)
         held_out[rng.permutation(long)[: min(int(len(long) * _HELD_OUT_SHARE), _MOST_HELD_OUT)]] = True
-        windows = Windows.over(histories.offsets, training.length, held_out).foretelling(foretold)
+        windows = Windows.over(histories.offsets, training.window, held_out).with_targets(is_target)
         if not len(windows.stops):
             raise ValueError("the data hold no visitor with two events to learn an order from; train another model")
-        counts = np.bincount(histories.items[foretold] - 1, minlength=n_items)
+        counts = np.bincount(histories.items[is_target] - 1, minlength=n_items)
         return cls(histories, held_out, windows, Proposal.of_counts(counts, training.power))
 
 
-class Learner:
-    """One course of learning.
+class TrainingRun:
+    """Training of one encoder.
 
     Parameters
     ----------
     encoder : Encoder
         Changed in place.
-    lesson : Lesson
+    data : TrainingData
     training : Training
     group : Processes
     rng : np.random.Generator
@@ -88,9 +88,9 @@ class Learner:
     """
 
     def __init__(
-        self, encoder: Encoder, lesson: Lesson, training: Training, group: Processes, rng: np.random.Generator
+        self, encoder: Encoder, data: TrainingData, training: Training, group: Processes, rng: np.random.Generator
     ) -> None:
-        self.lesson = lesson
+        self.data = data
         self.training = training
         self.group = group
         self.rng = rng
@@ -104,7 +104,7 @@ class Learner:
         self.steps = 0
 
     def run(self, progress: Progress) -> Encoder:
-        """Return the encoder of the epoch that foretold the held-out events best; the last one where there are none."""
+        """Return the encoder of the epoch that predicted held-out events best; the last one where there are none."""
         best, best_epoch, kept = -np.inf, 0, self.average
         for epoch in range(self.training.epochs):
             self._epoch()
@@ -119,7 +119,7 @@ class Learner:
 
     def _epoch(self) -> None:
         self.encoder.train()
-        windows = self.lesson.windows
+        windows = self.data.windows
         n_targets = int((windows.stops - windows.starts).sum())
         size = min(self.training.batch_targets, max(n_targets // _LEAST_STEPS, _LEAST_TARGETS))
         for batch in windows.batches(size, self.rng):
@@ -127,15 +127,15 @@ class Learner:
 
     def _step(self, batch: Integers) -> None:
         """Learn from this process's share of the windows of `batch`."""
-        windows, group = self.lesson.windows, self.group
-        n_targets = int((self.lesson.histories.targets(windows.starts[batch], windows.stops[batch]) > 0).sum())
+        windows, group = self.data.windows, self.group
+        n_targets = int((self.data.histories.targets(windows.starts[batch], windows.stops[batch]) > 0).sum())
         mine = batch[group.rank :: group.size]
         weight = group.size / n_targets if len(mine) else 0.0
         mine = mine if len(mine) else batch[:1]
         starts, stops = windows.starts[mine], windows.stops[mine]
-        inputs = tensors_of(self.lesson.histories.inputs(starts, stops), group.device)
-        targets = torch.from_numpy(self.lesson.histories.targets(starts, stops)).to(group.device)
-        negatives, log_expected = self.lesson.proposal.draw(self.training.negatives, self.rng)
+        inputs = tensors_of(self.data.histories.inputs(starts, stops), group.device)
+        targets = torch.from_numpy(self.data.histories.targets(starts, stops)).to(group.device)
+        negatives, log_expected = self.data.proposal.draw(self.training.negatives, self.rng)
         drawn = negatives.to(group.device), log_expected.to(group.device)
         for part in self.adam.param_groups:
             part["lr"] = self.training.learning_rate * min(1.0, (self.steps + 1) / _WARM_UP_STEPS)
@@ -155,11 +155,11 @@ class Learner:
     @torch.no_grad()
     def _measure(self) -> float:
         """Return the mean of 1 / log2(1 + rank) of the held-out events, ranked among all items."""
-        histories, encoder = self.lesson.histories, self.average.eval()
-        asked = np.flatnonzero(self.lesson.held_out)
+        histories, encoder = self.data.histories, self.average.eval()
+        asked = np.flatnonzero(self.data.held_out)
         if not len(asked):
             return float(self.steps)
-        starts, stops = histories.latest(self.training.length + 1)
+        starts, stops = histories.latest(self.training.window + 1)
         vectors = encoder.vectors(torch.arange(encoder.unknown - 1, device=self.group.device)).T
         found = 0.0
         mine = asked[self.group.rank :: self.group.size]

@@ -74,7 +74,7 @@ def _memory_unfilled() -> Iterator[None]:
 
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
-    """Let equal seeds give equal weights within, and leave chance, threads and flags as they were."""
+    """Let equal seeds give equal weights within, and leave the generator, threads and flags as they were."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads, flag = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(), _memory_unfilled():

@@ -8,7 +8,7 @@ from trainers.sequence.encoder import Encoder
 
 
 class RecurrentEncoder(Encoder):
-    """Encoder of `Recurrent`: the event itself, and what gated recurrent units kept of those before it.
+    """Encoder of `Gru4Rec`: the event itself, and what gated recurrent units kept of those before it.
 
     The way around the units lets a history point at items like its last one from the first step of learning on.
     """

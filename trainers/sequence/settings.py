@@ -9,7 +9,7 @@ class Training:
 
     Attributes
     ----------
-    length : int
+    window : int
         Last events of a history that are read.
     negatives : int
         Items drawn for each batch, shared by all its targets.
@@ -28,7 +28,7 @@ class Training:
         Epochs without a better measure after which learning ends.
     """
 
-    length: int = 50
+    window: int = 50
     negatives: int = 512
     power: float = 0.5
     batch_targets: int = 1024
@@ -39,5 +39,5 @@ class Training:
     patience: int = 5
 
 
-USUAL = Training()
-"""What a model does that is told nothing else."""
+DEFAULT_TRAINING = Training()
+"""How a model learns by default."""

@@ -15,11 +15,11 @@ class Proposal:
 
     Attributes
     ----------
-    chance : NDArray[np.float64] of shape (n_items,)
+    probability : NDArray[np.float64] of shape (n_items,)
         Sums to 1; above zero for every item, so that an item that was never seen is pushed away as well.
     """
 
-    chance: NDArray[np.float64]
+    probability: NDArray[np.float64]
 
     @classmethod
     def of_counts(cls, counts: NDArray[np.int64], power: float) -> Self:
@@ -32,15 +32,15 @@ class Proposal:
 
         Where the items are no more than `count`, each comes once: the softmax is then exact.
         """
-        if len(self.chance) <= count:
-            return torch.arange(len(self.chance)), torch.zeros(len(self.chance))
-        cumulative = np.cumsum(self.chance)
+        if len(self.probability) <= count:
+            return torch.arange(len(self.probability)), torch.zeros(len(self.probability))
+        cumulative = np.cumsum(self.probability)
         drawn = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
-        return torch.from_numpy(drawn), torch.from_numpy(np.log(self.chance[drawn] * count).astype(np.float32))
+        return torch.from_numpy(drawn), torch.from_numpy(np.log(self.probability[drawn] * count).astype(np.float32))
 
 
 def cross_entropy(states: Tensor, targets: Tensor, negatives: Tensor, log_expected: Tensor, hits: Tensor) -> Tensor:
-    """Return the summed loss of foretelling the targets, each among itself and the shared negatives.
+    """Return the summed loss of the targets, each among itself and the shared negatives.
 
     The target is there for certain and keeps its score; a negative stands for all items like it, so its score is
     lowered by the logarithm of its expected number of draws: the sum over the negatives then estimates without bias the

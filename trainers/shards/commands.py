@@ -8,7 +8,7 @@ import typer
 from trainers.base import Tell, Trainer
 from trainers.bundle import Card, Taken, version_of, write_bundle
 from trainers.console import JsonOption, answer, errors_told, progress_told
-from trainers.item_to_item import ItemToItem
+from trainers.item_to_item import ItemKnn
 from trainers.pipeline import usual_models
 from trainers.shards.counting import Shards
 from trainers.shards.source import Source
@@ -45,14 +45,14 @@ def count(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 def _fitted(shards: Shards, tell: Tell) -> list[Trainer]:
     """Return the models of a bundle that counts make and that there are lines for, fitted to all shards."""
     models: list[Trainer] = []
-    for model, actions in usual_models(0):
+    for model, actions in usual_models():
         if not shards.have(actions):
             continue
 
         def progress(share: float, name: str = type(model).__name__) -> None:
             tell(f"count {name}", share)
 
-        if isinstance(model, ItemToItem):
+        if isinstance(model, ItemKnn):
             shards.fit_neighbours(model, progress)
         elif isinstance(model, VisitorLists):
             shards.fit_lists(model, progress)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import core_rs
 from trainers.base import Progress, once_a_basket
 from trainers.dataset import ACTIONS, Dataset, Facts
-from trainers.item_to_item import ItemToItem
+from trainers.item_to_item import ItemKnn
 from trainers.shards.source import Source
 from trainers.shards.workers import Promise, Workers
 from trainers.visitor_lists import Lists, VisitorLists
@@ -90,7 +90,7 @@ class Shards:
         """Return whether there is a line of one of these event types."""
         return not self.actions.isdisjoint(ACTIONS[name] for name in actions)
 
-    def fit_neighbours(self, model: ItemToItem, progress: Progress) -> None:
+    def fit_neighbours(self, model: ItemKnn, progress: Progress) -> None:
         """Fit `model` as its `fit` would on all lines; ValueError where its measure needs more than counts."""
         run, n_items = self.workers.run, len(self.items)
         rows = [run(_pairs, part, model.by, model.actions) for part in self.parts]
@@ -109,12 +109,12 @@ class Shards:
         """Fit `model` as its `fit` would on all lines."""
         run, shape = self.workers.run, (len(self.visitors), len(self.items))
         step = min(_VISITORS_AT_ONCE, -(-shape[0] // len(self.parts)))
-        vectors = run(_together, *(run(_vectors, part, shape, dict(model.decay())) for part in self.parts))
+        vectors = run(_together, *(run(_vectors, part, shape, dict(model.basket_options())) for part in self.parts))
         starts = range(0, shape[0], step)
         spans = [(start, min(start + step, shape[0])) for start in starts]
 
         def begin(span: Span) -> Promise:
-            return run(_blend, vectors, shape, span, dict(model.choice()))
+            return run(_blend, vectors, shape, span, dict(model.blend_options()))
 
         model.keep(joined(list(self._ahead(begin, spans, len(self.parts), progress))))
 

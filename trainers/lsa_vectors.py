@@ -17,14 +17,14 @@ from trainers.dataset import Dataset
 ITEMS_FILE = "content_items.safetensors"
 
 
-class ContentVectors(Trainer):
-    """The terms of `Content`, by their strongest common directions.
+class LsaVectors(Trainer):
+    """LSA: the terms of `Content`, by their strongest common directions.
 
     Parameters
     ----------
-    width : int
+    n_factors : int
         Length of the vectors; less where the shop has fewer terms or items.
-    rarity : float
+    idf : float
         As in `Content`.
     vectors : float
         As in `Content`.
@@ -32,7 +32,7 @@ class ContentVectors(Trainer):
 
     Attributes
     ----------
-    vectors_ : NDArray[np.float32] of shape (n_items, width)
+    vectors_ : NDArray[np.float32] of shape (n_items, n_factors)
         Norm 1; zeros for an item of which nothing is known.
 
     References
@@ -43,24 +43,24 @@ class ContentVectors(Trainer):
 
     vectors_: NDArray[np.float32]
 
-    def __init__(self, *, width: int = 64, rarity: float = 1.5, vectors: float = 0.5, seed: int = 0) -> None:
-        self.width = width
-        self.rarity = rarity
+    def __init__(self, *, n_factors: int = 64, idf: float = 1.5, vectors: float = 0.5, seed: int = 0) -> None:
+        self.n_factors = n_factors
+        self.idf = idf
         self.vectors = vectors
         self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
-        """Find the directions; what visitors did is not read, but there must be some. O(terms · width)."""
-        content = Content(rarity=self.rarity, normalise=1.0, vectors=self.vectors).fit(dataset)
+        """Find the directions; what visitors did is not read, but there must be some. O(terms · n_factors)."""
+        content = Content(idf=self.idf, normalise=1.0, vectors=self.vectors).fit(dataset)
         terms = normalize(content.terms_.astype(np.float64))
-        width = min(self.width, *terms.shape)
+        n_factors = min(self.n_factors, *terms.shape)
         with threadpool_limits(1):  # sums of other parts round otherwise
-            left, strength, _ = randomized_svd(terms, width, random_state=self.seed)
+            left, strength, _ = randomized_svd(terms, n_factors, random_state=self.seed)
         known = (terms.getnnz(axis=1) > 0)[:, None]
         self.vectors_ = normalize(np.where(known, left * strength, 0.0)).astype(np.float32)
         progress(1.0)
         return self
 
     def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return `vectors`, f32 (n_items, width), in clusters where many, as `content_items.safetensors`."""
+        """Return `vectors`, f32 (n_items, n_factors), in clusters where many, as `content_items.safetensors`."""
         return {ITEMS_FILE: clustered(self.fitted("vectors_"), self.seed)}

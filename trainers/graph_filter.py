@@ -1,6 +1,5 @@
 """Items by a graph filter: neighbours at two steps, and the smoothest waves over the whole graph."""
 
-from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -8,12 +7,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import linalg
 
-from trainers.base import Array, Progress, no_progress, rows_of
+from trainers.base import Progress, no_progress
 from trainers.dataset import Dataset
-from trainers.recommender import Queries, Recommender
+from trainers.recommender import Queries, Recommender, interactions
 
 
-class Spectral(Recommender):
+class GraphFilter(Recommender):
     """GF-CF: visitors and items as a graph whose edges are damped by both degrees; a history spreads over it.
 
     A linear filter goes two steps, to the neighbours of the history's items; an ideal low pass keeps the waves of the
@@ -21,10 +20,10 @@ class Spectral(Recommender):
 
     Parameters
     ----------
-    width : int
+    n_factors : int
         Waves that the low pass keeps; fewer where the shop has fewer items or visitors.
     low_pass : float
-        Weight of the low pass beside 1 of the neighbours.
+        The paper's alpha: weight of the low pass beside 1 of the neighbours.
     damping : float
         Exponent by which the degrees divide an edge.
     seed : int
@@ -33,7 +32,7 @@ class Spectral(Recommender):
     Attributes
     ----------
     near_ : scipy.sparse.csr_matrix of shape (n_items, n_items)
-    waves_ : NDArray[np.float32] of shape (n_items, width)
+    waves_ : NDArray[np.float32] of shape (n_items, n_factors)
         Orthonormal columns.
     degree_ : NDArray[np.float32] of shape (n_items,)
         Visitors of each item to the power `damping`, at least 1.
@@ -41,25 +40,28 @@ class Spectral(Recommender):
     References
     ----------
     Shen, Wu, Zhang, Shan, Zhang, Letaief and Li 2021, How powerful is graph convolution for recommendation?, section 4.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = GraphFilter(n_factors=2).fit(toy()).recommend(question("milk"), k=2)
+    >>> names(items)
+    [['milk', 'coffee']]
     """
 
     near_: sparse.csr_matrix
     waves_: NDArray[np.float32]
     degree_: NDArray[np.float32]
 
-    def __init__(self, *, width: int = 32, low_pass: float = 0.1, damping: float = 0.5, seed: int = 0) -> None:
-        self.width = width
+    def __init__(self, *, n_factors: int = 32, low_pass: float = 0.1, damping: float = 0.5, seed: int = 0) -> None:
+        self.n_factors = n_factors
         self.low_pass = low_pass
         self.damping = damping
         self.seed = seed
 
     def fit(self, dataset: Dataset, progress: Progress = no_progress) -> Self:
-        """Count and decompose. O(sum over visitors of items² + rows * width)."""
-        rows = rows_of(dataset)
-        shape = (dataset.n_visitors, dataset.n_items)
-        table = sparse.csr_matrix((np.ones(len(rows)), (rows.visitor, rows.item)), shape=shape)
-        table.sum_duplicates()
-        table.data[:] = 1
+        """Count and decompose. O(sum over visitors of items² + rows * n_factors)."""
+        table = interactions(dataset).astype(np.float64)
         of_visitors, of_items = (np.maximum(np.asarray(table.sum(axis=axis)).ravel(), 1) for axis in (1, 0))
         damped = sparse.diags(of_visitors**-self.damping) @ table @ sparse.diags(of_items**-self.damping)
         progress(0.3)
@@ -74,17 +76,12 @@ class Spectral(Recommender):
         history = sparse.csr_matrix(queries.matrix().sign(), dtype=np.float32)
         near = (history @ self.fitted("near_")).toarray()
         spread = history @ (self.waves_ / self.degree_[:, None])
+        # One product a history, as in `Als.score`.
         smooth = np.array([self.waves_ @ wave for wave in spread], np.float32).reshape(near.shape)
         return np.asarray(near + np.float32(self.low_pass) * smooth * self.degree_, np.float32)
 
-    def tensors(self) -> Mapping[str, Mapping[str, Array]]:
-        """Return neighbours by CSR, waves and degrees, as `spectral.safetensors`."""
-        near = self.fitted("near_")
-        lists = {"offsets": near.indptr, "neighbours": near.indices.astype(np.uint32), "weights": near.data}
-        return {"spectral.safetensors": {**lists, "waves": self.waves_, "degree": self.degree_}}
-
     def _waves(self, damped: sparse.csr_matrix) -> NDArray[np.float32]:
-        width = min(self.width, min(damped.shape) - 1)
+        width = min(self.n_factors, min(damped.shape) - 1)
         if width < 1:
             return np.zeros((damped.shape[1], 0), np.float32)
         start = np.random.default_rng(self.seed).random(min(damped.shape))

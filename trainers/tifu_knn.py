@@ -6,7 +6,7 @@ from typing import Any
 from trainers.visitor_lists import VisitorLists
 
 
-class NextBasket(VisitorLists):
+class TifuKnn(VisitorLists):
     """TIFU-KNN: item frequency over baskets, decayed by age, and the mean of the nearest visitors.
 
     The nearest visitors are those of the highest cosine.
@@ -14,23 +14,28 @@ class NextBasket(VisitorLists):
     Parameters
     ----------
     n_groups : int
-        Groups that a visitor's baskets are cut into, in order of time.
+        m: groups that a visitor's baskets are cut into, in order of time.
     within, across : float
-        Weight of a basket relative to the next of its group, and of a group relative to the next; in (0, 1].
-    neighbours : int
-        Nearest visitors that have a say.
+        r_b and r_g: weight of a basket, or group, relative to the next one; in (0, 1].
+    k : int
+        Nearest visitors whose mean counts.
     alpha : float
         Share of the visitor's own frequencies, 0 to 1.
-    length : int
+    n_items_kept : int
         Items kept for each visitor.
     actions : tuple[str, ...]
         Event types that make a basket; all where it is empty.
-    seed : int
-        Counting has no chance in it; kept so that every trainer has one.
 
     References
     ----------
     Hu, He, Gao and Zhang 2020, Modeling Personalized Item Frequency Information for Next-basket Recommendation.
+
+    Examples
+    --------
+    >>> from trainers.toy import names, question, toy
+    >>> items, _ = TifuKnn(k=2).fit(toy()).recommend(question("coffee"), k=3)
+    >>> names(items)
+    [['coffee', 'filters', 'milk']]
     """
 
     file = "next_basket.safetensors"
@@ -41,25 +46,23 @@ class NextBasket(VisitorLists):
         n_groups: int = 7,
         within: float = 0.9,
         across: float = 0.7,
-        neighbours: int = 300,
+        k: int = 300,
         alpha: float = 0.8,
-        length: int = 200,
+        n_items_kept: int = 200,
         actions: tuple[str, ...] = ("purchase",),
-        seed: int = 0,
     ) -> None:
         self.n_groups = n_groups
         self.within = within
         self.across = across
-        self.neighbours = neighbours
+        self.k = k
         self.alpha = alpha
-        self.length = length
+        self.n_items_kept = n_items_kept
         self.actions = actions
-        self.seed = seed
 
-    def decay(self) -> Mapping[str, Any]:
+    def basket_options(self) -> Mapping[str, Any]:
         """Return how baskets of a visitor weigh."""
         return {"n_groups": self.n_groups, "within": self.within, "across": self.across}
 
-    def choice(self) -> Mapping[str, Any]:
-        """Return how the nearest visitors have a say."""
-        return {"neighbours": self.neighbours, "alpha": self.alpha, "length": self.length, "only_new": False}
+    def blend_options(self) -> Mapping[str, Any]:
+        """Return how the nearest visitors count."""
+        return {"neighbours": self.k, "alpha": self.alpha, "length": self.n_items_kept, "only_new": False}

@@ -1,4 +1,4 @@
-"""The transformer: what a visitor does next, by attention to what they did."""
+"""SASRec: what a visitor does next, by attention to what they did."""
 
 from typing import TYPE_CHECKING
 
@@ -6,23 +6,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.sequence.model import SequenceModel
-from trainers.sequence.settings import USUAL, Training
+from trainers.sequence.settings import DEFAULT_TRAINING, Training
 
 if TYPE_CHECKING:
     from trainers.sequence.encoder import Encoder
 
 
-class Transformer(SequenceModel):
-    """Causal self-attention over the events of a history, taught by a sampled softmax of every next item.
+class SasRec(SequenceModel):
+    """SASRec: causal self-attention over the events of a history, trained by a sampled softmax of every next item.
 
     Parameters
     ----------
-    width : int
+    n_factors : int
         Length of the vectors, one of `WIDTHS`.
-    layers : int
+    n_layers : int
         Pairs of attention and feed-forward part.
     dropout : float
-        Share of entries that are hidden while learning, 0 to 1.
+        Share of entries that are set to 0 while training, 0 to 1.
     training : Training
     seed : int
 
@@ -30,31 +30,38 @@ class Transformer(SequenceModel):
     ----------
     Kang and McAuley 2018, Self-Attentive Sequential Recommendation; Tikhonovich et al. 2025, eSASRec: Enhancing
     Transformer-based Recommendations in a Modular Fashion, for the layers and the loss.
+
+    Examples
+    --------
+    >>> from trainers.toy import question, toy
+    >>> model = SasRec(n_factors=16, training=Training(epochs=1)).fit(toy())
+    >>> model.score(question("coffee", "milk")).shape
+    (1, 6)
     """
 
     def __init__(
         self,
         *,
-        width: int = 64,
-        layers: int = 1,
+        n_factors: int = 64,
+        n_layers: int = 1,
         dropout: float = 0.4,
-        training: Training = USUAL,
+        training: Training = DEFAULT_TRAINING,
         seed: int = 0,
     ) -> None:
-        self.width = width
-        self.layers = layers
+        self.n_factors = n_factors
+        self.n_layers = n_layers
         self.dropout = dropout
         self.training = training
         self.seed = seed
 
-    def untaught(self, seen: NDArray[np.bool_]) -> "Encoder":
-        """Return an encoder with weights drawn by chance."""
+    def new_encoder(self, seen: NDArray[np.bool_]) -> "Encoder":
+        """Return an encoder with random weights."""
         from trainers.sequence.attention import AttentionEncoder  # noqa: PLC0415 - needs torch
 
         return AttentionEncoder(
             seen,
-            width=self.width,
-            layers=self.layers,
+            width=self.n_factors,
+            layers=self.n_layers,
             dropout=self.dropout,
-            length=self.training.length,
+            length=self.training.window,
         )

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from trainers.content_vectors import ContentVectors
 from trainers.dataset import Dataset
+from trainers.lsa_vectors import LsaVectors
 
 TITLES = ["red shoes", "blue shoes", "green tea", "black tea", None]
 PATHS = [["wear", "shoes"], ["wear", "shoes"], ["food", "tea"], ["food", "tea"], None]
@@ -17,7 +17,7 @@ def shop(**columns) -> Dataset:
 
 
 def test_like_items_are_near_and_unknown_ones_nowhere():
-    vectors = ContentVectors().fit(shop(title=TITLES, category_path=PATHS)).vectors_
+    vectors = LsaVectors().fit(shop(title=TITLES, category_path=PATHS)).vectors_
     likeness = vectors @ vectors.T
     assert likeness[0, 1] > likeness[0, 2] + 0.3
     assert likeness[2, 3] > likeness[1, 3] + 0.3
@@ -27,14 +27,14 @@ def test_like_items_are_near_and_unknown_ones_nowhere():
 
 def test_the_vectors_of_the_shop_count_too():
     given = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.0, 1.0], None]
-    vectors = ContentVectors().fit(shop(vector=given)).vectors_
+    vectors = LsaVectors().fit(shop(vector=given)).vectors_
     assert (vectors[0] @ vectors[2], vectors[1] @ vectors[3]) > (0.9, 0.9)
     assert abs(vectors[0] @ vectors[1]) < 0.1
     assert not vectors[4].any()
 
 
 def test_a_shop_that_says_nothing_of_its_items_has_zeros():
-    vectors = ContentVectors().fit(shop()).vectors_
+    vectors = LsaVectors().fit(shop()).vectors_
     assert len(vectors) == 5
     assert not vectors.any()
 
@@ -42,6 +42,6 @@ def test_a_shop_that_says_nothing_of_its_items_has_zeros():
 def test_wide_terms_are_brought_to_the_width():
     rng = np.random.default_rng(0)
     titles = [" ".join(f"w{n}" for n in rng.integers(0, 40, 6)) for _ in range(5)]
-    whole = ContentVectors(width=5).fit(shop(title=titles)).vectors_
-    few = ContentVectors(width=2).fit(shop(title=titles)).vectors_
+    whole = LsaVectors(n_factors=5).fit(shop(title=titles)).vectors_
+    few = LsaVectors(n_factors=2).fit(shop(title=titles)).vectors_
     assert (whole.shape, few.shape) == ((5, 5), (5, 2))
