@@ -76,7 +76,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Train a bundle and measure it beside rules and baselines."""
+    """Train a bundle and measure it beside the heuristic and baselines."""
     with errors_told(json=json), progress_told() as tell:
         names = parts_of(parts)
         if item_vectors and CONTENT not in names:
@@ -84,7 +84,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         named = {"ranker": ranker, "question": question, "parts": names}
         pipeline = _pipeline(export, split, seed, tell, against=against, item_vectors=item_vectors, **named)
         fitted = pipeline.run()
-        rows = report.rows_of(_measured(fitted, pipeline, tell, baselines))
+        rows = report.lines_of(_measured(fitted, pipeline, tell, baselines))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by, "asked": len(fitted.task.visitor)}
         if against is not None:
             found["gate"] = facts(judge(pipeline, fitted, against, tolerance))
@@ -105,7 +105,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure rules and ranker of an export beside the baselines, or every model on anyone's data; write no bundle."""
+    """Measure heuristic and ranker of an export beside baselines, or every model on anyone's data; write no bundle."""
     if context.invoked_subcommand is not None:
         return
     if export is None:
@@ -116,7 +116,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         found = _measured(fitted, pipeline, tell, Baselines.ALL)
         if plot is not None:
             draw_recall(found, plot)
-    _answer({"asked": len(fitted.task.visitor)}, report.rows_of(found), "next basket", json=json)
+    _answer({"asked": len(fitted.task.visitor)}, report.lines_of(found), "next basket", json=json)
 
 
 @app.command()
@@ -133,7 +133,7 @@ def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         pipeline = _pipeline(export, split, seed, tell, ranker=ranker, question=question)
         found = pipeline.compare(variants())
     said = {"protocol": "next basket", "seeds": ",".join(map(str, pipeline.seeds))}
-    _answer(said, report.rows_of(found), "what context is worth", json=json)
+    _answer(said, report.lines_of(found), "what context is worth", json=json)
 
 
 @app.command()
@@ -149,7 +149,7 @@ def served(
         found = read_export(export)
         task = question.make(_moment(found, split)).task(found.dataset)
         measured = measure_served(address, task, tell)
-        rows = report.rows_of({(name, "served"): [value] for name, value in measured.items()})
+        rows = report.lines_of({(name, "served"): [value] for name, value in measured.items()})
     _answer({}, rows, f"served by {address}", json=json)
 
 

@@ -39,7 +39,8 @@ class Card:
         Of the shop that the ranker learnt from.
     metrics : Mapping[str, Metric]
     ranker : str
-        What a ranker is made of, `network` or `trees`, also where rules rank better; empty where none was tried.
+        What a ranker is made of, `network` or `trees`, also where the heuristic ranks better; empty where
+        none was tried.
     item_vectors : str
         What vectors of items were read from, a file or `titles`; empty for none.
     """

@@ -11,7 +11,7 @@ from core_rs import EngineError
 from trainers.dataset import Export
 from trainers.evaluate import Measured, interval
 from trainers.pipeline import Fitted, Pipeline
-from trainers.protocols import NextBasket
+from trainers.protocols import NextBasketQuestion
 from trainers.sessions import open_session
 
 MEASURE = "ndcg_at_10"
@@ -68,9 +68,10 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     """Return whether the new bundle is not worse than the one in `folder` on what followed the split.
 
     Every visitor with an order before the split and one after it is asked about. It passes if the interval's lower end
-    is not below `-tolerance` times the old mean. A bundle that does not fit this engine cannot serve, so rules are
-    compared instead. What is judged is the new bundle as of the split; its lists are then fitted to the whole log. The
-    window must begin after the old bundle's events end, for lists that have seen the answers look better than they are.
+    is not below `-tolerance` times the old mean. A bundle that does not fit this engine cannot serve, so the heuristic
+    is compared instead. What is judged is the new bundle as of the split; its lists are then fitted to the whole log.
+    The window must begin after the old bundle's events end, for lists that have seen the answers look better than they
+    are.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     tolerance : float
         Share of the old mean that may be lost, 0 to 1.
     """
-    task = NextBasket(pipeline.schedule.split_ms).task(pipeline.export.dataset)
+    task = NextBasketQuestion(pipeline.schedule.split_ms).task(pipeline.export.dataset)
     (new,) = pipeline.measured(task, "all", [None if fitted.tried is None else fitted.tried.ranker])
     ranker: Path | None = folder / "ranker.onnx"
     try:

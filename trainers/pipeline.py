@@ -46,8 +46,8 @@ DEFAULT_RANKER = RankerKind.NETWORK
 """The better one by NDCG@10 of whole baskets on the validation weeks of Complete Journey."""
 
 
-class Scorer(Protocol):
-    """Model that ranks candidates."""
+class Predictor(Protocol):
+    """What foretells actions from the features of candidates: a `Ranker`, or the graph of a bundle."""
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the actions of every row, shape (n, h)."""
@@ -59,7 +59,7 @@ _GOLDEN_ROWS = 32
 _LEAST_EXAMPLES = 200
 """Candidates that an action followed; one that followed fewer is left out of a ranker."""
 _TRIAL_CUTS = 5
-"""Latest cuts that are enough to tell whether a ranker beats the rules."""
+"""Latest cuts that are enough to tell whether a ranker beats the heuristic."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Schedule:
     cuts : tuple[int, ...]
         Past moments to learn to rank from, ascending.
     validation_ms : int
-        The cut that decides between ranker and rules.
+        The cut that decides between ranker and heuristic.
     """
 
     split_ms: int
@@ -137,9 +137,9 @@ class Fitted:
     models : list[Trainer]
         As of the split.
     tried : Tried | None
-        The ranker with candidates of the split; None where rules rank better.
+        The ranker with candidates of the split; None where the heuristic ranks better.
     measured : dict[tuple[str, str], list[Measured]]
-        Quality by set and by `ranker` or `rules`; a ranker has one for each seed.
+        Quality by set and by `ranker` or `heuristic`; a ranker has one for each seed.
     """
 
     task: Task
@@ -150,7 +150,7 @@ class Fitted:
     @property
     def ranked_by(self) -> str:
         """What ranks in the bundle."""
-        return "rules" if self.tried is None else "ranker"
+        return "heuristic" if self.tried is None else "ranker"
 
 
 class Pipeline:
@@ -195,15 +195,15 @@ class Pipeline:
     def run(self) -> Fitted:
         """Learn from what is before the split, measure on what follows."""
         with TemporaryDirectory() as folder:
-            past, beats_rules = self._learn(Path(folder))
+            past, beats_heuristic = self._learn(Path(folder))
             models = self._enter(self.schedule.split_ms, Path(folder))
-        rankers = [self._fit(past, seed=seed) for seed in self.seeds] if beats_rules else []
+        rankers = [self._fit(past, seed=seed) for seed in self.seeds] if beats_heuristic else []
         found = [ranker for ranker in rankers if ranker is not None]
         task = self.question.make(self.schedule.split_ms).task(self.export.dataset)
         measured = {}
         for name, asked in tasks_of(task).items():
-            rules, *of_seeds = self.measured(asked, name, [None, *found])
-            measured[name, "rules"] = [rules]
+            heuristic, *of_seeds = self.measured(asked, name, [None, *found])
+            measured[name, "heuristic"] = [heuristic]
             if of_seeds:
                 measured[name, "ranker"] = of_seeds
         return Fitted(task, models, self._tried(found[0], task) if found else None, measured)
@@ -241,8 +241,8 @@ class Pipeline:
         parts = self.parts.at(dataset, lambda share: self.progress("learn the encoder", share), latest=latest)
         return [*fitted_models(dataset, self.seeds[0]), *parts]
 
-    def measured(self, task: Task, name: str, rankers: Sequence[Scorer | None]) -> list[Measured]:
-        """Return the quality of what the shop shows now to the visitors of `task` by each ranker; None is the rules."""
+    def measured(self, task: Task, name: str, rankers: Sequence[Predictor | None]) -> list[Measured]:
+        """Return the quality of what the shop now shows the visitors of `task` by each ranker; None: the heuristic."""
         lists: list[list[list[str]]] = [[] for _ in rankers]
         asked = [known(task.train.visitors[visitor]) for visitor in task.visitor.tolist()]
         for number, plan in enumerate(self.shop.plans(asked, SETS[name])):
@@ -252,10 +252,10 @@ class Pipeline:
         return [measure(task, ranks_of_lists(task, shown)) for shown in lists]
 
     def _learn(self, folder: Path, *, judge: bool = True) -> tuple[list[Rows], bool]:
-        """Return candidates of all cuts and, where `judge`, whether a ranker beats rules on the validation period."""
+        """Return candidates of all cuts and, where `judge`, whether a ranker beats the heuristic on validation."""
         collector = Collector(self.known, self.actions, tuple(SETS.values()), seed=self.seeds[0])
         past: list[Rows] = []
-        beats_rules = False
+        beats_heuristic = False
         for number, cut in enumerate(self.schedule.cuts):
             self.progress("learn from the past", number / len(self.schedule.cuts))
             if cut == self.schedule.validation_ms:
@@ -264,9 +264,9 @@ class Pipeline:
                 collector.actions = self.actions
             self._enter(cut, folder)
             if judge and cut == self.schedule.validation_ms:
-                beats_rules = self._beats_rules(self._fit(past[:over][-_TRIAL_CUTS:], seed=self.seeds[0]))
+                beats_heuristic = self._beats_heuristic(self._fit(past[:over][-_TRIAL_CUTS:], seed=self.seeds[0]))
             past.append(collector.collect(self.shop, min(cut + self.schedule.horizon_ms, self.schedule.split_ms)))
-        return past, beats_rules
+        return past, beats_heuristic
 
     def _of_common_actions(self, past: list[Rows], trial: list[Rows]) -> list[Rows]:
         """Return `past` without the actions, from now on left out, that followed too few of the candidates of `trial`.
@@ -304,14 +304,14 @@ class Pipeline:
         options["without"] = (*options.get("without", ()), *CLOCK)
         return _RANKERS[self.ranker](**options).fit(rows, lambda share: self.progress("fit the ranker", share))
 
-    def _beats_rules(self, ranker: Ranker | None) -> bool:
+    def _beats_heuristic(self, ranker: Ranker | None) -> bool:
         if ranker is None:
             return False
         task = self.question.make(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
         gain = 0.0
         for name, asked in tasks_of(task).items():
-            by_ranker, by_rules = (found.means() for found in self.measured(asked, name, [ranker, None]))
-            gain += by_ranker["ndcg_at_10"] - by_rules["ndcg_at_10"]
+            by_ranker, by_heuristic = (found.means() for found in self.measured(asked, name, [ranker, None]))
+            gain += by_ranker["ndcg_at_10"] - by_heuristic["ndcg_at_10"]
         return gain > 0
 
     def _tried(self, ranker: Ranker | None, task: Task) -> Tried | None:

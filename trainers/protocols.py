@@ -63,7 +63,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class NextBasket:
+class NextBasketQuestion:
     """Next basket after a moment, of every visitor who bought before it and after it.
 
     Parameters
@@ -111,9 +111,9 @@ class NextBasket:
         return Task(train, kept, shopper, offsets_of(size), item)
 
 
-def complete_journey(split_ms: int, *, until_ms: int | None = None) -> NextBasket:
+def complete_journey(split_ms: int, *, until_ms: int | None = None) -> NextBasketQuestion:
     """Return the question that Complete Journey is compared by: regular visitors, what many buy, no services."""
-    return NextBasket(
+    return NextBasketQuestion(
         split_ms,
         until_ms=until_ms,
         dropped_departments=("FUEL", "COUPON", "MISCELLANEOUS"),
@@ -131,9 +131,9 @@ class Question(StrEnum):
     COMPLETE_JOURNEY = "complete-journey"
 
     @property
-    def make(self) -> Callable[..., NextBasket]:
+    def make(self) -> Callable[..., NextBasketQuestion]:
         """Takes `split_ms` and, by name, `until_ms`."""
-        return NextBasket if self is Question.NEXT_BASKET else complete_journey
+        return NextBasketQuestion if self is Question.NEXT_BASKET else complete_journey
 
 
 def tasks_of(task: Task) -> dict[str, Task]:

@@ -84,7 +84,7 @@ class Shop:
             yield from self.engine.begin_all(wanted, self.now_ms) if self._encode() else plans
 
     def slate(self, plan: core_rs.Plan, actions: NDArray[np.float32] | None) -> list[str]:
-        """Return the items that `plan` shows when the ranker answers `actions`, best first; None ranks by rules."""
+        """Return the items that `plan` shows where the ranker answers `actions`, best first; None: the heuristic."""
         answer = pb.RecommendResponse.FromString(self.engine.finish(plan, actions).response)
         return [item.item_id for item in answer.slates[0].items]
 

@@ -39,7 +39,7 @@ def evaluate(
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure rules and ranker on the end of the log, beside baselines, TIFU-KNN, iALS and EASE.
+    """Measure heuristic and ranker on the end of the log, beside baselines, TIFU-KNN, iALS and EASE.
 
     With a protocol, measure every model that can answer it on files of your own; `evaluate PROTOCOL --help` has more.
     """

@@ -26,8 +26,8 @@ from trainers.dataset import read_export
 from trainers.gate import judge
 from trainers.pipeline import Pipeline, RankerKind, Schedule, split_of, write
 from trainers.plot import draw_recall
-from trainers.protocols import NextBasket
-from trainers.report import rows_of
+from trainers.protocols import NextBasketQuestion
+from trainers.report import lines_of
 from trainers.served import measure_served
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -97,7 +97,7 @@ def test_the_ranker_finds_favourites(trained):
 def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_well_it_is_calibrated(
     export, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(Pipeline, "_beats_rules", lambda *_: True)  # in so small a shop that is a matter of chance
+    monkeypatch.setattr(Pipeline, "_beats_heuristic", lambda *_: True)  # in so small a shop that is a matter of chance
     found = read_export(export)
     schedule = Schedule.weekly(found.dataset, SPLIT_MS)
     pipeline = Pipeline(found, schedule, seeds=(3,), progress=lambda *_: None, ranker=RankerKind.TREES)
@@ -115,7 +115,7 @@ def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_wel
 
 
 def test_an_action_that_followed_too_few_candidates_is_left_out_and_the_ranker_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(Pipeline, "_beats_rules", lambda _, ranker: ranker is not None)
+    monkeypatch.setattr(Pipeline, "_beats_heuristic", lambda _, ranker: ranker is not None)
     bought = purchases().filter(pl.col("time_ms") < SPLIT_MS)
     returned = bought.filter(pl.col("time_ms") < SPLIT_MS - 60 * DAY).with_columns(
         event_id=pl.format("r-{}", "event_id"), event_type=pl.lit("return"), time_ms=pl.col("time_ms") + DAY
@@ -149,15 +149,15 @@ def test_seeds_are_told_apart_and_a_ranker_without_columns_does_not_read_them(ex
     assert full[0].means() != full[1].means()
     assert blind[0].means() == blind[1].means()
     assert min(one.means()["recall_at_10"] for one in full) > blind[0].means()["recall_at_10"] + 0.2
-    rows = rows_of({("all", "ranker"): full})
+    rows = lines_of({("all", "ranker"): full})
     assert [row["model"] for row in rows] == ["ranker, run 1", "ranker, run 2", "ranker, mean"]
     assert rows[2]["recall_at_10"] == pytest.approx((rows[0]["recall_at_10"] + rows[1]["recall_at_10"]) / 2)
-    draw_recall({**compared, ("all", "rules"): blind}, tmp_path / "recall.png")
+    draw_recall({**compared, ("all", "heuristic"): blind}, tmp_path / "recall.png")
     assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_where_all_visits_begin_at_midnight_summer_time_is_not_taken_for_an_hour(tmp_path, monkeypatch):
-    monkeypatch.setattr(Pipeline, "_beats_rules", lambda *_: True)
+    monkeypatch.setattr(Pipeline, "_beats_heuristic", lambda *_: True)
     turn_ms = SPLIT_MS - 42 * DAY
     lines = purchases().with_columns(pl.col("time_ms") // DAY * DAY - 42 * DAY)
     lines.filter(pl.col("time_ms") < turn_ms).write_parquet(tmp_path / "events.parquet")
@@ -180,7 +180,7 @@ def test_what_the_data_have_nothing_of_is_not_compared(export):
     pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seeds=(3,), progress=lambda *_: None)
     compared = pipeline.compare({name: lost for name, lost in variants().items() if name in {"full", "without device"}})
     assert {name: len(of_seeds) for (_, name), of_seeds in compared.items()} == {"full": 1, "without device": 0}
-    assert {"set": "all", "model": "without device: not in the data"} in rows_of(compared)
+    assert {"set": "all", "model": "without device: not in the data"} in lines_of(compared)
 
 
 def test_the_parts_of_the_ablation_are_columns_and_none_is_in_two():
@@ -196,11 +196,11 @@ def test_the_gate_finds_a_bundle_equal_to_itself_and_better_than_nothing_learnt(
     verdict = judge(pipeline, fitted, folder, tolerance=0.0)
     assert verdict.passed
     assert (verdict.low, verdict.high) == (0.0, 0.0)
-    rules = replace(fitted, tried=None)
-    assert not judge(pipeline, rules, folder, tolerance=0.0).passed
+    heuristic = replace(fitted, tried=None)
+    assert not judge(pipeline, heuristic, folder, tolerance=0.0).passed
 
 
-def test_a_bundle_of_another_feature_table_is_measured_as_the_rules_that_would_serve(trained, pipeline, tmp_path):
+def test_a_bundle_of_another_feature_table_is_measured_as_the_heuristic_that_would_serve(trained, pipeline, tmp_path):
     fitted, folder = trained
     other = shutil.copytree(folder, tmp_path / folder.name)
     manifest = json.loads((other / "manifest.json").read_text())
@@ -246,7 +246,7 @@ async def test_what_is_served_is_what_was_measured_offline(export, trained, tmp_
     address = await app.start()
     try:
         await serve(address, pl.read_parquet(export / "events.parquet"), folder.name)
-        task = NextBasket(SPLIT_MS).task(read_export(export).dataset)
+        task = NextBasketQuestion(SPLIT_MS).task(read_export(export).dataset)
         served = await asyncio.to_thread(measure_served, address, task, lambda *_: None)
     finally:
         await app.stop()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.dataset import Dataset
-from trainers.protocols import NextBasket, complete_journey
+from trainers.protocols import NextBasketQuestion, complete_journey
 
 DAY = 86_400_000
 SPLIT = 100 * DAY
@@ -28,8 +28,8 @@ def dataset(baskets: list[tuple[str, int, list[str]]], paths: dict[str, list[str
     return Dataset.from_frames(events.with_columns(event_type=pl.lit("purchase")), catalogue)
 
 
-def question(**settings_: int) -> NextBasket:
-    return NextBasket(SPLIT, **{"min_target": 2, **settings_})
+def question(**settings_: int) -> NextBasketQuestion:
+    return NextBasketQuestion(SPLIT, **{"min_target": 2, **settings_})
 
 
 def asked(task) -> dict[str, set[str]]:
@@ -76,7 +76,7 @@ def test_of_any_shop_all_who_came_back_are_asked_about_all_it_sells():
     data = dataset(
         [("a", 1, ["gas"]), ("a", 101, ["gas"]), ("b", 2, ["x"]), ("c", 102, ["x"])], {"gas": ["FUEL", "GAS"]}
     )
-    assert asked(NextBasket(SPLIT).task(data)) == {"a": {"gas"}}
+    assert asked(NextBasketQuestion(SPLIT).task(data)) == {"a": {"gas"}}
     assert not len(complete_journey(SPLIT).task(data).visitor)
 
 

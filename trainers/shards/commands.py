@@ -22,7 +22,9 @@ def count(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     shards: Annotated[int, typer.Option(min=1, help="Shards of visitors, each read and counted by its own task.")] = 2,
     processes: Annotated[int, typer.Option(min=1, help="Processes of this machine that take the tasks.")] = 2,
     ray: Annotated[str, typer.Option(help="host:port of a Ray cluster that takes them instead.")] = "",
-    ranker: Annotated[Path | None, typer.Option(help="Bundle whose ranker ranks in this one; else rules do.")] = None,
+    ranker: Annotated[
+        Path | None, typer.Option(help="Bundle whose ranker ranks in this one; else the heuristic does.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Count item-to-item and next-basket lists over shards of visitors, and write them as a bundle."""
