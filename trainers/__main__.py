@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trainers import report
+from trainers import chosen, report
 from trainers.ablation import variants
 from trainers.base import Tell
 from trainers.baselines import Baselines
@@ -22,9 +22,11 @@ from trainers.gate import facts, judge, unseen_half
 from trainers.item_vectors import TITLES, with_vectors
 from trainers.offline.commands import COMMANDS
 from trainers.parts import CONTENT, parts_of
-from trainers.pipeline import DEFAULT_RANKER, Fitted, Pipeline, RankerKind, Schedule, split_of, write
+from trainers.pipeline import Fitted, Pipeline, write
 from trainers.plot import draw_recall
 from trainers.protocols import Question
+from trainers.rankers import RankerKind
+from trainers.schedule import Schedule, split_of
 from trainers.sequence.commands import sequence
 from trainers.served import measure_served
 from trainers.shards.commands import count
@@ -60,7 +62,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     out: Annotated[Path, typer.Option(help="Folder to write the bundle into.")],
     split: SplitOption = None,
     seed: SeedOption = None,
-    ranker: RankerOption = DEFAULT_RANKER,
+    ranker: RankerOption = chosen.RANKER,
     question: QuestionOption = Question.NEXT_BASKET,
     baselines: Annotated[
         Baselines,
@@ -98,7 +100,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     export: Annotated[Path | None, typer.Option("--export", help="Folder of the export to read.")] = None,
     split: SplitOption = None,
     seed: SeedOption = None,
-    ranker: RankerOption = DEFAULT_RANKER,
+    ranker: RankerOption = chosen.RANKER,
     question: QuestionOption = Question.NEXT_BASKET,
     plot: Annotated[
         Path | None, typer.Option(help="PNG file to draw the recall at 1 to 50 of every model into.")
@@ -124,7 +126,7 @@ def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     export: ExportOption,
     split: SplitOption = None,
     seed: SeedOption = None,
-    ranker: RankerOption = DEFAULT_RANKER,
+    ranker: RankerOption = chosen.RANKER,
     question: QuestionOption = Question.NEXT_BASKET,
     json: JsonOption = False,
 ) -> None:

@@ -136,28 +136,26 @@ class Collector:
     ----------
     dataset : Dataset
         Only what follows a moment is read, as labels.
-    actions : tuple[str, ...]
-        Columns of the labels.
     placement_ids : tuple[str, ...]
         Placements to learn from.
     seed : int
     """
 
-    def __init__(
-        self, dataset: Dataset, actions: tuple[str, ...], placement_ids: tuple[str, ...], *, seed: int = 0
-    ) -> None:
+    def __init__(self, dataset: Dataset, placement_ids: tuple[str, ...], *, seed: int = 0) -> None:
         self.dataset = dataset
-        self.actions = actions
         self.placement_ids = placement_ids
         self._rng = np.random.default_rng(seed)
         self._bought = core_rs.feature_names().index("bought_baskets")
 
-    def collect(self, shop: Shop, end_ms: int) -> Rows:
-        """Return the sampled candidates of all visits between now and `end_ms` that answer a question."""
-        width, count = len(core_rs.feature_names()), len(self.actions)
+    def collect(self, shop: Shop, actions: tuple[str, ...], end_ms: int) -> Rows:
+        """Return the sampled candidates of all visits between now and `end_ms` that answer a question.
+
+        Columns of the labels are `actions`. What is drawn depends on the calls before.
+        """
+        width, count = len(core_rs.feature_names()), len(actions)
         nothing = np.zeros((0, count), np.bool_), np.zeros((0, count), np.float32), np.zeros(0, np.int32)
         parts = [Rows(np.zeros((0, width), np.float32), *nothing, np.zeros(0, np.uint32))]
-        followed = outcomes(self.dataset, self.actions, shop.now_ms, end_ms)
+        followed = outcomes(self.dataset, actions, shop.now_ms, end_ms)
         came_so = attrgetter("visitor", "device", "campaign")
         visits_of = {so: list(came) for so, came in groupby(sorted(followed, key=came_so), key=came_so)}
         contexts = [self._context(*so) for so in visits_of]

@@ -1,5 +1,6 @@
 """Whether a new bundle may take the place of the one that serves: asked on one window, visitor by visitor."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     Parameters
     ----------
     pipeline : Pipeline
-        After its run; its shop stands at the split.
+        After its run; its shop stands at the split, and is left with the bundle of that moment.
     fitted : Fitted
         What the run learnt.
     folder : Path
@@ -87,11 +88,12 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     task = NextBasketQuestion(pipeline.schedule.split_ms).task(pipeline.export.dataset)
     (new,) = pipeline.measured(task, "all", [None if fitted.tried is None else fitted.tried.ranker])
     ranker: Path | None = folder / "ranker.onnx"
-    try:
-        pipeline.shop.install(folder)
-    except EngineError:
-        ranker = None
-    (old,) = pipeline.measured(task, "all", [_Served(ranker) if ranker and ranker.exists() else None])
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(pipeline.shop.serving(folder))
+        except EngineError:
+            ranker = None
+        (old,) = pipeline.measured(task, "all", [_Served(ranker) if ranker and ranker.exists() else None])
     return compare(new, old, tolerance, pipeline.seeds[0])
 
 

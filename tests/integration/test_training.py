@@ -23,11 +23,14 @@ from tests.weekly_shop import DAY, ITEMS, SPLIT, SPLIT_MS, VISITORS, purchases, 
 from trainers.ablation import PARTS, variants
 from trainers.bundle import learnt_until
 from trainers.dataset import read_export
+from trainers.examples import learnable_actions
 from trainers.gate import judge
-from trainers.pipeline import Pipeline, RankerKind, Schedule, split_of, write
+from trainers.pipeline import Pipeline, write
 from trainers.plot import draw_recall
 from trainers.protocols import NextBasketQuestion
+from trainers.rankers import RankerKind
 from trainers.report import lines_of
+from trainers.schedule import Schedule, split_of
 from trainers.served import measure_served
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -115,7 +118,7 @@ def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_wel
 
 
 def test_an_action_that_followed_too_few_candidates_is_left_out_and_the_ranker_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(Pipeline, "_beats_heuristic", lambda _, ranker: ranker is not None)
+    monkeypatch.setattr(Pipeline, "_beats_heuristic", lambda self, trial: self._fit(self._trial(trial)) is not None)
     bought = purchases().filter(pl.col("time_ms") < SPLIT_MS)
     returned = bought.filter(pl.col("time_ms") < SPLIT_MS - 60 * DAY).with_columns(
         event_id=pl.format("r-{}", "event_id"), event_type=pl.lit("return"), time_ms=pl.col("time_ms") + DAY
@@ -125,9 +128,9 @@ def test_an_action_that_followed_too_few_candidates_is_left_out_and_the_ranker_s
     found, told = read_export(tmp_path), []
     schedule = Schedule.weekly(found.dataset, SPLIT_MS)
     pipeline = Pipeline(found, schedule, seeds=(3,), progress=lambda *what: told.append(what))
-    assert pipeline.actions == ("purchase", "return")
+    assert learnable_actions(pipeline.known) == ("purchase", "return")
     fitted = pipeline.run()
-    assert (fitted.ranked_by, pipeline.actions) == ("ranker", ("purchase",))
+    assert (fitted.ranked_by, fitted.actions) == ("ranker", ("purchase",))
     assert any(what.startswith("leave out the action return: it followed ") for what, _ in told)
     check(tmp_path / write(fitted, pipeline, tmp_path))
 
@@ -193,8 +196,10 @@ def test_the_parts_of_the_ablation_are_columns_and_none_is_in_two():
 def test_the_gate_finds_a_bundle_equal_to_itself_and_better_than_nothing_learnt(trained, pipeline, monkeypatch):
     fitted, folder = trained
     monkeypatch.setattr("trainers.gate.LEAST_VISITORS", VISITORS)
+    installed = pipeline.shop.engine.active_model
     verdict = judge(pipeline, fitted, folder, tolerance=0.0)
     assert verdict.passed
+    assert pipeline.shop.engine.active_model == installed != folder.name
     assert (verdict.low, verdict.high) == (0.0, 0.0)
     heuristic = replace(fitted, tried=None)
     assert not judge(pipeline, heuristic, folder, tolerance=0.0).passed

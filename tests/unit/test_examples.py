@@ -101,7 +101,7 @@ def test_candidates_carry_where_they_were_shown(tmp_path):
     shop = Shop(frame, pl.DataFrame({"item_id": ["tea", "milk", "bread"]}), list(PLACEMENTS), "UTC")
     shop.advance(NOW)
     shop.install(write_bundle(tmp_path, Card("one", 1, ("purchase",)), dataset, [], blank()))
-    rows = Collector(dataset, ("purchase",), ("home_for_you",), seed=0).collect(shop, NOW + 48 * HOUR)
+    rows = Collector(dataset, ("home_for_you",), seed=0).collect(shop, ("purchase",), NOW + 48 * HOUR)
     assert sorted(rows.positions[rows.labels[:, 0]]) == [0, 3]
     assert Rows.concatenate([rows, rows]).positions.tolist() == [*rows.positions, *rows.positions]
 
@@ -117,7 +117,7 @@ def test_candidates_carry_the_device_and_the_campaign_of_the_visit_that_they_ans
     shop = Shop(frame, pl.DataFrame({"item_id": ["tea", "milk", "bread"]}), list(PLACEMENTS), "UTC")
     shop.advance(NOW)
     shop.install(write_bundle(tmp_path, Card("one", 1, ("view", "purchase")), dataset, [], blank(2)))
-    rows = Collector(dataset, ("view", "purchase"), ("home_for_you",)).collect(shop, NOW + 48 * HOUR)
+    rows = Collector(dataset, ("home_for_you",)).collect(shop, ("view", "purchase"), NOW + 48 * HOUR)
     names = core_rs.feature_names()
     context = rows.features[:, [names.index(name) for name in ("on_phone", "in_email", "from_campaign")]]
     hits = {

@@ -7,9 +7,9 @@ import typer
 
 from trainers.base import Tell, Trainer
 from trainers.bundle import Card, Taken, version_of, write_bundle
+from trainers.bundle_models import usual_models
 from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.item_to_item import ItemToItem
-from trainers.pipeline import usual_models
 from trainers.shards.counting import Shards
 from trainers.shards.source import Source
 from trainers.shards.workers import workers

@@ -1,0 +1,32 @@
+"""The models that are in every bundle: what proposes items, whoever ranks them."""
+
+import numpy as np
+
+from trainers.base import Trainer
+from trainers.dataset import ACTIONS, Dataset
+from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
+from trainers.next_basket import NextBasket
+from trainers.popular import Popular
+from trainers.user_to_user import UserToUser
+
+
+def usual_models(seed: int) -> list[tuple[Trainer, tuple[str, ...]]]:
+    """Return every model that is in each bundle, not fitted yet, with the event types that it learns from."""
+    return [
+        (AlsoViewed(seed=seed), AlsoViewed.actions),
+        (AlsoBought(seed=seed), AlsoBought.actions),
+        (BoughtTogether(seed=seed), BoughtTogether.actions),
+        (NextBasket(n_groups=1, within=0.97, length=300, seed=seed), ("purchase",)),
+        (UserToUser(seed=seed), ("purchase",)),
+        (Popular(seed=seed), ("purchase",)),
+    ]
+
+
+def fitted_models(dataset: Dataset, seed: int) -> list[Trainer]:
+    """Return every model that is in each bundle and that `dataset` has rows for, fitted."""
+    present = set(np.unique(dataset.action).tolist())
+    return [
+        model.fit(dataset)
+        for model, actions in usual_models(seed)
+        if not present.isdisjoint(ACTIONS[name] for name in actions)
+    ]
