@@ -24,7 +24,8 @@ from trainers.offline.commands import COMMANDS
 from trainers.parts import CONTENT, parts_of
 from trainers.pipeline import Fitted, Pipeline, write
 from trainers.plot import draw_recall
-from trainers.protocols import Question
+from trainers.protocols import NextBasketQuestion
+from trainers.question_options import asks
 from trainers.rankers import RankerKind
 from trainers.schedule import Schedule, split_of
 from trainers.sequence.commands import sequence
@@ -42,9 +43,6 @@ SeedOption = Annotated[
     list[int] | None,
     typer.Option(min=0, help="Seed of everything random, 0 where none is named; several give a ranker each."),
 ]
-QuestionOption = Annotated[
-    Question, typer.Option(help="Whom and what models are compared by: any shop's visitors, or the rules of the demo.")
-]
 RankerOption = Annotated[RankerKind, typer.Option(help="What the ranker is made of.")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Learns from exports of the table view.")
@@ -57,13 +55,13 @@ app.command()(count)
 
 
 @app.command()
+@asks
 def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     export: ExportOption,
     out: Annotated[Path, typer.Option(help="Folder to write the bundle into.")],
     split: SplitOption = None,
     seed: SeedOption = None,
     ranker: RankerOption = chosen.RANKER,
-    question: QuestionOption = Question.NEXT_BASKET,
     baselines: Annotated[
         Baselines,
         typer.Option(help="What to measure beside: what costs next to nothing, or iALS, EASE and others too."),
@@ -76,6 +74,8 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     item_vectors: Annotated[
         str, typer.Option(help="What the part content reads too: a Parquet file of item_id and vector, or `titles`.")
     ] = "",
+    *,
+    question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
     """Train a bundle and measure it beside the heuristic and baselines."""
@@ -95,16 +95,18 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 
 
 @evaluations.callback()
+@asks
 def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     context: typer.Context,
     export: Annotated[Path | None, typer.Option("--export", help="Folder of the export to read.")] = None,
     split: SplitOption = None,
     seed: SeedOption = None,
     ranker: RankerOption = chosen.RANKER,
-    question: QuestionOption = Question.NEXT_BASKET,
     plot: Annotated[
         Path | None, typer.Option(help="PNG file to draw the recall at 1 to 50 of every model into.")
     ] = None,
+    *,
+    question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
     """Measure heuristic and ranker of an export beside baselines, or every model on anyone's data; write no bundle."""
@@ -122,12 +124,14 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 
 
 @app.command()
-def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
+@asks
+def ablate(  # noqa: PLR0913 - an option of a command is a parameter
     export: ExportOption,
     split: SplitOption = None,
     seed: SeedOption = None,
     ranker: RankerOption = chosen.RANKER,
-    question: QuestionOption = Question.NEXT_BASKET,
+    *,
+    question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
     """Measure what time, promotion, price, place and device are worth: rankers that must do without them."""
@@ -139,17 +143,19 @@ def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 
 
 @app.command()
+@asks
 def served(
     export: ExportOption,
     address: Annotated[str, typer.Option(help="HOST:PORT of a server whose state is as of the split.")],
     split: SplitOption = None,
-    question: QuestionOption = Question.NEXT_BASKET,
+    *,
+    question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
     """Measure what a running server shows, by the same protocol."""
     with errors_told(json=json), progress_told() as tell:
         found = read_export(export)
-        task = question.make(_moment(found, split)).task(found.dataset)
+        task = question.task(found.dataset, _moment(found, split))
         measured = measure_served(address, task, tell)
         rows = report.lines_of({(name, "served"): [value] for name, value in measured.items()})
     _answer({}, rows, f"served by {address}", json=json)

@@ -12,7 +12,7 @@ from core_rs import EngineError
 from trainers.dataset import Export
 from trainers.evaluate import Measured, interval
 from trainers.pipeline import Fitted, Pipeline
-from trainers.protocols import NextBasketQuestion
+from trainers.protocols import ANY_SHOP
 from trainers.sessions import open_session
 
 MEASURE = "ndcg_at_10"
@@ -85,7 +85,7 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     tolerance : float
         Share of the old mean that may be lost, 0 to 1.
     """
-    task = NextBasketQuestion(pipeline.schedule.split_ms).task(pipeline.export.dataset)
+    task = ANY_SHOP.task(pipeline.export.dataset, pipeline.schedule.split_ms)
     (new,) = pipeline.measured(task, "all", [None if fitted.tried is None else fitted.tried.ranker])
     ranker: Path | None = folder / "ranker.onnx"
     with ExitStack() as stack:

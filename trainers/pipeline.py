@@ -19,7 +19,7 @@ from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
 from trainers.network_ranker import NetworkRanker
 from trainers.parts import Parts
-from trainers.protocols import Question, Task, tasks_of
+from trainers.protocols import ANY_SHOP, NextBasketQuestion, Task, tasks_of
 from trainers.ranker import Ranker, Rows
 from trainers.rankers import RANKERS, Predictor, RankerKind
 from trainers.schedule import Schedule
@@ -92,7 +92,7 @@ class Pipeline:
     ranker : RankerKind
     parts : tuple[str, ...]
         What a bundle holds on request, as `trainers.parts.parts_of` names it.
-    question : Question
+    question : NextBasketQuestion
         What the models are compared by.
     """
 
@@ -105,7 +105,7 @@ class Pipeline:
         progress: Tell,
         ranker: RankerKind = RANKER,
         parts: tuple[str, ...] = (),
-        question: Question = Question.NEXT_BASKET,
+        question: NextBasketQuestion = ANY_SHOP,
     ) -> None:
         self.export = export
         self.schedule = schedule
@@ -181,7 +181,7 @@ class Pipeline:
 
     def _measured_now(self, rankers: Sequence[Predictor | None]) -> tuple[Task, dict[str, list[Measured]]]:
         """Return what is asked at the split, where the shop stands, and the quality of each ranker by set."""
-        task = self.question.make(self.schedule.split_ms).task(self.export.dataset)
+        task = self.question.task(self.export.dataset, self.schedule.split_ms)
         return task, {name: self.measured(asked, name, rankers) for name, asked in tasks_of(task).items()}
 
     def _until_validation(self, folder: Path) -> Examples:
@@ -260,7 +260,8 @@ class Pipeline:
         ranker = self._fit(self._trial(examples), seed=self.seeds[0])
         if ranker is None:
             return False
-        task = self.question.make(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
+        moments = self.schedule.validation_ms, self.schedule.split_ms
+        task = self.question.task(self.known, moments[0], until_ms=moments[1])
         gain = 0.0
         for name, asked in tasks_of(task).items():
             by_ranker, by_heuristic = (found.means() for found in self.measured(asked, name, [ranker, None]))

@@ -251,7 +251,7 @@ async def test_what_is_served_is_what_was_measured_offline(export, trained, tmp_
     address = await app.start()
     try:
         await serve(address, pl.read_parquet(export / "events.parquet"), folder.name)
-        task = NextBasketQuestion(SPLIT_MS).task(read_export(export).dataset)
+        task = NextBasketQuestion().task(read_export(export).dataset, SPLIT_MS)
         served = await asyncio.to_thread(measure_served, address, task, lambda *_: None)
     finally:
         await app.stop()
