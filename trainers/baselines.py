@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
+from trainers import chosen
 from trainers.als import Als
 from trainers.base import DAY_MS, once_a_basket
 from trainers.dataset import Dataset
@@ -100,9 +101,9 @@ def baselines_of(kind: Baselines, train: Dataset, now_ms: int) -> dict[str, Call
     if kind is Baselines.TRIVIAL:
         return trivial
     return trivial | {
-        "TIFU-KNN": lambda: learnt(NextBasket(alpha=0.7), train),
-        "sequential rules": lambda: learnt(SequentialRules(damping=(0.5, 0.0), actions=()), train),
-        "iALS": lambda: learnt(Als(width=64, sweeps=8), train),
+        "TIFU-KNN": lambda: learnt(NextBasket(**chosen.TIFU_KNN_BASELINE), train),
+        "sequential rules": lambda: learnt(SequentialRules(**chosen.SEQUENTIAL_RULES, actions=()), train),
+        "iALS": lambda: learnt(Als(**chosen.IALS), train),
         "EASE": lambda: learnt(Ease(), train),
     }
 

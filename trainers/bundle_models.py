@@ -3,6 +3,7 @@
 import numpy as np
 
 from trainers.base import Trainer
+from trainers.chosen import TIFU_KNN
 from trainers.dataset import ACTIONS, Dataset
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
 from trainers.next_basket import NextBasket
@@ -16,7 +17,7 @@ def usual_models(seed: int) -> list[tuple[Trainer, tuple[str, ...]]]:
         (AlsoViewed(seed=seed), AlsoViewed.actions),
         (AlsoBought(seed=seed), AlsoBought.actions),
         (BoughtTogether(seed=seed), BoughtTogether.actions),
-        (NextBasket(n_groups=1, within=0.97, length=300, seed=seed), ("purchase",)),
+        (NextBasket(**TIFU_KNN, seed=seed), ("purchase",)),
         (UserToUser(seed=seed), ("purchase",)),
         (Popular(seed=seed), ("purchase",)),
     ]
