@@ -16,8 +16,10 @@ Scorer = Callable[[NDArray[np.uint32]], NDArray[np.float32]]
 MEASURES = ("recall_at_10", "ndcg_at_10", "hit_rate_at_10", "recall_at_20")
 """Names of what `measure` gives."""
 
+BATCH = 256
+"""Visitors that are scored at once: all items of each are in memory."""
+
 _TOP, _MORE, _CURVE = 10, 20, 50
-_BATCH = 256
 _RESAMPLES = 1000
 
 
@@ -80,8 +82,8 @@ def ranks_of_scores(tasks: Sequence[Task], score: Scorer) -> list[NDArray[np.flo
     In an explore-only task the items a visitor bought do not compete. A target scored -inf has rank infinity.
     """
     ranks = [np.full(len(task.target), np.inf) for task in tasks]
-    for start in range(0, len(tasks[0].visitor), _BATCH):
-        visitors = tasks[0].visitor[start : start + _BATCH]
+    for start in range(0, len(tasks[0].visitor), BATCH):
+        visitors = tasks[0].visitor[start : start + BATCH]
         scores = score(visitors)
         for task, found in zip(tasks, ranks, strict=True):
             offsets = task.offsets[start : start + len(visitors) + 1]

@@ -86,7 +86,7 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
         Share of the old mean that may be lost, 0 to 1.
     """
     task = ANY_SHOP.task(pipeline.export.dataset, pipeline.schedule.split_ms)
-    (new,) = pipeline.measured(task, "all", [None if fitted.tried is None else fitted.tried.ranker])
+    (new,) = pipeline.measured(task, "all", [None if fitted.ranking is None else fitted.ranking.ranker])
     ranker: Path | None = folder / "ranker.onnx"
     with ExitStack() as stack:
         try:

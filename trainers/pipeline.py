@@ -10,7 +10,7 @@ import numpy as np
 
 import core_rs
 from trainers.base import Tell, Trainer
-from trainers.bundle import Card, Tried, version_of, write_bundle
+from trainers.bundle import FittedRanking, ManifestFacts, version_of, write_bundle
 from trainers.bundle_models import fitted_models
 from trainers.chosen import RANKER
 from trainers.columns import CLOCK, columns_of_one_value
@@ -61,7 +61,7 @@ class Fitted:
         As of the split.
     actions : tuple[str, ...]
         What the ranker predicts.
-    tried : Tried | None
+    ranking : FittedRanking | None
         The ranker with candidates of the split; None where the heuristic ranks better.
     measured : dict[tuple[str, str], list[Measured]]
         Quality by set and by `ranker` or `heuristic`; a ranker has one for each seed.
@@ -70,13 +70,13 @@ class Fitted:
     task: Task
     models: list[Trainer]
     actions: tuple[str, ...]
-    tried: Tried | None
+    ranking: FittedRanking | None
     measured: dict[tuple[str, str], list[Measured]]
 
     @property
     def ranked_by(self) -> str:
         """What ranks in the bundle."""
-        return "heuristic" if self.tried is None else "ranker"
+        return "heuristic" if self.ranking is None else "ranker"
 
 
 class Pipeline:
@@ -133,8 +133,8 @@ class Pipeline:
             measured[name, "heuristic"] = [heuristic]
             if of_seeds:
                 measured[name, "ranker"] = of_seeds
-        tried = self._tried(rankers[0], task) if rankers else None
-        return Fitted(task, models, examples.actions, tried, measured)
+        ranking = self._ranking(rankers[0], task) if rankers else None
+        return Fitted(task, models, examples.actions, ranking, measured)
 
     def compare(self, without: Mapping[str, tuple[int, ...]]) -> dict[tuple[str, str], list[Measured]]:
         """Return the quality of rankers that must not read some columns, by set and by the name of what they lack.
@@ -239,10 +239,10 @@ class Pipeline:
         past = self.known.before(now_ms)
         models = self.models_of(past, latest=now_ms == self.schedule.split_ms)
         width = len(core_rs.feature_names())
-        blank = Tried(NetworkRanker.blank(width, len(actions)), np.zeros((1, width), np.float32))
-        card = Card(f"moment-{now_ms}", now_ms, actions, time_zone=self.export.time_zone)
+        blank = FittedRanking(NetworkRanker.blank(width, len(actions)), np.zeros((1, width), np.float32))
+        facts = ManifestFacts(f"moment-{now_ms}", now_ms, actions, time_zone=self.export.time_zone)
         self.shop.advance(now_ms)
-        self.shop.install(write_bundle(folder, card, past, models, blank if actions else None))
+        self.shop.install(write_bundle(folder, facts, past, models, blank if actions else None))
         return models
 
     def _fit(self, parts: Sequence[Rows], **options: Any) -> Ranker | None:
@@ -268,13 +268,13 @@ class Pipeline:
             gain += by_ranker["ndcg_at_10"] - by_heuristic["ndcg_at_10"]
         return gain > 0
 
-    def _tried(self, ranker: Ranker | None, task: Task) -> Tried | None:
+    def _ranking(self, ranker: Ranker | None, task: Task) -> FittedRanking | None:
         if ranker is None:
             return None
         asked = [known(task.train.visitors[visitor]) for visitor in task.visitor[:_GOLDEN_VISITORS].tolist()]
         rows = [plan.features[:_GOLDEN_ROWS] for plan in self.shop.plans(asked, SETS["all"])]
         blank = np.zeros((1, len(core_rs.feature_names())), np.float32)
-        return Tried(ranker, np.concatenate([blank, *rows]))
+        return FittedRanking(ranker, np.concatenate([blank, *rows]))
 
 
 def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
@@ -292,11 +292,11 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
         if model == fitted.ranked_by
         for metric, value in measured.metrics(seed).items()
     }
-    if fitted.tried is not None:
-        metrics |= fitted.tried.ranker.metrics(fitted.actions)
+    if fitted.ranking is not None:
+        metrics |= fitted.ranking.ranker.metrics(fitted.actions)
     version = version_of(int(known.time_ms.max(initial=0)), export.export_ms, seed)
-    actions = () if fitted.tried is None else fitted.actions
+    actions = () if fitted.ranking is None else fitted.actions
     made = {"ranker": pipeline.ranker.value, "item_vectors": export.item_vectors}
-    card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics, **made)
-    write_bundle(out, card, known, models, fitted.tried)
+    facts = ManifestFacts(version, export.export_ms, actions, seed, export.time_zone, metrics, **made)
+    write_bundle(out, facts, known, models, fitted.ranking)
     return version

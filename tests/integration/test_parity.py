@@ -34,7 +34,7 @@ from tests.weekly_shop import (
     write_tables,
 )
 from trainers.base import Progress, Trainer, no_progress
-from trainers.bundle import Card, Tried, write_bundle
+from trainers.bundle import FittedRanking, ManifestFacts, write_bundle
 from trainers.dataset import Dataset, read_export
 from trainers.network_ranker import NetworkRanker
 from trainers.pipeline import Pipeline
@@ -167,8 +167,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
         left_out = "rules" if kind == "network" else "also_viewed"
         used = [model for name, model in models.items() if name != left_out]
         features = np.random.default_rng(0).normal(size=(16, len(FEATURES))).astype(np.float32)
-        card = Card(kind, 1, actions)
-        write_bundle(settings.bundle_dir / "incoming", card, pipeline.known, used, Tried(ranker, features))
+        facts = ManifestFacts(kind, 1, actions)
+        write_bundle(settings.bundle_dir / "incoming", facts, pipeline.known, used, FittedRanking(ranker, features))
     return Answers(models, rankers, asyncio.run(ask_all(settings, shop, lines, rankers)))
 
 

@@ -108,9 +108,9 @@ def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_wel
     assert fitted.measured["all", "ranker"][0].means()["recall_at_10"] > 0.7
     folder = tmp_path / write(fitted, pipeline, tmp_path)
     check(folder)
-    assert fitted.tried is not None
-    scores = core_rs.Engine().load_bundle(str(folder)).score(fitted.tried.features)
-    assert np.abs(scores - fitted.tried.ranker.predict(fitted.tried.features)).max() <= 1e-5
+    assert fitted.ranking is not None
+    scores = core_rs.Engine().load_bundle(str(folder)).score(fitted.ranking.features)
+    assert np.abs(scores - fitted.ranking.ranker.predict(fitted.ranking.features)).max() <= 1e-5
     metrics = json.loads((folder / "manifest.json").read_text())["metrics"]
     for when in ("before", "after"):
         error = metrics[f"purchase/calibration_error_{when}"]
@@ -171,11 +171,11 @@ def test_where_all_visits_begin_at_midnight_summer_time_is_not_taken_for_an_hour
     summer, winter = (dt.datetime.fromtimestamp(schedule.cuts[cut] / 1000, BERLIN).utcoffset() for cut in (0, -1))
     assert summer != winter
     fitted = Pipeline(found, schedule, seeds=(3,), progress=lambda *_: None).run()
-    midnight = fitted.tried.features[1:].copy()
+    midnight = fitted.ranking.features[1:].copy()
     noon = midnight.copy()
     hour = [core_rs.feature_names().index(name) for name in ("hour_sin", "hour_cos")]
     midnight[:, hour], noon[:, hour] = (0, 1), (0, -1)
-    np.testing.assert_array_equal(fitted.tried.ranker.predict(noon), fitted.tried.ranker.predict(midnight))
+    np.testing.assert_array_equal(fitted.ranking.ranker.predict(noon), fitted.ranking.ranker.predict(midnight))
 
 
 def test_what_the_data_have_nothing_of_is_not_compared(export):
@@ -201,7 +201,7 @@ def test_the_gate_finds_a_bundle_equal_to_itself_and_better_than_nothing_learnt(
     assert verdict.passed
     assert pipeline.shop.engine.active_model == installed != folder.name
     assert (verdict.low, verdict.high) == (0.0, 0.0)
-    heuristic = replace(fitted, tried=None)
+    heuristic = replace(fitted, ranking=None)
     assert not judge(pipeline, heuristic, folder, tolerance=0.0).passed
 
 
@@ -233,10 +233,10 @@ def test_models_of_the_split_know_nothing_of_what_follows(export, trained, tmp_p
     found = read_export(blind)
     pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seeds=(3,), progress=lambda *_: None)
     again = pipeline.run()
-    assert fitted.tried is not None
-    assert again.tried is not None
-    features = fitted.tried.features
-    np.testing.assert_array_equal(again.tried.ranker.predict(features), fitted.tried.ranker.predict(features))
+    assert fitted.ranking is not None
+    assert again.ranking is not None
+    features = fitted.ranking.features
+    np.testing.assert_array_equal(again.ranking.ranker.predict(features), fitted.ranking.ranker.predict(features))
 
 
 async def test_what_is_served_is_what_was_measured_offline(export, trained, tmp_path):
