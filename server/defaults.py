@@ -11,7 +11,7 @@ ID_PREFIX: Final = "placement/"
 
 
 def _sources(*uses: tuple[str, float, int]) -> list[SourceUse]:
-    """Return uses of sources by name, weight under rules and most candidates."""
+    """Return uses of sources by name, weight under the heuristic and most candidates."""
     return [SourceUse(source=name, weight=weight, limit=limit) for name, weight, limit in uses]
 
 

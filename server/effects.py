@@ -20,7 +20,7 @@ def tell(traces: Sequence[Sequence[ItemTrace]], plan: Plan, model: Model) -> Non
     """Add to the first twenty items of each placement the two features that moved their scores most.
 
     An effect is the score less what it would be if the candidate were average in that feature. Nothing is added where
-    rules rank.
+    the heuristic ranks.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ class Models:
         return self._engine.finish(outcome, actions, degraded)
 
     def score(self, version: str, features: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str]:
-        """Return the actions of every row, or None with the reason that goes into `degraded`; empty: rules rank."""
+        """Return the actions of every row, or None with the reason for `degraded`; empty: the heuristic ranks."""
         if not version:
             return None, ""
         ranker = self._ranker(version)
@@ -142,4 +142,4 @@ class Models:
         try:
             self.load(version)
         except (ServiceError, EngineError, OSError):
-            _log.exception("bundle not loaded; rules rank", version=version)
+            _log.exception("bundle not loaded; the heuristic ranks", version=version)

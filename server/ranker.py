@@ -33,8 +33,9 @@ class Ranker:
     """Model of one bundle.
 
     `score` runs where it is called: a thousand rows take well under a millisecond, less than a thread would cost. A
-    model that was late or failed three times in a row is left alone for ten seconds; rules rank meanwhile. One that the
-    engine evaluates itself is never left alone: it waits for nothing, and its time is known when it is published.
+    model that was late or failed three times in a row is left alone for ten seconds; the heuristic ranks meanwhile. One
+    that the engine evaluates itself is never left alone: it waits for nothing, and its time is known when it is
+    published.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ NOISE: Final = 100
 LEARNT_LINES: Final = 500
 """Lines of one action from which on a ranker learns it."""
 JUDGED_VISITORS: Final = 100
-"""Visitors with a later visit, without whom no ranker can be compared with the rules."""
+"""Visitors with a later visit, without whom no ranker can be compared with the heuristic."""
 SEQUENCES: Final = 1_000
 """Histories of five events that an encoder learns from."""
 TREND_DAYS: Final = 14

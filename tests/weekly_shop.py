@@ -26,7 +26,7 @@ VISITORS, ITEMS, DAYS = 60, 40, 120
 def purchases(visitors: int = VISITORS) -> pl.DataFrame:
     """Visitors who shop weekly, each one half of a few favourites and the other in turn, with some of everything.
 
-    Rules, which know not whose turn it is, rank them worse than a ranker, and not by chance.
+    The heuristic, which knows not whose turn it is, ranks them worse than a ranker, and not by chance.
     """
     rng = np.random.default_rng(5)
     favourites = [rng.choice(ITEMS, 8, replace=False) for _ in range(visitors)]

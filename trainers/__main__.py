@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trainers import report
+from trainers import chosen, report
 from trainers.ablation import variants
 from trainers.base import Tell
 from trainers.baselines import Baselines
@@ -22,9 +22,12 @@ from trainers.gate import facts, judge, unseen_half
 from trainers.item_vectors import TITLES, with_vectors
 from trainers.offline.commands import COMMANDS
 from trainers.parts import CONTENT, parts_of
-from trainers.pipeline import DEFAULT_RANKER, Fitted, Pipeline, RankerKind, Schedule, split_of, write
+from trainers.pipeline import Fitted, Pipeline, write
 from trainers.plot import draw_recall
-from trainers.protocols import Question
+from trainers.protocols import NextBasketQuestion
+from trainers.question_options import asks
+from trainers.rankers import RankerKind
+from trainers.schedule import Schedule, split_of
 from trainers.sequence.commands import sequence
 from trainers.served import measure_served
 from trainers.shards.commands import count
@@ -40,9 +43,6 @@ SeedOption = Annotated[
     list[int] | None,
     typer.Option(min=0, help="Seed of everything random, 0 where none is named; several give a ranker each."),
 ]
-QuestionOption = Annotated[
-    Question, typer.Option(help="Whom and what models are compared by: any shop's visitors, or the rules of the demo.")
-]
 RankerOption = Annotated[RankerKind, typer.Option(help="What the ranker is made of.")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Learns from exports of the table view.")
@@ -55,13 +55,13 @@ app.command()(count)
 
 
 @app.command()
+@asks
 def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     export: ExportOption,
     out: Annotated[Path, typer.Option(help="Folder to write the bundle into.")],
     split: SplitOption = None,
     seed: SeedOption = None,
-    ranker: RankerOption = DEFAULT_RANKER,
-    question: QuestionOption = Question.NEXT_BASKET,
+    ranker: RankerOption = chosen.RANKER,
     baselines: Annotated[
         Baselines,
         typer.Option(help="What to measure beside: what costs next to nothing, or iALS, EASE and others too."),
@@ -74,9 +74,11 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     item_vectors: Annotated[
         str, typer.Option(help="What the part content reads too: a Parquet file of item_id and vector, or `titles`.")
     ] = "",
+    *,
+    question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
-    """Train a bundle and measure it beside rules and baselines."""
+    """Train a bundle and measure it beside the heuristic and baselines."""
     with errors_told(json=json), progress_told() as tell:
         names = parts_of(parts)
         if item_vectors and CONTENT not in names:
@@ -84,7 +86,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         named = {"ranker": ranker, "question": question, "parts": names}
         pipeline = _pipeline(export, split, seed, tell, against=against, item_vectors=item_vectors, **named)
         fitted = pipeline.run()
-        rows = report.rows_of(_measured(fitted, pipeline, tell, baselines))
+        rows = report.lines_of(_measured(fitted, pipeline, tell, baselines))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by, "asked": len(fitted.task.visitor)}
         if against is not None:
             found["gate"] = facts(judge(pipeline, fitted, against, tolerance))
@@ -93,19 +95,21 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
 
 
 @evaluations.callback()
+@asks
 def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     context: typer.Context,
     export: Annotated[Path | None, typer.Option("--export", help="Folder of the export to read.")] = None,
     split: SplitOption = None,
     seed: SeedOption = None,
-    ranker: RankerOption = DEFAULT_RANKER,
-    question: QuestionOption = Question.NEXT_BASKET,
+    ranker: RankerOption = chosen.RANKER,
     plot: Annotated[
         Path | None, typer.Option(help="PNG file to draw the recall at 1 to 50 of every model into.")
     ] = None,
+    *,
+    question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
-    """Measure rules and ranker of an export beside the baselines, or every model on anyone's data; write no bundle."""
+    """Measure heuristic and ranker of an export beside baselines, or every model on anyone's data; write no bundle."""
     if context.invoked_subcommand is not None:
         return
     if export is None:
@@ -116,16 +120,18 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         found = _measured(fitted, pipeline, tell, Baselines.ALL)
         if plot is not None:
             draw_recall(found, plot)
-    _answer({"asked": len(fitted.task.visitor)}, report.rows_of(found), "next basket", json=json)
+    _answer({"asked": len(fitted.task.visitor)}, report.lines_of(found), "next basket", json=json)
 
 
 @app.command()
-def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
+@asks
+def ablate(  # noqa: PLR0913 - an option of a command is a parameter
     export: ExportOption,
     split: SplitOption = None,
     seed: SeedOption = None,
-    ranker: RankerOption = DEFAULT_RANKER,
-    question: QuestionOption = Question.NEXT_BASKET,
+    ranker: RankerOption = chosen.RANKER,
+    *,
+    question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
     """Measure what time, promotion, price, place and device are worth: rankers that must do without them."""
@@ -133,23 +139,25 @@ def ablate(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         pipeline = _pipeline(export, split, seed, tell, ranker=ranker, question=question)
         found = pipeline.compare(variants())
     said = {"protocol": "next basket", "seeds": ",".join(map(str, pipeline.seeds))}
-    _answer(said, report.rows_of(found), "what context is worth", json=json)
+    _answer(said, report.lines_of(found), "what context is worth", json=json)
 
 
 @app.command()
+@asks
 def served(
     export: ExportOption,
     address: Annotated[str, typer.Option(help="HOST:PORT of a server whose state is as of the split.")],
     split: SplitOption = None,
-    question: QuestionOption = Question.NEXT_BASKET,
+    *,
+    question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
     """Measure what a running server shows, by the same protocol."""
     with errors_told(json=json), progress_told() as tell:
         found = read_export(export)
-        task = question.make(_moment(found, split)).task(found.dataset)
+        task = question.task(found.dataset, _moment(found, split))
         measured = measure_served(address, task, tell)
-        rows = report.rows_of({(name, "served"): [value] for name, value in measured.items()})
+        rows = report.lines_of({(name, "served"): [value] for name, value in measured.items()})
     _answer({}, rows, f"served by {address}", json=json)
 
 

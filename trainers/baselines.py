@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import core_rs
+from trainers import chosen
 from trainers.als import Als
-from trainers.base import DAY_MS
+from trainers.base import DAY_MS, once_a_basket
 from trainers.dataset import Dataset
 from trainers.ease import Ease
 from trainers.evaluate import Scorer
@@ -94,32 +95,24 @@ def baselines_of(kind: Baselines, train: Dataset, now_ms: int) -> dict[str, Call
         "popular 7 d": lambda: popular(train, now_ms, 7),
         "personal top": lambda: personal_top(train),
         "personal + popular top": lambda: personal_then_popular(train),
-        "item-kNN": lambda: item_knn(train),
-        "user-kNN": lambda: user_knn(train),
+        "item-kNN (log counts)": lambda: item_knn(train),
+        "user-kNN (log counts)": lambda: user_knn(train),
     }
     if kind is Baselines.TRIVIAL:
         return trivial
     return trivial | {
-        "TIFU-KNN": lambda: learnt(TifuKnn(alpha=0.7), train),
-        "sequential-rules": lambda: learnt(SequentialRules(damping=(0.5, 0.0), actions=()), train),
-        "iALS": lambda: learnt(Als(n_factors=64, n_iterations=8), train),
+        "TIFU-KNN": lambda: learnt(TifuKnn(**chosen.TIFU_KNN_BASELINE), train),
+        "sequential-rules": lambda: learnt(SequentialRules(**chosen.SEQUENTIAL_RULES, actions=()), train),
+        "iALS": lambda: learnt(Als(**chosen.IALS), train),
         "EASE": lambda: learnt(Ease(), train),
     }
 
 
-def _basket_lines(train: Dataset) -> Dataset:
-    """Return one row for each basket and item."""
-    _, first = np.unique(train.basket.astype(np.int64) * train.n_items + train.item, return_index=True)
-    keep = np.zeros(len(train), dtype=np.bool_)
-    keep[first] = True
-    return train.where(keep)
-
-
 def _counts(train: Dataset) -> sparse.csr_matrix:
-    numbers, baskets = np.unique(pair(train, (lines := _basket_lines(train)).visitor, lines.item), return_counts=True)
+    numbers, baskets = np.unique(pair(train, (lines := once_a_basket(train)).visitor, lines.item), return_counts=True)
     place = (numbers // train.n_items, numbers % train.n_items)
     return sparse.csr_matrix((baskets.astype(np.float32), place), shape=(train.n_visitors, train.n_items))
 
 
 def _popularity(train: Dataset) -> NDArray[np.float32]:
-    return np.bincount(_basket_lines(train).item, minlength=train.n_items).astype(np.float32)
+    return np.bincount(once_a_basket(train).item, minlength=train.n_items).astype(np.float32)

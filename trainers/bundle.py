@@ -18,13 +18,14 @@ import core_rs
 from trainers.base import Trainer
 from trainers.dataset import Facts
 from trainers.evaluate import Metric
-from trainers.ranker import OPSET, Ranker
+from trainers.ranker import Ranker
+from trainers.sessions import OPSET
 
 CONSENT_BASIS = "visitors whose consent to training is granted, by answer or by the shop's setting, at export"
 
 
 @dataclass(frozen=True)
-class Card:
+class ManifestFacts:
     """What the manifest says beside the files.
 
     Attributes
@@ -39,7 +40,8 @@ class Card:
         Of the shop that the ranker learnt from.
     metrics : Mapping[str, Metric]
     ranker : str
-        What a ranker is made of, `network` or `trees`, also where rules rank better; empty where none was tried.
+        What a ranker is made of, `network` or `trees`, also where the heuristic ranks better; empty where
+        none was tried.
     item_vectors : str
         What vectors of items were read from, a file or `titles`; empty for none.
     """
@@ -54,7 +56,7 @@ class Card:
     item_vectors: str = ""
 
 
-class Known(Protocol):
+class IdTables(Protocol):
     """What models learnt from: the id tables that they index, and how much it was."""
 
     @property
@@ -81,7 +83,7 @@ class Ranking(Protocol):
 
 
 @dataclass(frozen=True)
-class Tried:
+class FittedRanking:
     """A ranker with feature rows that show what it answers."""
 
     ranker: Ranker
@@ -95,7 +97,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Taken:
+class CopiedRanking:
     """The ranker of another bundle, as it is.
 
     Parameters
@@ -133,22 +135,24 @@ def version_of(end_ms: int, create_ms: int, seed: int) -> str:
     return f"{end:%Y%m%d}-{create_ms // 1000:x}-{seed}"
 
 
-def write_bundle(folder: Path, card: Card, known: Known, models: Sequence[Trainer], ranking: Ranking | None) -> Path:
+def write_bundle(
+    folder: Path, facts: ManifestFacts, tables: IdTables, models: Sequence[Trainer], ranking: Ranking | None
+) -> Path:
     """Write a bundle of fitted `models` and a ranker, or none, below `folder` and return its path.
 
     It is written beside and renamed, so that nobody sees half a bundle; one of the same version is replaced.
     """
-    target = folder / card.version
-    beside = folder / f".{card.version}.part"
+    target = folder / facts.version
+    beside = folder / f".{facts.version}.part"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    save_file(packed(known.items), beside / "items.safetensors")
-    save_file(packed(known.visitors), beside / "visitors.safetensors")
+    save_file(packed(tables.items), beside / "items.safetensors")
+    save_file(packed(tables.visitors), beside / "visitors.safetensors")
     for model in models:
         model.export(beside)
     if ranking is not None:
         ranking.write(beside)
-    text = json.dumps(_manifest(card, known.facts(), beside), indent=2)
+    text = json.dumps(_manifest(facts, tables.facts(), beside), indent=2)
     (beside / "manifest.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
@@ -195,26 +199,26 @@ def packed(ids: Sequence[str]) -> dict[str, NDArray[np.uint8] | NDArray[np.uint3
     return {"bytes": np.frombuffer(b"".join(encoded), np.uint8), "offsets": offsets}
 
 
-def _manifest(card: Card, facts: Facts, folder: Path) -> dict[str, object]:
+def _manifest(facts: ManifestFacts, learnt: Facts, folder: Path) -> dict[str, object]:
     return {
-        "version": card.version,
+        "version": facts.version,
         "schema_hash": core_rs.schema_hash(),
         "features": core_rs.feature_names(),
-        "actions": list(card.actions),
+        "actions": list(facts.actions),
         "opset": OPSET,
-        "create_ms": card.create_ms,
-        "train_start_ms": min(facts.start_ms, card.create_ms),
-        "train_end_ms": facts.end_ms + 1,
-        "event_count": facts.event_count,
-        "visitor_count": facts.visitor_count,
-        "item_count": facts.item_count,
-        "seed": card.seed,
-        "time_zone": card.time_zone,
+        "create_ms": facts.create_ms,
+        "train_start_ms": min(learnt.start_ms, facts.create_ms),
+        "train_end_ms": learnt.end_ms + 1,
+        "event_count": learnt.event_count,
+        "visitor_count": learnt.visitor_count,
+        "item_count": learnt.item_count,
+        "seed": facts.seed,
+        "time_zone": facts.time_zone,
         "consent_basis": CONSENT_BASIS,
-        "ranker": card.ranker,
-        "item_vectors": card.item_vectors,
+        "ranker": facts.ranker,
+        "item_vectors": facts.item_vectors,
         "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
-        "metrics": {name: metric._asdict() for name, metric in card.metrics.items()},
+        "metrics": {name: metric._asdict() for name, metric in facts.metrics.items()},
     }
 
 

@@ -37,9 +37,12 @@ class Calibration:
 
         Parameters
         ----------
-        scores : shape (n,); logits
-        labels : shape (n,); whether the action followed
-        weights : shape (n,); candidates that each row stands for
+        scores : NDArray[np.float64] of shape (n,)
+            Logits.
+        labels : NDArray[np.bool_] of shape (n,)
+            Whether the action followed.
+        weights : NDArray[np.float32] of shape (n,)
+            Candidates that each row stands for, at least 0.
         """
         if not labels.any() or labels.all():
             return cls()
@@ -49,10 +52,10 @@ class Calibration:
         target = np.where(labels, (followed + 1) / (followed + 2), 1 / (len(labels) - followed + 2))
         found = np.array([1.0, 0.0])
         for _ in range(_STEPS):
-            odds = expit(table @ found)
-            spread = share * odds * (1 - odds)
+            probabilities = expit(table @ found)
+            spread = share * probabilities * (1 - probabilities)
             curve = (table * spread[:, None]).T @ table + _CLOSE * np.eye(2)
-            step = np.linalg.solve(curve, table.T @ (share * (odds - target)))
+            step = np.linalg.solve(curve, table.T @ (share * (probabilities - target)))
             found -= step
             if np.abs(step).max() < _CLOSE:
                 break
@@ -65,7 +68,7 @@ class Calibration:
 
 
 def expected_error(
-    odds: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     labels: NDArray[np.bool_],
     weights: NDArray[np.float32],
     visitors: NDArray[np.uint32],
@@ -78,16 +81,25 @@ def expected_error(
 
     Parameters
     ----------
-    odds, labels, weights, visitors : shape (n,), n > 0
+    probabilities : NDArray[np.float64] of shape (n,), n > 0
+        Of the action, each in [0, 1].
+    labels : NDArray[np.bool_] of shape (n,)
+        Whether it followed.
+    weights : NDArray[np.float32] of shape (n,)
+        Candidates that each row stands for, at least 0.
+    visitors : NDArray[np.uint32] of shape (n,)
+        Whose candidates they are.
+    seed : int
 
     References
     ----------
     Naeini et al. 2015, Obtaining well calibrated probabilities using Bayesian binning; bins of equal size after Nixon
     et al. 2019, Measuring calibration in deep learning.
     """
-    places = np.empty(len(odds), np.int64)
-    places[np.argsort(odds, kind="stable")] = np.arange(len(odds)) * _BINS // len(odds)
-    gap = odds - labels
+    count = len(probabilities)
+    places = np.empty(count, np.int64)
+    places[np.argsort(probabilities, kind="stable")] = np.arange(count) * _BINS // count
+    gap = probabilities - labels
 
     def error(counts: NDArray[np.floating]) -> float:
         return float(np.abs(np.bincount(places, gap * counts)).sum() / counts.sum())

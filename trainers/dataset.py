@@ -25,7 +25,7 @@ DEVICES: dict[str, int] = {
 HELD_OUT_FILE = "held_out.parquet"
 """Event lines that the log does not hold yet, beside those of an export: what models must foresee."""
 
-_HOUR_MS = 3_600_000
+HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def _full_hour(events: pl.DataFrame, held_out: pl.DataFrame) -> int:
     """Return the last full hour that is not after the first held-out line, or the moment after the last known one."""
     first = held_out.select(pl.col("time_ms").min()).item()
     known = events.select(pl.col("time_ms").max()).item() or 0
-    return max(int(first) // _HOUR_MS * _HOUR_MS, int(known) + 1)
+    return max(int(first) // HOUR_MS * HOUR_MS, int(known) + 1)
 
 
 def _optional(frame: pl.DataFrame, name: str, dtype: type[pl.DataType], default: float | str) -> list[pl.Expr]:

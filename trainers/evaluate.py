@@ -11,13 +11,15 @@ import core_rs
 from trainers.protocols import Task
 
 Scorer = Callable[[NDArray[np.uint32]], NDArray[np.float32]]
-"""From visitors (n,) to a score of every item (n, n_items); -inf never ranks."""
+"""Model of all items: from visitors (n,) to a score of every item (n, n_items); -inf never ranks."""
 
-MEASURES = ("recall_at_10", "ndcg_at_10", "phr_at_10", "recall_at_20")
+MEASURES = ("recall_at_10", "ndcg_at_10", "hit_rate_at_10", "recall_at_20")
 """Names of what `measure` gives."""
 
+BATCH = 256
+"""Visitors that are scored at once: all items of each are in memory."""
+
 _TOP, _MORE, _CURVE = 10, 20, 50
-_BATCH = 256
 _RESAMPLES = 1000
 
 
@@ -80,8 +82,8 @@ def ranks_of_scores(tasks: Sequence[Task], score: Scorer) -> list[NDArray[np.flo
     In an explore-only task the items a visitor bought do not compete. A target scored -inf has rank infinity.
     """
     ranks = [np.full(len(task.target), np.inf) for task in tasks]
-    for start in range(0, len(tasks[0].visitor), _BATCH):
-        visitors = tasks[0].visitor[start : start + _BATCH]
+    for start in range(0, len(tasks[0].visitor), BATCH):
+        visitors = tasks[0].visitor[start : start + BATCH]
         scores = score(visitors)
         for task, found in zip(tasks, ranks, strict=True):
             offsets = task.offsets[start : start + len(visitors) + 1]
@@ -116,14 +118,14 @@ def ranks_of_lists(task: Task, lists: Sequence[Sequence[str]]) -> NDArray[np.flo
 
 
 def measure(task: Task, ranks: NDArray[np.float64]) -> Measured:
-    """Return recall, NDCG and hit ratio of the ranks of a task's targets."""
+    """Return recall, NDCG and hit rate of the ranks of a task's targets."""
     size = np.diff(task.offsets)
     asked = size > 0
     top, more = (at_cut(ranks, task.offsets, k) for k in (_TOP, _MORE))
     values = {
         "recall_at_10": top.hits[asked] / size[asked],
         "ndcg_at_10": top.ndcg[asked],
-        "phr_at_10": (top.hits[asked] > 0).astype(np.float64),
+        "hit_rate_at_10": (top.hits[asked] > 0).astype(np.float64),
         "recall_at_20": more.hits[asked] / size[asked],
     }
     found = (np.bincount(task.owner, ranks < k, minlength=len(size))[asked] for k in range(1, _CURVE + 1))

@@ -26,7 +26,7 @@ _NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VisitOutcome:
     """What a visitor did on one visit after a moment, and what there was to see up to then.
 
     Attributes
@@ -58,7 +58,7 @@ def learnable_actions(dataset: Dataset, least: int = 500) -> tuple[str, ...]:
     return tuple(name for name in LEARNABLE if int((dataset.action == ACTIONS[name]).sum()) >= least)
 
 
-def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: int) -> list[Outcome]:
+def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: int) -> list[VisitOutcome]:
     """Return what followed in [start_ms, end_ms): the first visit of each visitor with each action, in order of time.
 
     A visit ends with a pause of half an hour. Where visits usually have three items or more, shorter ones do not count.
@@ -80,7 +80,7 @@ def outcomes(dataset: Dataset, actions: tuple[str, ...], start_ms: int, end_ms: 
             acted = begin + np.flatnonzero(np.isin(after.action[begin:end], kinds))
             shown = _best_positions(after, visitor, acted)
             found.append(
-                Outcome(visitor, asked, followed, *shown, int(after.device[begin]), int(after.campaign[begin]))
+                VisitOutcome(visitor, asked, followed, *shown, int(after.device[begin]), int(after.campaign[begin]))
             )
     return found
 
@@ -136,28 +136,26 @@ class Collector:
     ----------
     dataset : Dataset
         Only what follows a moment is read, as labels.
-    actions : tuple[str, ...]
-        Columns of the labels.
     placement_ids : tuple[str, ...]
         Placements to learn from.
     seed : int
     """
 
-    def __init__(
-        self, dataset: Dataset, actions: tuple[str, ...], placement_ids: tuple[str, ...], *, seed: int = 0
-    ) -> None:
+    def __init__(self, dataset: Dataset, placement_ids: tuple[str, ...], *, seed: int = 0) -> None:
         self.dataset = dataset
-        self.actions = actions
         self.placement_ids = placement_ids
         self._rng = np.random.default_rng(seed)
         self._bought = core_rs.feature_names().index("bought_baskets")
 
-    def collect(self, shop: Shop, end_ms: int) -> Rows:
-        """Return the sampled candidates of all visits between now and `end_ms` that answer a question."""
-        width, count = len(core_rs.feature_names()), len(self.actions)
+    def collect(self, shop: Shop, actions: tuple[str, ...], end_ms: int) -> Rows:
+        """Return the sampled candidates of all visits between now and `end_ms` that answer a question.
+
+        Columns of the labels are `actions`. What is drawn depends on the calls before.
+        """
+        width, count = len(core_rs.feature_names()), len(actions)
         nothing = np.zeros((0, count), np.bool_), np.zeros((0, count), np.float32), np.zeros(0, np.int32)
         parts = [Rows(np.zeros((0, width), np.float32), *nothing, np.zeros(0, np.uint32))]
-        followed = outcomes(self.dataset, self.actions, shop.now_ms, end_ms)
+        followed = outcomes(self.dataset, actions, shop.now_ms, end_ms)
         came_so = attrgetter("visitor", "device", "campaign")
         visits_of = {so: list(came) for so, came in groupby(sorted(followed, key=came_so), key=came_so)}
         contexts = [self._context(*so) for so in visits_of]
@@ -173,7 +171,7 @@ class Collector:
         campaign_id = self.dataset.campaigns[campaign]
         return Context(user_id=self.dataset.visitors[visitor], device=device, campaign_id=campaign_id)  # type: ignore[arg-type]
 
-    def _rows(self, plan: core_rs.Plan, items: NDArray[np.int64], outcome: Outcome) -> Rows:
+    def _rows(self, plan: core_rs.Plan, items: NDArray[np.int64], outcome: VisitOutcome) -> Rows:
         labels = np.stack([_among(items, wanted) for wanted in outcome.followed], axis=1)
         hit = labels.any(axis=1)
         share = np.where(plan.features[:, self._bought] > 0, _BOUGHT_SHARE, _OTHER_SHARE)
@@ -201,7 +199,7 @@ class _Positions:
         return self._by_number[numbers]
 
 
-def _positions(items: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int32]:
+def _positions(items: NDArray[np.int64], outcome: VisitOutcome) -> NDArray[np.int32]:
     """Return the position at which each item was shown, 0 where it was not."""
     positions = np.zeros(len(items), np.int32)
     known = _among(items, outcome.shown)

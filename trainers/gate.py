@@ -1,5 +1,6 @@
 """Whether a new bundle may take the place of the one that serves: asked on one window, visitor by visitor."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from core_rs import EngineError
 from trainers.dataset import Export
 from trainers.evaluate import Measured, interval
 from trainers.pipeline import Fitted, Pipeline
-from trainers.protocols import NextBasket
+from trainers.protocols import ANY_SHOP
 from trainers.sessions import open_session
 
 MEASURE = "ndcg_at_10"
@@ -68,14 +69,15 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     """Return whether the new bundle is not worse than the one in `folder` on what followed the split.
 
     Every visitor with an order before the split and one after it is asked about. It passes if the interval's lower end
-    is not below `-tolerance` times the old mean. A bundle that does not fit this engine cannot serve, so rules are
-    compared instead. What is judged is the new bundle as of the split; its lists are then fitted to the whole log. The
-    window must begin after the old bundle's events end, for lists that have seen the answers look better than they are.
+    is not below `-tolerance` times the old mean. A bundle that does not fit this engine cannot serve, so the heuristic
+    is compared instead. What is judged is the new bundle as of the split; its lists are then fitted to the whole log.
+    The window must begin after the old bundle's events end, for lists that have seen the answers look better than they
+    are.
 
     Parameters
     ----------
     pipeline : Pipeline
-        After its run; its shop stands at the split.
+        After its run; its shop stands at the split, and is left with the bundle of that moment.
     fitted : Fitted
         What the run learnt.
     folder : Path
@@ -83,14 +85,15 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
     tolerance : float
         Share of the old mean that may be lost, 0 to 1.
     """
-    task = NextBasket(pipeline.schedule.split_ms).task(pipeline.export.dataset)
-    (new,) = pipeline.measured(task, "all", [None if fitted.tried is None else fitted.tried.ranker])
+    task = ANY_SHOP.task(pipeline.export.dataset, pipeline.schedule.split_ms)
+    (new,) = pipeline.measured(task, "all", [None if fitted.ranking is None else fitted.ranking.ranker])
     ranker: Path | None = folder / "ranker.onnx"
-    try:
-        pipeline.shop.install(folder)
-    except EngineError:
-        ranker = None
-    (old,) = pipeline.measured(task, "all", [_Served(ranker) if ranker and ranker.exists() else None])
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(pipeline.shop.serving(folder))
+        except EngineError:
+            ranker = None
+        (old,) = pipeline.measured(task, "all", [_Served(ranker) if ranker and ranker.exists() else None])
     return compare(new, old, tolerance, pipeline.seeds[0])
 
 

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 from trainers.base import Progress
 from trainers.calibration import Calibration
 from trainers.network import Adam, Layer, Network
-from trainers.ranker import OPSET, SERVED_EXPOSURE, Ranker, Rows
+from trainers.ranker import SERVED_EXPOSURE, Ranker, Rows
+from trainers.sessions import OPSET
 
 _LEAST_STEPS, _LEAST_BATCH = 100, 32
 _ROWS_AT_ONCE = 1 << 16

@@ -1,129 +1,52 @@
 """From an export to a bundle: fit, learn to rank from past moments, decide on a validation period, measure, write."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import core_rs
-from trainers.base import DAY_MS, Tell, Trainer
-from trainers.bundle import Card, Tried, version_of, write_bundle
+from trainers.base import Tell, Trainer
+from trainers.bundle import FittedRanking, ManifestFacts, version_of, write_bundle
+from trainers.bundle_models import fitted_models
+from trainers.chosen import RANKER
 from trainers.columns import CLOCK, columns_of_one_value
-from trainers.dataset import ACTIONS, Dataset, Export
+from trainers.dataset import Dataset, Export
 from trainers.evaluate import Measured, measure, ranks_of_lists
 from trainers.examples import Collector, learnable_actions
-from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether
 from trainers.network_ranker import NetworkRanker
 from trainers.parts import Parts
-from trainers.popular import Popular
-from trainers.protocols import Question, Task, tasks_of
+from trainers.protocols import ANY_SHOP, NextBasketQuestion, Task, tasks_of
 from trainers.ranker import Ranker, Rows
+from trainers.rankers import RANKERS, Predictor, RankerKind
+from trainers.schedule import Schedule
 from trainers.shop import SETS, Shop, known
-from trainers.tifu_knn import TifuKnn
-from trainers.tree_ranker import TreeRanker
-from trainers.user_to_user import UserToUser
-
-
-class RankerKind(StrEnum):
-    """What a ranker is made of."""
-
-    TREES = "trees"
-    NETWORK = "network"
-
-
-_RANKERS: dict[RankerKind, Callable[..., Ranker]] = {
-    RankerKind.TREES: TreeRanker,
-    RankerKind.NETWORK: NetworkRanker,
-}
-
-
-DEFAULT_RANKER = RankerKind.NETWORK
-"""The better one by NDCG@10 of whole baskets on the validation weeks of Complete Journey."""
-
-
-class Scorer(Protocol):
-    """Model that ranks candidates."""
-
-    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the actions of every row, shape (n, h)."""
-        ...
-
 
 _GOLDEN_VISITORS = 8
 _GOLDEN_ROWS = 32
 _LEAST_EXAMPLES = 200
 """Candidates that an action followed; one that followed fewer is left out of a ranker."""
 _TRIAL_CUTS = 5
-"""Latest cuts that are enough to tell whether a ranker beats the rules."""
+"""Latest cuts that are enough to tell whether a ranker beats the heuristic."""
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Moments that training looks at.
+class Examples:
+    """What rankers learn from.
 
     Attributes
     ----------
-    split_ms : int
-        Models see what is before; what follows measures them.
-    horizon_ms : int
-        Time in which a visitor's next visit counts as an answer.
-    cuts : tuple[int, ...]
-        Past moments to learn to rank from, ascending.
-    validation_ms : int
-        The cut that decides between ranker and rules.
+    of_cuts : tuple[Rows, ...]
+        Candidates of each cut, in order of time.
+    actions : tuple[str, ...]
+        Columns of their labels.
     """
 
-    split_ms: int
-    horizon_ms: int
-    cuts: tuple[int, ...]
-    validation_ms: int
-
-    @classmethod
-    def weekly(cls, dataset: Dataset, split_ms: int, *, weeks: int = 16) -> "Schedule":
-        """Return a cut for each of the last `weeks`; a shorter history is cut closer, and half of it is never cut."""
-        history = split_ms - int(dataset.time_ms.min(initial=split_ms))
-        step = max(min(7 * DAY_MS, history // 12), 1)
-        count = min(weeks, max(history // 2 // step, 0))
-        cuts = tuple(split_ms - step * number for number in range(count, 0, -1))
-        return cls(split_ms, 2 * step, cuts, split_ms - 2 * step)
-
-
-def split_of(export: Export) -> int:
-    """Return the moment to measure at where none is named: where held-out events begin, else 28 days before the end.
-
-    A log of less than 16 weeks has its last quarter measured.
-    """
-    if export.held_out_ms is not None:
-        return export.held_out_ms
-    start, end = (int(end(export.dataset.time_ms, initial=0)) for end in (np.min, np.max))
-    return end + 1 - min(28 * DAY_MS, (end - start) // 4)
-
-
-def usual_models() -> list[tuple[Trainer, tuple[str, ...]]]:
-    """Return every model that is in each bundle, not fitted yet, with the event types that it learns from."""
-    return [
-        (AlsoViewed(), AlsoViewed.actions),
-        (AlsoBought(), AlsoBought.actions),
-        (BoughtTogether(), BoughtTogether.actions),
-        (TifuKnn(n_groups=1, within=0.97, n_items_kept=300), ("purchase",)),
-        (UserToUser(), ("purchase",)),
-        (Popular(), ("purchase",)),
-    ]
-
-
-def fitted_models(dataset: Dataset) -> list[Trainer]:
-    """Return every model that is in each bundle and that `dataset` has rows for, fitted."""
-    present = set(np.unique(dataset.action).tolist())
-    return [
-        model.fit(dataset)
-        for model, actions in usual_models()
-        if not present.isdisjoint(ACTIONS[name] for name in actions)
-    ]
+    of_cuts: tuple[Rows, ...]
+    actions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -136,21 +59,24 @@ class Fitted:
         What was asked.
     models : list[Trainer]
         As of the split.
-    tried : Tried | None
-        The ranker with candidates of the split; None where rules rank better.
+    actions : tuple[str, ...]
+        What the ranker predicts.
+    ranking : FittedRanking | None
+        The ranker with candidates of the split; None where the heuristic ranks better.
     measured : dict[tuple[str, str], list[Measured]]
-        Quality by set and by `ranker` or `rules`; a ranker has one for each seed.
+        Quality by set and by `ranker` or `heuristic`; a ranker has one for each seed.
     """
 
     task: Task
     models: list[Trainer]
-    tried: Tried | None
+    actions: tuple[str, ...]
+    ranking: FittedRanking | None
     measured: dict[tuple[str, str], list[Measured]]
 
     @property
     def ranked_by(self) -> str:
         """What ranks in the bundle."""
-        return "rules" if self.tried is None else "ranker"
+        return "heuristic" if self.ranking is None else "ranker"
 
 
 class Pipeline:
@@ -166,7 +92,7 @@ class Pipeline:
     ranker : RankerKind
     parts : tuple[str, ...]
         What a bundle holds on request, as `trainers.parts.parts_of` names it.
-    question : Question
+    question : NextBasketQuestion
         What the models are compared by.
     """
 
@@ -177,9 +103,9 @@ class Pipeline:
         *,
         seeds: tuple[int, ...],
         progress: Tell,
-        ranker: RankerKind = DEFAULT_RANKER,
+        ranker: RankerKind = RANKER,
         parts: tuple[str, ...] = (),
-        question: Question = Question.NEXT_BASKET,
+        question: NextBasketQuestion = ANY_SHOP,
     ) -> None:
         self.export = export
         self.schedule = schedule
@@ -188,25 +114,27 @@ class Pipeline:
         self.ranker = ranker
         self.question = question
         self.known = export.dataset.before(schedule.split_ms)
-        self.actions = learnable_actions(self.known)
         self.parts = Parts(parts, seeds[0])
         self.shop = Shop(export.events, export.items, export.placements, export.time_zone)
+        self.collector = Collector(self.known, tuple(SETS.values()), seed=seeds[0])
 
     def run(self) -> Fitted:
         """Learn from what is before the split, measure on what follows."""
         with TemporaryDirectory() as folder:
-            past, beats_rules = self._learn(Path(folder))
-            models = self._enter(self.schedule.split_ms, Path(folder))
-        rankers = [self._fit(past, seed=seed) for seed in self.seeds] if beats_rules else []
-        found = [ranker for ranker in rankers if ranker is not None]
-        task = self.question.make(self.schedule.split_ms).task(self.export.dataset)
+            trial = self._until_validation(Path(folder))
+            beats_heuristic = self._beats_heuristic(trial)
+            examples = self._until_split(trial, Path(folder))
+            models = self._enter(self.schedule.split_ms, examples.actions, Path(folder))
+        found = [self._fit(examples.of_cuts, seed=seed) for seed in self.seeds] if beats_heuristic else []
+        rankers = [ranker for ranker in found if ranker is not None]
+        task, by_set = self._measured_now([None, *rankers])
         measured = {}
-        for name, asked in tasks_of(task).items():
-            rules, *of_seeds = self.measured(asked, name, [None, *found])
-            measured[name, "rules"] = [rules]
+        for name, (heuristic, *of_seeds) in by_set.items():
+            measured[name, "heuristic"] = [heuristic]
             if of_seeds:
                 measured[name, "ranker"] = of_seeds
-        return Fitted(task, models, self._tried(found[0], task) if found else None, measured)
+        ranking = self._ranking(rankers[0], task) if rankers else None
+        return Fitted(task, models, examples.actions, ranking, measured)
 
     def compare(self, without: Mapping[str, tuple[int, ...]]) -> dict[tuple[str, str], list[Measured]]:
         """Return the quality of rankers that must not read some columns, by set and by the name of what they lack.
@@ -219,9 +147,10 @@ class Pipeline:
             When the data are too few for a ranker.
         """
         with TemporaryDirectory() as folder:
-            past, _ = self._learn(Path(folder), judge=False)
-            self._enter(self.schedule.split_ms, Path(folder))
-        untold = columns_of_one_value([part.features for part in past])
+            examples = self._until_split(self._until_validation(Path(folder)), Path(folder))
+            self._enter(self.schedule.split_ms, examples.actions, Path(folder))
+        past = examples.of_cuts
+        untold = columns_of_one_value([rows.features for rows in past])
         fits = {
             name: [self._fit(past, seed=seed, without=lost) for seed in self.seeds if not lost or set(lost) - untold]
             for name, lost in without.items()
@@ -229,10 +158,9 @@ class Pipeline:
         rankers = [ranker for of_seeds in fits.values() for ranker in of_seeds]
         if None in rankers:
             raise ValueError("the data are too few for a ranker; take a longer history")
-        task = self.question.make(self.schedule.split_ms).task(self.export.dataset)
         measured: dict[tuple[str, str], list[Measured]] = {}
-        for name, asked in tasks_of(task).items():
-            found = iter(self.measured(asked, name, rankers))
+        for name, values in self._measured_now(rankers)[1].items():
+            found = iter(values)
             measured |= {(name, lost): [next(found) for _ in of_seeds] for lost, of_seeds in fits.items()}
         return measured
 
@@ -241,8 +169,8 @@ class Pipeline:
         parts = self.parts.at(dataset, lambda share: self.progress("learn the encoder", share), latest=latest)
         return [*fitted_models(dataset), *parts]
 
-    def measured(self, task: Task, name: str, rankers: Sequence[Scorer | None]) -> list[Measured]:
-        """Return the quality of what the shop shows now to the visitors of `task` by each ranker; None is the rules."""
+    def measured(self, task: Task, name: str, rankers: Sequence[Predictor | None]) -> list[Measured]:
+        """Return the quality of what the shop now shows the visitors of `task` by each ranker; None: the heuristic."""
         lists: list[list[list[str]]] = [[] for _ in rankers]
         asked = [known(task.train.visitors[visitor]) for visitor in task.visitor.tolist()]
         for number, plan in enumerate(self.shop.plans(asked, SETS[name])):
@@ -251,50 +179,73 @@ class Pipeline:
                 shown.append(self.shop.slate(plan, None if ranker is None else ranker.predict(plan.features)))
         return [measure(task, ranks_of_lists(task, shown)) for shown in lists]
 
-    def _learn(self, folder: Path, *, judge: bool = True) -> tuple[list[Rows], bool]:
-        """Return candidates of all cuts and, where `judge`, whether a ranker beats rules on the validation period."""
-        collector = Collector(self.known, self.actions, tuple(SETS.values()), seed=self.seeds[0])
-        past: list[Rows] = []
-        beats_rules = False
-        for number, cut in enumerate(self.schedule.cuts):
-            self.progress("learn from the past", number / len(self.schedule.cuts))
-            if cut == self.schedule.validation_ms:
-                over = sum(when + self.schedule.horizon_ms <= cut for when in self.schedule.cuts)
-                past = self._of_common_actions(past, past[:over][-_TRIAL_CUTS:])
-                collector.actions = self.actions
-            self._enter(cut, folder)
-            if judge and cut == self.schedule.validation_ms:
-                beats_rules = self._beats_rules(self._fit(past[:over][-_TRIAL_CUTS:], seed=self.seeds[0]))
-            past.append(collector.collect(self.shop, min(cut + self.schedule.horizon_ms, self.schedule.split_ms)))
-        return past, beats_rules
+    def _measured_now(self, rankers: Sequence[Predictor | None]) -> tuple[Task, dict[str, list[Measured]]]:
+        """Return what is asked at the split, where the shop stands, and the quality of each ranker by set."""
+        task = self.question.task(self.export.dataset, self.schedule.split_ms)
+        return task, {name: self.measured(asked, name, rankers) for name, asked in tasks_of(task).items()}
 
-    def _of_common_actions(self, past: list[Rows], trial: list[Rows]) -> list[Rows]:
-        """Return `past` without the actions, from now on left out, that followed too few of the candidates of `trial`.
+    def _until_validation(self, folder: Path) -> Examples:
+        """Return the candidates of the cuts before the validation, where the shop then stands if that is a cut.
+
+        Actions that followed too few of those that the trial ranker learns from are left out from there on.
+        """
+        cuts = [cut for cut in self.schedule.cuts if cut < self.schedule.validation_ms]
+        examples = self._collected(Examples((), learnable_actions(self.known)), cuts, folder)
+        if self.schedule.validation_ms in self.schedule.cuts:
+            examples = self._of_common_actions(examples)
+            self._tell_cut(self.schedule.validation_ms)
+            self._enter(self.schedule.validation_ms, examples.actions, folder)
+        return examples
+
+    def _until_split(self, examples: Examples, folder: Path) -> Examples:
+        """Return the candidates of all cuts, of which `examples` are those before the validation."""
+        return self._collected(examples, self.schedule.cuts[len(examples.of_cuts) :], folder)
+
+    def _collected(self, examples: Examples, cuts: Sequence[int], folder: Path) -> Examples:
+        """Return `examples` with the candidates of more cuts; the shop is moved to those it does not stand at."""
+        found = list(examples.of_cuts)
+        for cut in cuts:
+            self._tell_cut(cut)
+            if cut > self.shop.now_ms:
+                self._enter(cut, examples.actions, folder)
+            found.append(self.collector.collect(self.shop, examples.actions, self.schedule.end_ms(cut)))
+        return replace(examples, of_cuts=tuple(found))
+
+    def _tell_cut(self, cut: int) -> None:
+        self.progress("learn from the past", self.schedule.cuts.index(cut) / len(self.schedule.cuts))
+
+    def _trial(self, examples: Examples) -> tuple[Rows, ...]:
+        """Return the candidates that tell whether a ranker beats the heuristic: their answers end before validation."""
+        return examples.of_cuts[: self.schedule.answered][-_TRIAL_CUTS:]
+
+    def _of_common_actions(self, examples: Examples) -> Examples:
+        """Return `examples` without the actions that followed too few of the candidates of the trial.
 
         All stay where no action followed enough: there is no ranker then.
         """
+        trial = self._trial(examples)
         followed, not_followed = np.sum([rows.outcomes for rows in trial], axis=0) if trial else np.zeros((2, 0))
         common = (followed >= _LEAST_EXAMPLES) & (not_followed > 0)
         if not common.any() or common.all():
-            return past
-        for name, count in zip(np.array(self.actions)[~common].tolist(), followed[~common].tolist(), strict=True):
+            return examples
+        names = np.array(examples.actions)
+        for name, count in zip(names[~common].tolist(), followed[~common].tolist(), strict=True):
             why = f"it followed {count} of the candidates, and a ranker needs {_LEAST_EXAMPLES}"
             self.progress(f"leave out the action {name}: {why}", 1.0)
-        self.actions = tuple(np.array(self.actions)[common].tolist())
-        return [rows.of_actions(common) for rows in past]
+        return Examples(tuple(rows.of_actions(common) for rows in examples.of_cuts), tuple(names[common].tolist()))
 
-    def _enter(self, now_ms: int, folder: Path) -> list[Trainer]:
+    def _enter(self, now_ms: int, actions: tuple[str, ...], folder: Path) -> list[Trainer]:
         """Move the shop to `now_ms` with the models of that moment, and return them."""
         past = self.known.before(now_ms)
         models = self.models_of(past, latest=now_ms == self.schedule.split_ms)
         width = len(core_rs.feature_names())
-        blank = Tried(NetworkRanker.blank(width, len(self.actions)), np.zeros((1, width), np.float32))
-        card = Card(f"moment-{now_ms}", now_ms, self.actions, time_zone=self.export.time_zone)
+        blank = FittedRanking(NetworkRanker.blank(width, len(actions)), np.zeros((1, width), np.float32))
+        facts = ManifestFacts(f"moment-{now_ms}", now_ms, actions, time_zone=self.export.time_zone)
         self.shop.advance(now_ms)
-        self.shop.install(write_bundle(folder, card, past, models, blank if self.actions else None))
+        self.shop.install(write_bundle(folder, facts, past, models, blank if actions else None))
         return models
 
-    def _fit(self, parts: list[Rows], **options: Any) -> Ranker | None:
+    def _fit(self, parts: Sequence[Rows], **options: Any) -> Ranker | None:
         if not parts:
             return None
         rows = Rows.concatenate(parts)
@@ -302,25 +253,28 @@ class Pipeline:
         if not ((followed >= _LEAST_EXAMPLES) & (not_followed > 0)).all():
             return None
         options["without"] = (*options.get("without", ()), *CLOCK)
-        return _RANKERS[self.ranker](**options).fit(rows, lambda share: self.progress("fit the ranker", share))
+        return RANKERS[self.ranker](**options).fit(rows, lambda share: self.progress("fit the ranker", share))
 
-    def _beats_rules(self, ranker: Ranker | None) -> bool:
+    def _beats_heuristic(self, examples: Examples) -> bool:
+        """Return whether a ranker taught by the trial beats the heuristic on validation, where the shop stands."""
+        ranker = self._fit(self._trial(examples), seed=self.seeds[0])
         if ranker is None:
             return False
-        task = self.question.make(self.schedule.validation_ms, until_ms=self.schedule.split_ms).task(self.known)
+        moments = self.schedule.validation_ms, self.schedule.split_ms
+        task = self.question.task(self.known, moments[0], until_ms=moments[1])
         gain = 0.0
         for name, asked in tasks_of(task).items():
-            by_ranker, by_rules = (found.means() for found in self.measured(asked, name, [ranker, None]))
-            gain += by_ranker["ndcg_at_10"] - by_rules["ndcg_at_10"]
+            by_ranker, by_heuristic = (found.means() for found in self.measured(asked, name, [ranker, None]))
+            gain += by_ranker["ndcg_at_10"] - by_heuristic["ndcg_at_10"]
         return gain > 0
 
-    def _tried(self, ranker: Ranker | None, task: Task) -> Tried | None:
+    def _ranking(self, ranker: Ranker | None, task: Task) -> FittedRanking | None:
         if ranker is None:
             return None
         asked = [known(task.train.visitors[visitor]) for visitor in task.visitor[:_GOLDEN_VISITORS].tolist()]
         rows = [plan.features[:_GOLDEN_ROWS] for plan in self.shop.plans(asked, SETS["all"])]
         blank = np.zeros((1, len(core_rs.feature_names())), np.float32)
-        return Tried(ranker, np.concatenate([blank, *rows]))
+        return FittedRanking(ranker, np.concatenate([blank, *rows]))
 
 
 def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
@@ -338,11 +292,11 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
         if model == fitted.ranked_by
         for metric, value in measured.metrics(seed).items()
     }
-    if fitted.tried is not None:
-        metrics |= fitted.tried.ranker.metrics(pipeline.actions)
+    if fitted.ranking is not None:
+        metrics |= fitted.ranking.ranker.metrics(fitted.actions)
     version = version_of(int(known.time_ms.max(initial=0)), export.export_ms, seed)
-    actions = () if fitted.tried is None else pipeline.actions
+    actions = () if fitted.ranking is None else fitted.actions
     made = {"ranker": pipeline.ranker.value, "item_vectors": export.item_vectors}
-    card = Card(version, export.export_ms, actions, seed, export.time_zone, metrics, **made)
-    write_bundle(out, card, known, models, fitted.tried)
+    facts = ManifestFacts(version, export.export_ms, actions, seed, export.time_zone, metrics, **made)
+    write_bundle(out, facts, known, models, fitted.ranking)
     return version

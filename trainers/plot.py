@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from trainers.report import Found
 
-_LEARNT = ("rules", "ranker")
+_OF_THE_ENGINE = ("heuristic", "ranker")
 
 
 def draw_recall(found: Found, path: Path) -> None:
@@ -29,7 +29,7 @@ def draw_recall(found: Found, path: Path) -> None:
             model: np.mean([one.recall for one in runs], axis=0) for (of, model), runs in found.items() if of == name
         }
         for (model, recall), color in zip(curves.items(), mpl.color_sequences["tab10"], strict=False):
-            width = 2.5 if model in _LEARNT else 1.0
+            width = 2.5 if model in _OF_THE_ENGINE else 1.0
             panel.plot(np.arange(1, len(recall) + 1), recall, label=model, linewidth=width, color=color)
         panel.set(title=f"{name} items", xlabel="items shown (k)", ylabel="recall@k", xlim=(1, None), ylim=(0, None))
         panel.grid(alpha=0.3)

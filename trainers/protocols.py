@@ -1,18 +1,12 @@
 """Fixed questions that models are compared by: what is in the next basket after a moment."""
 
-import datetime as dt
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainers.base import offsets_of
 from trainers.dataset import Dataset
-
-COMPLETE_JOURNEY_SPLIT = dt.datetime(2017, 12, 4, 5, tzinfo=dt.UTC)
-"""Midnight of 2017-12-04 in New York."""
 
 
 @dataclass(frozen=True)
@@ -63,77 +57,54 @@ class Task:
 
 
 @dataclass(frozen=True)
-class NextBasket:
+class NextBasketQuestion:
     """Next basket after a moment, of every visitor who bought before it and after it.
 
     Parameters
     ----------
-    split_ms : int
-        Models see what is before; the target is the first basket from here on that is large enough.
-    until_ms : int, optional
-        Baskets from here on are no target.
-    dropped_departments, dropped_categories : tuple[str, ...]
-        First and second levels of category paths that are services, not articles.
+    without_categories, without_subcategories : tuple[str, ...]
+        First and second levels of category paths whose items do not count, e.g. services.
     min_buyers : int
-        An item counts if so many visitors bought it before the split.
+        An item counts if so many visitors bought it before the moment.
     min_baskets : int
-        A visitor is asked about with so many baskets before the split.
-    min_target : int
-        Least kept items of the target basket.
+        A visitor is asked about with so many baskets before the moment.
+    min_items : int
+        Least items that count in a basket that is a target.
     """
 
-    split_ms: int
-    until_ms: int | None = None
-    dropped_departments: tuple[str, ...] = ()
-    dropped_categories: tuple[str, ...] = ()
+    without_categories: tuple[str, ...] = ()
+    without_subcategories: tuple[str, ...] = ()
     min_buyers: int = 1
     min_baskets: int = 1
-    min_target: int = 1
+    min_items: int = 1
 
-    def task(self, dataset: Dataset) -> Task:
-        """Return the question asked of `dataset`; only its purchases count."""
+    def task(self, dataset: Dataset, split_ms: int, *, until_ms: int | None = None) -> Task:
+        """Return the question asked of the purchases of `dataset`.
+
+        Models see what is before `split_ms`; the target of a visitor is the first basket from there on that is large
+        enough. Baskets from `until_ms` on are no target.
+        """
         purchases = dataset.of("purchase")
         catalogue = dataset.catalogue
-        sold = ~(catalogue.within(self.dropped_departments, 0) | catalogue.within(self.dropped_categories, 1))
-        before = purchases.before(self.split_ms)
+        left_out = catalogue.within(self.without_categories, 0) | catalogue.within(self.without_subcategories, 1)
+        before = purchases.before(split_ms)
         buyers = np.unique(pair(before, before.visitor, before.item)) % dataset.n_items
-        kept = sold & (np.bincount(buyers, minlength=dataset.n_items) >= self.min_buyers)
+        kept = ~left_out & (np.bincount(buyers, minlength=dataset.n_items) >= self.min_buyers)
         train = before.where(kept[before.item])
         baskets = np.unique(train.visitor.astype(np.int64) << 32 | train.basket) >> 32
         asked = np.bincount(baskets, minlength=dataset.n_visitors) >= self.min_baskets
 
-        after = purchases.since(self.split_ms)
-        if self.until_ms is not None:
-            after = after.before(self.until_ms)
+        after = purchases.since(split_ms)
+        if until_ms is not None:
+            after = after.before(until_ms)
         after = after.where(kept[after.item] & asked[after.visitor])
-        visitor, _, item = first_baskets(after, after.basket, self.min_target)
+        visitor, _, item = first_baskets(after, after.basket, self.min_items)
         shopper, size = np.unique(visitor, return_counts=True)
         return Task(train, kept, shopper, offsets_of(size), item)
 
 
-def complete_journey(split_ms: int, *, until_ms: int | None = None) -> NextBasket:
-    """Return the question that Complete Journey is compared by: regular visitors, what many buy, no services."""
-    return NextBasket(
-        split_ms,
-        until_ms=until_ms,
-        dropped_departments=("FUEL", "COUPON", "MISCELLANEOUS"),
-        dropped_categories=("COUPON/MISC ITEMS",),
-        min_buyers=10,
-        min_baskets=5,
-        min_target=3,
-    )
-
-
-class Question(StrEnum):
-    """Question by name."""
-
-    NEXT_BASKET = "next-basket"
-    COMPLETE_JOURNEY = "complete-journey"
-
-    @property
-    def make(self) -> Callable[..., NextBasket]:
-        """Takes `split_ms` and, by name, `until_ms`."""
-        return NextBasket if self is Question.NEXT_BASKET else complete_journey
+ANY_SHOP = NextBasketQuestion()
+"""Asks about all who came back and all that is sold."""
 
 
 def tasks_of(task: Task) -> dict[str, Task]:

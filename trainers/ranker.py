@@ -14,9 +14,6 @@ from trainers.base import NotFittedError, Progress, no_progress
 from trainers.calibration import Calibration, expected_error
 from trainers.evaluate import Metric
 
-OPSET = 17
-"""Version of the ONNX operators that rankers use."""
-
 _HELD_OUT = 20
 """One visitor in so many is for calibration: half of them to fit it, half to measure it."""
 _LEAST_HALF, _LEAST_OUTCOMES = 1_000, 100

@@ -28,7 +28,7 @@ def baselines(task: Task, split_ms: int, progress: Callable[[str, float], None],
     return found
 
 
-def rows_of(found: Found) -> list[Row]:
+def lines_of(found: Found) -> list[Row]:
     """Return the lines of a table, set by set: the mean over seeds and, where there are several, each before it.
 
     What was not measured, since the data have nothing of it, has a line that says so.

@@ -1,8 +1,11 @@
-"""Models of a bundle as onnxruntime answers them."""
+"""Graphs of a bundle as onnxruntime reads and answers them."""
 
 from pathlib import Path
 
 import onnxruntime as ort
+
+OPSET = 17
+"""Version of the ONNX operators of every graph of a bundle."""
 
 
 def open_session(path: Path) -> ort.InferenceSession:

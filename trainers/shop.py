@@ -1,6 +1,7 @@
 """The shop as it was at any moment, in the engine that serves: what trainers learn from is what visitors would see."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from trainers.dataset import ACTIONS
 from trainers.sequence.model import GRAPH_FILE
 from trainers.sessions import open_session
 
-Record = tuple[int, int, int, bytes]
+Record = tuple[int, int, bytes]
+"""Kind, time in milliseconds, payload."""
 
 SETS = {"all": "home_for_you", "explore": "home_discover"}
 """Placement that answers each set of the protocol."""
@@ -66,14 +68,28 @@ class Shop:
 
     def install(self, folder: Path) -> None:
         """Let the bundle in `folder` serve, in place of the one before, with its encoder if it has one."""
-        before = self.engine.active_model
-        graph = folder / GRAPH_FILE
-        self._encoder = open_session(graph) if graph.is_file() else None
-        version = self.engine.load_bundle(str(folder)).version
-        activation = record_pb2.Activation(version=version).SerializeToString()
-        self._apply([(record_pb2.RECORD_KIND_ACTIVATION, self.now_ms, activation)])
+        before, version = self.engine.active_model, self.engine.load_bundle(str(folder)).version
+        self._activate(version, _encoder_of(folder))
         if before and before != version:
             self.engine.unload_bundle(before)
+
+    @contextmanager
+    def serving(self, folder: Path) -> Iterator[None]:
+        """Let the bundle in `folder`, of another version than the installed one, serve within the block alone.
+
+        Raises
+        ------
+        core_rs.EngineError
+            When the bundle does not fit the engine; the installed one goes on serving.
+        """
+        before, encoder = self.engine.active_model, self._encoder
+        version = self.engine.load_bundle(str(folder)).version
+        self._activate(version, _encoder_of(folder))
+        try:
+            yield
+        finally:
+            self._activate(before, encoder)
+            self.engine.unload_bundle(version)
 
     def plans(self, contexts: Sequence[common_pb2.Context], placement_id: str) -> Iterator[core_rs.Plan]:
         """Yield the candidates of one placement in each context, now, with sequence vectors that are up to date."""
@@ -84,7 +100,7 @@ class Shop:
             yield from self.engine.begin_all(wanted, self.now_ms) if self._encode() else plans
 
     def slate(self, plan: core_rs.Plan, actions: NDArray[np.float32] | None) -> list[str]:
-        """Return the items that `plan` shows when the ranker answers `actions`, best first; None ranks by rules."""
+        """Return the items that `plan` shows where the ranker answers `actions`, best first; None: the heuristic."""
         answer = pb.RecommendResponse.FromString(self.engine.finish(plan, actions).response)
         return [item.item_id for item in answer.slates[0].items]
 
@@ -97,10 +113,20 @@ class Shop:
             count += self.engine.set_vectors(histories, np.ascontiguousarray(vectors, np.float32))
         return count
 
-    def _apply(self, records: "Iterator[tuple[int, int, bytes]] | list[tuple[int, int, bytes]]") -> None:
+    def _activate(self, version: str, encoder: ort.InferenceSession | None) -> None:
+        self._encoder = encoder
+        activation = record_pb2.Activation(version=version).SerializeToString()
+        self._apply([(record_pb2.RECORD_KIND_ACTIVATION, self.now_ms, activation)])
+
+    def _apply(self, records: Iterable[Record]) -> None:
         numbered = [(self._offset + step, *record) for step, record in enumerate(records, 1)]
         self.engine.apply(numbered)
         self._offset += len(numbered)
+
+
+def _encoder_of(folder: Path) -> ort.InferenceSession | None:
+    graph = folder / GRAPH_FILE
+    return open_session(graph) if graph.is_file() else None
 
 
 def known(visitor_id: str) -> common_pb2.Context:

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from trainers.ranker import OPSET, SERVED_EXPOSURE
+from trainers.ranker import SERVED_EXPOSURE
+from trainers.sessions import OPSET
 
 _ML_OPSET = 3
 _GREATEST = float(np.finfo(np.float32).max)

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.base import DAY_MS, Progress, no_progress, rows_of
-from trainers.dataset import Dataset
+from trainers.dataset import HOUR_MS, Dataset
 from trainers.recommender import Queries, Recommender
 
-_HOUR_MS = 3_600_000
 _THURSDAY = 3
 """Weekday of 1 January 1970, Monday being 0."""
 _YEAR_DAYS = 365.2425
@@ -118,7 +117,7 @@ _PHASES = {"hour": (24, 1.0), "weekday": (7, 7.0), "week": (53, _YEAR_DAYS)}
 def _phase(season: str, local_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the phase of each moment; weeks are counted from 1 January."""
     if season == "hour":
-        return local_ms // _HOUR_MS % 24
+        return local_ms // HOUR_MS % 24
     if season == "weekday":
         return (local_ms // DAY_MS + _THURSDAY) % 7
     days = local_ms.astype("datetime64[ms]").astype("datetime64[D]")

@@ -56,7 +56,7 @@ def recommend(
         "degraded": list(response.degraded),
         "missing_item_ids": list(slate.missing_item_ids),
     }
-    ranked = f"ranked by {response.model_version}" if response.model_version else "ranked by rules"
+    ranked = f"ranked by {response.model_version}" if response.model_version else "ranked by the heuristic"
     table = slate_table(f"{placement} for {user}, {ranked}", rows)
     table.caption = f"not as configured: {', '.join(response.degraded)}" if response.degraded else None
     result({"placement": placement, "user": user, **facts, "items": rows}, table, as_json=json)
@@ -166,7 +166,7 @@ def _stages(trace: pb.SlateTrace) -> Table:
 
 def _scores(trace: pb.SlateTrace) -> Table:
     table = Table("item", title="scores", title_justify="left")
-    table.add_column("model or rules", justify="right")
+    table.add_column("model or heuristic", justify="right")
     table.add_column("after controls", justify="right")
     table.add_column("moved most by", overflow="fold")
     for item in trace.items:

@@ -25,7 +25,9 @@ from server.importing.complete_journey import SPLIT, TIME_ZONE
 from shopkeeper.v1 import model_service_pb2 as pb
 
 _SEED = 0
-_QUESTION = ("--question", "complete-journey")
+_REGULARS = ("--min-buyers", "10", "--min-baskets", "5", "--min-items", "3")
+_SERVICES = ("--without-category", "FUEL", "--without-category", "COUPON", "--without-category", "MISCELLANEOUS")
+_QUESTION = (*_REGULARS, *_SERVICES, "--without-subcategory", "COUPON/MISC ITEMS")
 _BASELINES = ("--baselines", "all")
 _MOMENT = {"CLOCK__START": SPLIT.astimezone(UTC).isoformat(), "TIME_ZONE": TIME_ZONE}
 _PORT = 50_051

@@ -208,10 +208,11 @@ def _bundles(settings: Settings) -> Row:
     from server.bundles import BundleStore, check_files  # noqa: PLC0415 - needs core_rs, which is a check of its own
 
     if not settings.bundle_dir.is_dir():
-        return Row("bundles", "warn", "none; rules rank", "`shopkeeper train`")
+        return Row("bundles", "warn", "none; the heuristic ranks", "`shopkeeper train`")
     manifests = BundleStore(settings.bundle_dir).manifests()
     if not manifests:
-        return Row("bundles", "warn", "none is published; rules rank", "`shopkeeper train`, then `shopkeeper publish`")
+        remedy = "`shopkeeper train`, then `shopkeeper publish`"
+        return Row("bundles", "warn", "none is published; the heuristic ranks", remedy)
     for manifest in manifests:
         try:
             check_files(settings.bundle_dir / manifest.version, manifest)

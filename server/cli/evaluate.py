@@ -13,8 +13,16 @@ from server.cli.output import EXIT_CODES, JsonFlag, handled, result
 CurvesOption = Annotated[
     Path | None, typer.Option("--plot", help="PNG file to draw the recall at 1 to 50 of every model into.")
 ]
-QuestionOption = Annotated[
-    str, typer.Option(help="`next-basket` of any shop, or `complete-journey`: the rules that the demo is compared by.")
+MinBuyersOption = Annotated[int, typer.Option(min=1, help="Ask for items that so many visitors bought before.")]
+MinBasketsOption = Annotated[int, typer.Option(min=1, help="Ask about visitors with so many baskets before.")]
+MinItemsOption = Annotated[int, typer.Option(min=1, help="Ask for the next basket of so many items.")]
+CategoriesOption = Annotated[
+    list[str] | None,
+    typer.Option("--without-category", help="First level of category paths to leave out; may be repeated."),
+]
+SubcategoriesOption = Annotated[
+    list[str] | None,
+    typer.Option("--without-subcategory", help="Second level of category paths to leave out; may be repeated."),
 ]
 _PROTOCOLS = {
     "loo": "Next item of each visitor.",
@@ -33,13 +41,17 @@ def evaluate(
     context: typer.Context,
     export: ExportOption = None,
     seed: SeedOption = None,
-    question: QuestionOption = "next-basket",
+    min_buyers: MinBuyersOption = 1,
+    min_baskets: MinBasketsOption = 1,
+    min_items: MinItemsOption = 1,
+    without_category: CategoriesOption = None,
+    without_subcategory: SubcategoriesOption = None,
     drawn: CurvesOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure rules and ranker on the end of the log, beside baselines, TIFU-KNN, iALS and EASE.
+    """Measure heuristic and ranker on the end of the log, beside baselines, TIFU-KNN, iALS and EASE.
 
     With a protocol, measure every model that can answer it on files of your own; `evaluate PROTOCOL --help` has more.
     """
@@ -47,7 +59,15 @@ def evaluate(
         return
     folder = export or fresh_export(settings_of(config, data_dir))
     plot = [] if drawn is None else ["--plot", str(drawn)]
-    options = ["--export", str(folder), "--question", question, *seeds_of(seed), *plot]
+    question = {
+        "--min-buyers": [str(min_buyers)],
+        "--min-baskets": [str(min_baskets)],
+        "--min-items": [str(min_items)],
+        "--without-category": without_category or [],
+        "--without-subcategory": without_subcategory or [],
+    }
+    asked = [text for option, values in question.items() for value in values for text in (option, value)]
+    options = ["--export", str(folder), *asked, *seeds_of(seed), *plot]
     measured = run_trainers(["evaluate", *options, "--json"])
     result(measured, quality_table(measured.get("rows", ())), as_json=json)
 

@@ -34,13 +34,14 @@ from tests.weekly_shop import (
     write_tables,
 )
 from trainers.base import Progress, Trainer, no_progress
-from trainers.bundle import Card, Tried, write_bundle
+from trainers.bundle import FittedRanking, ManifestFacts, write_bundle
 from trainers.dataset import Dataset, read_export
 from trainers.item_to_item import NeighbourFile
 from trainers.network_ranker import NetworkRanker
-from trainers.pipeline import Pipeline, Schedule
+from trainers.pipeline import Pipeline
 from trainers.ranker import Rows
 from trainers.recommender import NOBODY, Queries, Recommender
+from trainers.schedule import Schedule
 from trainers.sequential_rules import SequentialRules
 from trainers.shop import Shop
 from trainers.tree_ranker import TreeRanker
@@ -136,20 +137,22 @@ def compare(shop: Shop, row: int, request: pb.RecommendRequest, trace: pb.SlateT
     return Asked(row, items, served, offline, served_score, np.array([scores[name] for name in shown]), weights)
 
 
-def learnt(folder: Path) -> tuple[Pipeline, dict[str, Trainer], dict[str, NetworkRanker | TreeRanker], pl.DataFrame]:
-    """Return models and rankers of the generated shop as of the split, and the events before it."""
+def learnt(
+    folder: Path,
+) -> tuple[Pipeline, tuple[str, ...], dict[str, Trainer], dict[str, NetworkRanker | TreeRanker], pl.DataFrame]:
+    """Return actions, models and rankers of the generated shop as of the split, and the events before it."""
     lines = pl.concat([purchases(), views()]).filter(pl.col("time_ms") < SPLIT_MS)
     lines.write_parquet(folder / "events.parquet")
     write_tables(folder)
     export = read_export(folder)
     pipeline = Pipeline(export, Schedule.weekly(export.dataset, SPLIT_MS), seeds=(3,), progress=lambda *_: None)
-    past, _ = pipeline._learn(folder)
-    models = pipeline._enter(SPLIT_MS, folder)
+    examples = pipeline._until_split(pipeline._until_validation(folder), folder)
+    models = pipeline._enter(SPLIT_MS, examples.actions, folder)
     named: dict[str, Trainer] = {_source(model): model for model in models}
     named |= {"similar_content": Vectors().fit(pipeline.known), "rules": ServedRules().fit(pipeline.known)}
-    rows = Rows.concatenate(past)
+    rows = Rows.concatenate(examples.of_cuts)
     rankers = {"network": NetworkRanker(seed=3).fit(rows), "trees": TreeRanker(seed=3).fit(rows)}
-    return pipeline, named, rankers, lines
+    return pipeline, examples.actions, named, rankers, lines
 
 
 def _source(model: Trainer) -> str:
@@ -161,7 +164,7 @@ def _source(model: Trainer) -> str:
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """Serve a bundle with a network, then one with trees, rules in place of what was also viewed; ask both."""
     folder = tmp_path_factory.mktemp("parity")
-    pipeline, models, rankers, lines = learnt(folder)
+    pipeline, actions, models, rankers, lines = learnt(folder)
     settings = Settings(
         data_dir=folder / "data", listen=ListenSettings(port=0), clock=ClockSettings(start=SPLIT, rate=0.0)
     )
@@ -171,8 +174,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
         left_out = "rules" if kind == "network" else "also_viewed"
         used = [model for name, model in models.items() if name != left_out]
         features = np.random.default_rng(0).normal(size=(16, len(FEATURES))).astype(np.float32)
-        card = Card(kind, 1, pipeline.actions)
-        write_bundle(settings.bundle_dir / "incoming", card, pipeline.known, used, Tried(ranker, features))
+        facts = ManifestFacts(kind, 1, actions)
+        write_bundle(settings.bundle_dir / "incoming", facts, pipeline.known, used, FittedRanking(ranker, features))
     return Answers(models, rankers, asyncio.run(ask_all(settings, shop, lines, rankers)))
 
 

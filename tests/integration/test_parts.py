@@ -14,7 +14,8 @@ from tests.weekly_shop import DAY, ITEMS, SPLIT_MS, purchases
 from trainers import parts
 from trainers.dataset import read_export
 from trainers.examples import Collector
-from trainers.pipeline import Pipeline, Schedule, write
+from trainers.pipeline import Pipeline, write
+from trainers.schedule import Schedule
 from trainers.sequence.settings import Training
 from trainers.shop import SETS, known
 
@@ -48,8 +49,8 @@ def test_what_is_learnt_with_parts_passes_the_check_and_is_what_visitors_meet(pi
     assert {path.name for path in (tmp_path / version).iterdir()} >= FILES
     assert pipeline.shop.engine.stats()["sequence_vectors"] > 0
     column = core_rs.feature_names().index("source_sequence")
-    collector = Collector(pipeline.export.dataset, pipeline.actions, tuple(SETS.values()))
-    met = collector.collect(pipeline.shop, pipeline.schedule.split_ms + 14 * DAY).features[:, column]
+    collector = Collector(pipeline.export.dataset, tuple(SETS.values()))
+    met = collector.collect(pipeline.shop, fitted.actions, pipeline.schedule.split_ms + 14 * DAY).features[:, column]
     assert (met > 0).mean() > 0.1
     assert np.isfinite(met).all()
     pipeline.shop.install(tmp_path / version)

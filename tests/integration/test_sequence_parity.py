@@ -20,7 +20,7 @@ from shopkeeper.v1.placement_service_pb2_grpc import PlacementServiceStub
 from shopkeeper.v1.recommendation_service_pb2 import PlacementRequest
 from tests.encoded_shop import NOW, EncodedShop, view
 from tests.table_shop import wait_until
-from trainers.bundle import Card, write_bundle
+from trainers.bundle import ManifestFacts, write_bundle
 from trainers.dataset import ACTIONS, Dataset
 from trainers.gru4rec import Gru4Rec
 from trainers.recommender import NOBODY, Queries
@@ -90,7 +90,7 @@ def shop(model, dataset, lines, tmp_path):
 
 def visited(model, dataset, lines, folder):
     shop = EncodedShop(ITEMS)
-    shop.install(write_bundle(folder, Card("one", NOW), dataset, [model], None))
+    shop.install(write_bundle(folder, ManifestFacts("one", NOW), dataset, [model], None))
     shop.put(*messages(lines))
     return shop
 
@@ -166,7 +166,7 @@ async def test_the_server_shows_what_the_engine_does(shop, model, dataset, lines
     )
     incoming = settings.bundle_dir / "incoming"
     incoming.mkdir(parents=True)
-    write_bundle(incoming, Card("one", NOW), dataset, [model], None)
+    write_bundle(incoming, ManifestFacts("one", NOW), dataset, [model], None)
     app = App(settings)
     address = await app.start()
     try:

@@ -22,8 +22,8 @@ from shopkeeper.v1.record_pb2 import ItemChange, RecordKind
 from tests.bundle_maker import BundleMaker
 from tests.servers import free_ports
 from tests.table_shop import item, profile
+from trainers.bundle_models import fitted_models
 from trainers.dataset import read_export
-from trainers.pipeline import fitted_models
 
 KINDS = (EventType.EVENT_TYPE_VIEW, EventType.EVENT_TYPE_CLICK, EventType.EVENT_TYPE_PURCHASE)
 

@@ -23,11 +23,14 @@ from tests.weekly_shop import DAY, ITEMS, SPLIT, SPLIT_MS, VISITORS, purchases, 
 from trainers.ablation import PARTS, variants
 from trainers.bundle import learnt_until
 from trainers.dataset import read_export
+from trainers.examples import learnable_actions
 from trainers.gate import judge
-from trainers.pipeline import Pipeline, RankerKind, Schedule, split_of, write
+from trainers.pipeline import Pipeline, write
 from trainers.plot import draw_recall
-from trainers.protocols import NextBasket
-from trainers.report import rows_of
+from trainers.protocols import NextBasketQuestion
+from trainers.rankers import RankerKind
+from trainers.report import lines_of
+from trainers.schedule import Schedule, split_of
 from trainers.served import measure_served
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -97,7 +100,7 @@ def test_the_ranker_finds_favourites(trained):
 def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_well_it_is_calibrated(
     export, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(Pipeline, "_beats_rules", lambda *_: True)  # in so small a shop that is a matter of chance
+    monkeypatch.setattr(Pipeline, "_beats_heuristic", lambda *_: True)  # in so small a shop that is a matter of chance
     found = read_export(export)
     schedule = Schedule.weekly(found.dataset, SPLIT_MS)
     pipeline = Pipeline(found, schedule, seeds=(3,), progress=lambda *_: None, ranker=RankerKind.TREES)
@@ -105,9 +108,9 @@ def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_wel
     assert fitted.measured["all", "ranker"][0].means()["recall_at_10"] > 0.7
     folder = tmp_path / write(fitted, pipeline, tmp_path)
     check(folder)
-    assert fitted.tried is not None
-    scores = core_rs.Engine().load_bundle(str(folder)).score(fitted.tried.features)
-    assert np.abs(scores - fitted.tried.ranker.predict(fitted.tried.features)).max() <= 1e-5
+    assert fitted.ranking is not None
+    scores = core_rs.Engine().load_bundle(str(folder)).score(fitted.ranking.features)
+    assert np.abs(scores - fitted.ranking.ranker.predict(fitted.ranking.features)).max() <= 1e-5
     metrics = json.loads((folder / "manifest.json").read_text())["metrics"]
     for when in ("before", "after"):
         error = metrics[f"purchase/calibration_error_{when}"]
@@ -115,7 +118,7 @@ def test_a_ranker_of_trees_makes_a_bundle_that_the_engine_evaluates_with_how_wel
 
 
 def test_an_action_that_followed_too_few_candidates_is_left_out_and_the_ranker_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(Pipeline, "_beats_rules", lambda _, ranker: ranker is not None)
+    monkeypatch.setattr(Pipeline, "_beats_heuristic", lambda self, trial: self._fit(self._trial(trial)) is not None)
     bought = purchases().filter(pl.col("time_ms") < SPLIT_MS)
     returned = bought.filter(pl.col("time_ms") < SPLIT_MS - 60 * DAY).with_columns(
         event_id=pl.format("r-{}", "event_id"), event_type=pl.lit("return"), time_ms=pl.col("time_ms") + DAY
@@ -125,9 +128,9 @@ def test_an_action_that_followed_too_few_candidates_is_left_out_and_the_ranker_s
     found, told = read_export(tmp_path), []
     schedule = Schedule.weekly(found.dataset, SPLIT_MS)
     pipeline = Pipeline(found, schedule, seeds=(3,), progress=lambda *what: told.append(what))
-    assert pipeline.actions == ("purchase", "return")
+    assert learnable_actions(pipeline.known) == ("purchase", "return")
     fitted = pipeline.run()
-    assert (fitted.ranked_by, pipeline.actions) == ("ranker", ("purchase",))
+    assert (fitted.ranked_by, fitted.actions) == ("ranker", ("purchase",))
     assert any(what.startswith("leave out the action return: it followed ") for what, _ in told)
     check(tmp_path / write(fitted, pipeline, tmp_path))
 
@@ -149,15 +152,15 @@ def test_seeds_are_told_apart_and_a_ranker_without_columns_does_not_read_them(ex
     assert full[0].means() != full[1].means()
     assert blind[0].means() == blind[1].means()
     assert min(one.means()["recall_at_10"] for one in full) > blind[0].means()["recall_at_10"] + 0.2
-    rows = rows_of({("all", "ranker"): full})
+    rows = lines_of({("all", "ranker"): full})
     assert [row["model"] for row in rows] == ["ranker, run 1", "ranker, run 2", "ranker, mean"]
     assert rows[2]["recall_at_10"] == pytest.approx((rows[0]["recall_at_10"] + rows[1]["recall_at_10"]) / 2)
-    draw_recall({**compared, ("all", "rules"): blind}, tmp_path / "recall.png")
+    draw_recall({**compared, ("all", "heuristic"): blind}, tmp_path / "recall.png")
     assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_where_all_visits_begin_at_midnight_summer_time_is_not_taken_for_an_hour(tmp_path, monkeypatch):
-    monkeypatch.setattr(Pipeline, "_beats_rules", lambda *_: True)
+    monkeypatch.setattr(Pipeline, "_beats_heuristic", lambda *_: True)
     turn_ms = SPLIT_MS - 42 * DAY
     lines = purchases().with_columns(pl.col("time_ms") // DAY * DAY - 42 * DAY)
     lines.filter(pl.col("time_ms") < turn_ms).write_parquet(tmp_path / "events.parquet")
@@ -168,11 +171,11 @@ def test_where_all_visits_begin_at_midnight_summer_time_is_not_taken_for_an_hour
     summer, winter = (dt.datetime.fromtimestamp(schedule.cuts[cut] / 1000, BERLIN).utcoffset() for cut in (0, -1))
     assert summer != winter
     fitted = Pipeline(found, schedule, seeds=(3,), progress=lambda *_: None).run()
-    midnight = fitted.tried.features[1:].copy()
+    midnight = fitted.ranking.features[1:].copy()
     noon = midnight.copy()
     hour = [core_rs.feature_names().index(name) for name in ("hour_sin", "hour_cos")]
     midnight[:, hour], noon[:, hour] = (0, 1), (0, -1)
-    np.testing.assert_array_equal(fitted.tried.ranker.predict(noon), fitted.tried.ranker.predict(midnight))
+    np.testing.assert_array_equal(fitted.ranking.ranker.predict(noon), fitted.ranking.ranker.predict(midnight))
 
 
 def test_what_the_data_have_nothing_of_is_not_compared(export):
@@ -180,7 +183,7 @@ def test_what_the_data_have_nothing_of_is_not_compared(export):
     pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seeds=(3,), progress=lambda *_: None)
     compared = pipeline.compare({name: lost for name, lost in variants().items() if name in {"full", "without device"}})
     assert {name: len(of_seeds) for (_, name), of_seeds in compared.items()} == {"full": 1, "without device": 0}
-    assert {"set": "all", "model": "without device: not in the data"} in rows_of(compared)
+    assert {"set": "all", "model": "without device: not in the data"} in lines_of(compared)
 
 
 def test_the_parts_of_the_ablation_are_columns_and_none_is_in_two():
@@ -193,14 +196,16 @@ def test_the_parts_of_the_ablation_are_columns_and_none_is_in_two():
 def test_the_gate_finds_a_bundle_equal_to_itself_and_better_than_nothing_learnt(trained, pipeline, monkeypatch):
     fitted, folder = trained
     monkeypatch.setattr("trainers.gate.LEAST_VISITORS", VISITORS)
+    installed = pipeline.shop.engine.active_model
     verdict = judge(pipeline, fitted, folder, tolerance=0.0)
     assert verdict.passed
+    assert pipeline.shop.engine.active_model == installed != folder.name
     assert (verdict.low, verdict.high) == (0.0, 0.0)
-    rules = replace(fitted, tried=None)
-    assert not judge(pipeline, rules, folder, tolerance=0.0).passed
+    heuristic = replace(fitted, ranking=None)
+    assert not judge(pipeline, heuristic, folder, tolerance=0.0).passed
 
 
-def test_a_bundle_of_another_feature_table_is_measured_as_the_rules_that_would_serve(trained, pipeline, tmp_path):
+def test_a_bundle_of_another_feature_table_is_measured_as_the_heuristic_that_would_serve(trained, pipeline, tmp_path):
     fitted, folder = trained
     other = shutil.copytree(folder, tmp_path / folder.name)
     manifest = json.loads((other / "manifest.json").read_text())
@@ -228,10 +233,10 @@ def test_models_of_the_split_know_nothing_of_what_follows(export, trained, tmp_p
     found = read_export(blind)
     pipeline = Pipeline(found, Schedule.weekly(found.dataset, SPLIT_MS), seeds=(3,), progress=lambda *_: None)
     again = pipeline.run()
-    assert fitted.tried is not None
-    assert again.tried is not None
-    features = fitted.tried.features
-    np.testing.assert_array_equal(again.tried.ranker.predict(features), fitted.tried.ranker.predict(features))
+    assert fitted.ranking is not None
+    assert again.ranking is not None
+    features = fitted.ranking.features
+    np.testing.assert_array_equal(again.ranking.ranker.predict(features), fitted.ranking.ranker.predict(features))
 
 
 async def test_what_is_served_is_what_was_measured_offline(export, trained, tmp_path):
@@ -246,7 +251,7 @@ async def test_what_is_served_is_what_was_measured_offline(export, trained, tmp_
     address = await app.start()
     try:
         await serve(address, pl.read_parquet(export / "events.parquet"), folder.name)
-        task = NextBasket(SPLIT_MS).task(read_export(export).dataset)
+        task = NextBasketQuestion().task(read_export(export).dataset, SPLIT_MS)
         served = await asyncio.to_thread(measure_served, address, task, lambda *_: None)
     finally:
         await app.stop()

@@ -10,7 +10,7 @@ from server.bundle_check import check
 from server.graph_check import CheckError
 from server.ranker import Ranker, open_session
 from tests.walking_shop import walks
-from trainers.bundle import Card, Tried, write_bundle
+from trainers.bundle import FittedRanking, ManifestFacts, write_bundle
 from trainers.calibration import Calibration
 from trainers.network_ranker import NetworkRanker
 
@@ -44,7 +44,7 @@ def network(hidden, seed=0):
 
 
 def bundle_of(folder, ranker):
-    return write_bundle(folder, Card("one", 1, ACTIONS), walks(), [], Tried(ranker, features(20)))
+    return write_bundle(folder, ManifestFacts("one", 1, ACTIONS), walks(), [], FittedRanking(ranker, features(20)))
 
 
 @pytest.mark.parametrize("hidden", [(48, 24), (32, 32), (13,), (), (5, 17, 9)])

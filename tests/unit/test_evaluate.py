@@ -45,7 +45,7 @@ def test_measures_of_a_case_worked_out_by_hand():
     ideal = 1 + 1 / math.log2(3) + 1 / 2
     assert found.values["recall_at_10"].tolist() == pytest.approx([2 / 3, 0])
     assert found.values["recall_at_20"].tolist() == pytest.approx([1, 0])
-    assert found.values["phr_at_10"].tolist() == [1, 0]
+    assert found.values["hit_rate_at_10"].tolist() == [1, 0]
     assert found.values["ndcg_at_10"].tolist() == pytest.approx([(1 + 1 / math.log2(6)) / ideal, 0])
     assert found.means()["recall_at_10"] == pytest.approx(1 / 3)
     assert found.recall[[0, 3, 4, 12, 25]].tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 3, 1 / 2, 1])

@@ -5,7 +5,7 @@ import polars as pl
 
 import core_rs
 from server.defaults import PLACEMENTS
-from trainers.bundle import Card, Tried, write_bundle
+from trainers.bundle import FittedRanking, ManifestFacts, write_bundle
 from trainers.dataset import Dataset
 from trainers.examples import Collector, outcomes
 from trainers.network_ranker import NetworkRanker
@@ -100,8 +100,8 @@ def test_candidates_carry_where_they_were_shown(tmp_path):
     dataset = Dataset.from_frames(frame)
     shop = Shop(frame, pl.DataFrame({"item_id": ["tea", "milk", "bread"]}), list(PLACEMENTS), "UTC")
     shop.advance(NOW)
-    shop.install(write_bundle(tmp_path, Card("one", 1, ("purchase",)), dataset, [], blank()))
-    rows = Collector(dataset, ("purchase",), ("home_for_you",), seed=0).collect(shop, NOW + 48 * HOUR)
+    shop.install(write_bundle(tmp_path, ManifestFacts("one", 1, ("purchase",)), dataset, [], blank()))
+    rows = Collector(dataset, ("home_for_you",), seed=0).collect(shop, ("purchase",), NOW + 48 * HOUR)
     assert sorted(rows.positions[rows.labels[:, 0]]) == [0, 3]
     assert Rows.concatenate([rows, rows]).positions.tolist() == [*rows.positions, *rows.positions]
 
@@ -116,8 +116,8 @@ def test_candidates_carry_the_device_and_the_campaign_of_the_visit_that_they_ans
     assert dataset.campaigns == ["", "spring"]
     shop = Shop(frame, pl.DataFrame({"item_id": ["tea", "milk", "bread"]}), list(PLACEMENTS), "UTC")
     shop.advance(NOW)
-    shop.install(write_bundle(tmp_path, Card("one", 1, ("view", "purchase")), dataset, [], blank(2)))
-    rows = Collector(dataset, ("view", "purchase"), ("home_for_you",)).collect(shop, NOW + 48 * HOUR)
+    shop.install(write_bundle(tmp_path, ManifestFacts("one", 1, ("view", "purchase")), dataset, [], blank(2)))
+    rows = Collector(dataset, ("home_for_you",)).collect(shop, ("view", "purchase"), NOW + 48 * HOUR)
     names = core_rs.feature_names()
     context = rows.features[:, [names.index(name) for name in ("on_phone", "in_email", "from_campaign")]]
     hits = {
@@ -132,9 +132,9 @@ def test_candidates_carry_the_device_and_the_campaign_of_the_visit_that_they_ans
     assert hits == {("a", 0): (1, 0, 1), ("a", 1): (0, 1, 0), ("b", 1): (0, 0, 0)}
 
 
-def blank(actions: int = 1) -> Tried:
+def blank(actions: int = 1) -> FittedRanking:
     width = len(core_rs.feature_names())
-    return Tried(NetworkRanker.blank(width, actions), np.zeros((1, width), np.float32))
+    return FittedRanking(NetworkRanker.blank(width, actions), np.zeros((1, width), np.float32))
 
 
 def test_exposure_is_the_reciprocal_of_the_position_and_nothing_where_it_was_not_shown():

@@ -37,8 +37,8 @@ def test_the_gradient_is_that_of_the_loss():
     importance = rng.random((6, 2)).astype(np.float32)
 
     def loss() -> float:
-        odds = sigmoid(network.activations(inputs)[-1]).astype(np.float64)
-        each = -(labels * np.log(odds) + (1 - labels) * np.log(1 - odds))
+        probabilities = sigmoid(network.activations(inputs)[-1]).astype(np.float64)
+        each = -(labels * np.log(probabilities) + (1 - labels) * np.log(1 - probabilities))
         return float((importance * each).sum(axis=1).mean())
 
     for parameter, gradient in zip(network.parameters, network.gradients(inputs, labels, importance), strict=True):

@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainers.dataset import Dataset
-from trainers.protocols import NextBasket, complete_journey
+from trainers.protocols import NextBasketQuestion
 
 DAY = 86_400_000
 SPLIT = 100 * DAY
+SERVICES = NextBasketQuestion(
+    without_categories=("FUEL", "MISCELLANEOUS"), without_subcategories=("COUPON/MISC ITEMS",), min_items=2
+)
 
 
 def dataset(baskets: list[tuple[str, int, list[str]]], paths: dict[str, list[str]] | None = None) -> Dataset:
@@ -28,8 +31,8 @@ def dataset(baskets: list[tuple[str, int, list[str]]], paths: dict[str, list[str
     return Dataset.from_frames(events.with_columns(event_type=pl.lit("purchase")), catalogue)
 
 
-def question(**settings_: int) -> NextBasket:
-    return NextBasket(SPLIT, **{"min_target": 2, **settings_})
+def question(**settings_: int) -> NextBasketQuestion:
+    return NextBasketQuestion(**{"min_items": 2, **settings_})
 
 
 def asked(task) -> dict[str, set[str]]:
@@ -51,7 +54,7 @@ def test_the_first_large_enough_basket_from_the_split_on_is_the_target():
             ("b", 103, ["x"]),
         ]
     )
-    task = question().task(data)
+    task = question().task(data, SPLIT)
     assert asked(task) == {"a": {"y", "z"}}
     assert len(task.train) == 4
     assert asked(task.explore_only()) == {"a": set()}
@@ -67,7 +70,7 @@ def test_services_and_rare_items_are_neither_asked_for_nor_learnt():
         ],
         {"gas": ["FUEL", "GAS"], "bag": ["GROCERY", "COUPON/MISC ITEMS"]},
     )
-    task = replace(complete_journey(SPLIT), min_buyers=2, min_baskets=1, min_target=2).task(data)
+    task = replace(SERVICES, min_buyers=2).task(data, SPLIT)
     assert asked(task) == {"a": {"bread", "milk"}}
     assert {data.items[item] for item in task.train.item} == {"bread", "milk"}
 
@@ -76,25 +79,25 @@ def test_of_any_shop_all_who_came_back_are_asked_about_all_it_sells():
     data = dataset(
         [("a", 1, ["gas"]), ("a", 101, ["gas"]), ("b", 2, ["x"]), ("c", 102, ["x"])], {"gas": ["FUEL", "GAS"]}
     )
-    assert asked(NextBasket(SPLIT).task(data)) == {"a": {"gas"}}
-    assert not len(complete_journey(SPLIT).task(data).visitor)
+    assert asked(NextBasketQuestion().task(data, SPLIT)) == {"a": {"gas"}}
+    assert not len(SERVICES.task(data, SPLIT).visitor)
 
 
 def test_a_category_named_like_a_service_department_is_no_service():
     data = dataset([("a", 1, ["gift", "x"]), ("a", 101, ["gift", "x"])], {"gift": ["FLORAL", "MISCELLANEOUS"]})
-    task = replace(complete_journey(SPLIT), min_buyers=1, min_baskets=1, min_target=2).task(data)
+    task = SERVICES.task(data, SPLIT)
     assert asked(task) == {"a": {"gift", "x"}}
 
 
 def test_newcomers_are_not_asked_about():
     data = dataset([("a", 1, ["x", "y"]), ("a", 2, ["x"]), ("a", 101, ["x", "y"]), ("b", 101, ["x", "y"])])
-    assert set(asked(question(min_baskets=2).task(data))) == {"a"}
+    assert set(asked(question(min_baskets=2).task(data, SPLIT))) == {"a"}
 
 
 def test_baskets_after_the_end_are_no_target():
     data = dataset([("a", 1, ["x", "y"]), ("a", 130, ["x", "y"])])
-    assert asked(question().task(data)) == {"a": {"x", "y"}}
-    assert asked(question(until_ms=120 * DAY).task(data)) == {}
+    assert asked(question().task(data, SPLIT)) == {"a": {"x", "y"}}
+    assert asked(question().task(data, SPLIT, until_ms=120 * DAY)) == {}
 
 
 @settings(max_examples=30)
@@ -105,8 +108,8 @@ def test_what_happens_from_the_split_on_changes_nothing_that_models_read(baskets
     past = [(visitor, day, sorted(items)) for visitor, day, items in baskets if day < 100]
     everything = [("a", 1, ["u", "v", "w", "x", "y", "z"]), ("b", 1, ["u"]), ("c", 1, ["u"]), *past]
     future = [(visitor, day, sorted(items)) for visitor, day, items in baskets if day >= 100]
-    with_future = question().task(dataset([*everything, *future]))
-    without = question().task(dataset(everything))
+    with_future = question().task(dataset([*everything, *future]), SPLIT)
+    without = question().task(dataset(everything), SPLIT)
     assert (with_future.train.time_ms < SPLIT).all()
     for column in ("visitor", "item", "time_ms", "quantity"):
         np.testing.assert_array_equal(getattr(with_future.train, column), getattr(without.train, column))

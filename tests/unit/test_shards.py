@@ -12,7 +12,7 @@ import ray
 from safetensors.numpy import load_file
 
 from tests.bundle_maker import BundleMaker
-from trainers.bundle import Taken
+from trainers.bundle import CopiedRanking
 from trainers.dataset import Dataset
 from trainers.item_to_item import AlsoBought, AlsoViewed, BoughtTogether, ItemKnn
 from trainers.shards import counting
@@ -193,10 +193,10 @@ def test_a_missing_ray_is_named(monkeypatch):
 
 def test_a_ranker_is_taken_as_it_is(tmp_path):
     folder = tmp_path / BundleMaker(tmp_path).make("one")
-    taken = Taken(folder)
-    assert taken.manifest()["actions"]
+    copied = CopiedRanking(folder)
+    assert copied.manifest()["actions"]
     (tmp_path / "new").mkdir()
-    taken.write(tmp_path / "new")
+    copied.write(tmp_path / "new")
     for name in ("ranker.onnx", "golden.safetensors"):
         assert (tmp_path / "new" / name).read_bytes() == (folder / name).read_bytes()
     assert load_file(tmp_path / "new" / "golden.safetensors")["features"].size
@@ -205,6 +205,6 @@ def test_a_ranker_is_taken_as_it_is(tmp_path):
 def test_a_bundle_without_a_fit_ranker_is_named(tmp_path):
     maker = BundleMaker(tmp_path)
     with pytest.raises(ValueError, match="reads other features; train it again"):
-        Taken(tmp_path / maker.make("old", manifest={"schema_hash": "0"})).manifest()
+        CopiedRanking(tmp_path / maker.make("old", manifest={"schema_hash": "0"})).manifest()
     with pytest.raises(FileNotFoundError, match="name the folder of a bundle"):
-        Taken(tmp_path / "nowhere").manifest()
+        CopiedRanking(tmp_path / "nowhere").manifest()

@@ -13,7 +13,7 @@ import core_rs
 from server.bundle_check import check
 from tests.walking_shop import walks
 from trainers.base import NotFittedError
-from trainers.bundle import Card, Tried, write_bundle
+from trainers.bundle import FittedRanking, ManifestFacts, write_bundle
 from trainers.calibration import Calibration, expected_error
 from trainers.network_ranker import NetworkRanker
 from trainers.ranker import Rows
@@ -47,8 +47,8 @@ def shown_rows(count: int = 20_000, seed: int = 0) -> Rows:
     features = np.zeros((count, WIDTH), np.float32)
     features[:, :2] = rng.normal(size=(count, 2))
     positions = np.clip(np.round(8 + 3 * features[:, 0] + rng.normal(scale=3, size=count)), 1, 40).astype(np.int32)
-    odds = expit(features[:, 0].astype(np.float64)) / positions
-    labels, weights = (rng.random(count) < odds)[:, None], np.ones((count, 1), np.float32)
+    probabilities = expit(features[:, 0].astype(np.float64)) / positions
+    labels, weights = (rng.random(count) < probabilities)[:, None], np.ones((count, 1), np.float32)
     return Rows(features, labels, weights, positions, np.arange(count, dtype=np.uint32))
 
 
@@ -71,7 +71,7 @@ def test_graph_and_compiled_trees_answer_what_the_ranker_predicts(ranker, tmp_pa
     expected = ranker.predict(features)
     session = ort.InferenceSession(ranker.graph().SerializeToString(), providers=["CPUExecutionProvider"])
     (answered,) = session.run(["actions"], {"features": features})
-    folder = write_bundle(tmp_path, Card("one", 1, ACTIONS), walks(), [], Tried(ranker, features[:20]))
+    folder = write_bundle(tmp_path, ManifestFacts("one", 1, ACTIONS), walks(), [], FittedRanking(ranker, features[:20]))
     check(folder)
     compiled = core_rs.Engine().load_bundle(str(folder)).score(features)
     assert np.ptp(expected, axis=0).min() > 0.5
@@ -119,10 +119,10 @@ def test_graph_and_prediction_are_of_the_exposure_that_is_served(kind):
 )
 def test_probabilities_are_calibrated_on_rows_that_the_ranker_did_not_see(ranker):
     data = rows(20_000)
-    odds = expit(logits(data.features))
+    probabilities = expit(logits(data.features))
     others = np.arange(len(data)) % 10 == 0
-    odds[others] **= 3
-    labels = np.random.default_rng(2).random(odds.shape) < odds
+    probabilities[others] **= 3
+    labels = np.random.default_rng(2).random(probabilities.shape) < probabilities
     visitors = np.where(others, np.arange(len(data)) // 10 * 20, 1).astype(np.uint32)
     ranker.fit(replace(data, labels=labels, visitors=visitors))
     named = ranker.metrics(ACTIONS)
@@ -146,8 +146,8 @@ def test_rows_that_say_nothing_about_an_action_do_not_teach_it():
     visitors = np.where(number % 5 == 1, number // 5 * 20, 1).astype(np.uint32)
     for ranker in (TreeRanker(trees=60, learning_rate=0.1, least_rows=30), NetworkRanker(epochs=6)):
         ranker.fit(replace(data, labels=labels, weights=weights, visitors=visitors))
-        odds = ranker.predict(data.features)[:, 0].mean()
-        assert odds == pytest.approx(expit(logits(data.features))[:, 0].mean(), abs=0.03)
+        probabilities = ranker.predict(data.features)[:, 0].mean()
+        assert probabilities == pytest.approx(expit(logits(data.features))[:, 0].mean(), abs=0.03)
         assert ranker.metrics(ACTIONS)["purchase/calibration_error_after"].value < 0.1
 
 
@@ -170,21 +170,24 @@ def test_calibration_finds_the_two_numbers_and_leaves_alone_what_tells_nothing()
 
 def test_the_expected_error_is_the_distance_of_what_is_said_from_what_happens():
     rng = np.random.default_rng(3)
-    odds = rng.random(20_000)
-    labels = rng.random(len(odds)) < odds
-    ones, each = np.ones(len(odds), np.float32), np.arange(len(odds), dtype=np.uint32)
-    assert expected_error(odds, labels, ones, each, 0).value < 0.02
-    far = expected_error(odds / 2, labels, ones, each, 0)
+    probabilities = rng.random(20_000)
+    labels = rng.random(len(probabilities)) < probabilities
+    ones, each = np.ones(len(probabilities), np.float32), np.arange(len(probabilities), dtype=np.uint32)
+    assert expected_error(probabilities, labels, ones, each, 0).value < 0.02
+    far = expected_error(probabilities / 2, labels, ones, each, 0)
     assert far.value == pytest.approx(0.25, abs=0.01)
     assert far.low < far.value < far.high
 
 
 def test_rows_of_one_visitor_do_not_narrow_the_interval_of_the_error():
     rng = np.random.default_rng(3)
-    odds = rng.random(2_000)
-    labels, ones = rng.random(len(odds)) < odds, np.ones(len(odds), np.float32)
-    alone = expected_error(odds / 2, labels, ones, np.arange(len(odds), dtype=np.uint32), 0)
-    many = [np.repeat(column, 25) for column in (odds / 2, labels, ones, np.arange(len(odds), dtype=np.uint32))]
+    probabilities = rng.random(2_000)
+    labels, ones = rng.random(len(probabilities)) < probabilities, np.ones(len(probabilities), np.float32)
+    alone = expected_error(probabilities / 2, labels, ones, np.arange(len(probabilities), dtype=np.uint32), 0)
+    many = [
+        np.repeat(column, 25)
+        for column in (probabilities / 2, labels, ones, np.arange(len(probabilities), dtype=np.uint32))
+    ]
     twins = expected_error(*many, 0)
     assert twins.value == pytest.approx(alone.value, abs=0.01)
     assert twins.high - twins.low == pytest.approx(alone.high - alone.low, rel=0.3)

@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import core_rs
-from trainers.evaluate import at_cut
+from trainers.evaluate import BATCH, at_cut
 from trainers.offline.questions import Questions
 from trainers.recommender import Recommender
 
 CUTS = (10, 20)
 """Lengths of the lists that are measured."""
-
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ def _batches(
     model: Recommender, questions: Questions, *, filter_seen: bool, length: int
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint32]]]:
     """Yield ranks of the targets, and the `length` best items of each question, batch by batch."""
-    for start in range(0, len(questions), _BATCH):
-        queries = questions.queries.batch(start, start + _BATCH)
+    for start in range(0, len(questions), BATCH):
+        queries = questions.queries.batch(start, start + BATCH)
         scores = model.score(queries)
         if filter_seen:
             scores[queries.owner, queries.item] = -np.inf

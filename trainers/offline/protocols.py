@@ -12,6 +12,7 @@ from trainers.base import offsets_of
 from trainers.dataset import ACTIONS, Dataset
 from trainers.offline.questions import Fold, Questions, Split, asked
 from trainers.offline.readers import read_baskets, read_histories, read_prefixes, read_sessions
+from trainers.protocols import pair
 from trainers.recommender import NOBODY, Queries
 
 _LEAST_HISTORY = 3
@@ -175,8 +176,7 @@ def _distinct(rows: Dataset) -> Dataset:
 
 
 def _pairs(rows: Dataset) -> NDArray[np.int64]:
-    """Return one number for each visitor and item."""
-    return rows.visitor.astype(np.int64) * rows.n_items + rows.item
+    return pair(rows, rows.visitor, rows.item)
 
 
 def _of_nobody(questions: Questions) -> Questions:

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from trainers.blend import FORMS, forms
+from trainers.evaluate import BATCH
 from trainers.offline.questions import Fold, Questions, Split
 from trainers.recommender import Recommender
 
 _CANDIDATES = 250
-_BATCH = 256
 _RIDGE = 1e-3
 _FACTORS = (0.0, 0.5, 0.7, 0.85, 1.2, 1.5, 2.0)
 _ROUNDS = 2
@@ -87,8 +87,8 @@ def _table(members: Sequence[Recommender], split: Split, questions: Questions) -
     width = min(_CANDIDATES, questions.queries.n_items)
     features = np.empty((FORMS * len(members), len(questions), width), np.float32)
     hit = np.zeros((len(questions), width), np.bool_)
-    for start in range(0, len(questions), _BATCH):
-        queries = questions.queries.batch(start, start + _BATCH)
+    for start in range(0, len(questions), BATCH):
+        queries = questions.queries.batch(start, start + BATCH)
         full = [form for member in members for form in forms(member.score(queries))]
         reach = np.maximum.reduce(full[1::FORMS])
         if split.filter_seen:

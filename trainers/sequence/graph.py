@@ -12,9 +12,7 @@ from trainers.base import Array
 from trainers.dataset import ACTIONS
 from trainers.sequence.encoder import GAPS_MS, Encoder
 from trainers.sequence.histories import Inputs
-
-OPSET = 17
-"""Version of the ONNX operators."""
+from trainers.sessions import OPSET
 
 _N_GOLDEN = 32
 _NAMES = ("items", "actions", "gaps")

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from trainers.base import Tell, Trainer
-from trainers.bundle import Card, Taken, version_of, write_bundle
+from trainers.bundle import CopiedRanking, ManifestFacts, version_of, write_bundle
+from trainers.bundle_models import usual_models
 from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.item_to_item import ItemKnn
-from trainers.pipeline import usual_models
 from trainers.shards.counting import Shards
 from trainers.shards.source import Source
 from trainers.shards.workers import workers
@@ -22,13 +22,15 @@ def count(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     shards: Annotated[int, typer.Option(min=1, help="Shards of visitors, each read and counted by its own task.")] = 2,
     processes: Annotated[int, typer.Option(min=1, help="Processes of this machine that take the tasks.")] = 2,
     ray: Annotated[str, typer.Option(help="host:port of a Ray cluster that takes them instead.")] = "",
-    ranker: Annotated[Path | None, typer.Option(help="Bundle whose ranker ranks in this one; else rules do.")] = None,
+    ranker: Annotated[
+        Path | None, typer.Option(help="Bundle whose ranker ranks in this one; else the heuristic does.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Count item-to-item and next-basket lists over shards of visitors, and write them as a bundle."""
     with errors_told(json=json), progress_told() as tell:
         source = Source.read(tables)
-        ranking = None if ranker is None else Taken(ranker)
+        ranking = None if ranker is None else CopiedRanking(ranker)
         taken = {} if ranking is None else ranking.manifest()
         with workers(processes, ray) as group:
             found = Shards.read(source, shards, group, lambda share: tell("read the shards", share))
@@ -36,8 +38,8 @@ def count(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         version = version_of(found.facts().end_ms, source.create_ms, 0)
         zone = taken.get("time_zone", source.time_zone)
         actions, kind = tuple(taken.get("actions", ())), taken.get("ranker", "")
-        card = Card(version, source.create_ms, actions, time_zone=zone, ranker=kind)
-        write_bundle(out, card, found, models, ranking)
+        facts = ManifestFacts(version, source.create_ms, actions, time_zone=zone, ranker=kind)
+        write_bundle(out, facts, found, models, ranking)
     files = sorted(name for model in models for name in model.tensors())
     answer({"version": version, "shards": shards, "files": files}, f"bundle {version}: {', '.join(files)}", json=json)
 
