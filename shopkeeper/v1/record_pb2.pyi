@@ -188,9 +188,9 @@ class Stated(_message.Message):
         FIRST_MS_FIELD_NUMBER: _builtins.int
         LAST_MS_FIELD_NUMBER: _builtins.int
         first_ms: _builtins.int
-        """When the log took it first, Unix milliseconds; 0 where that is not known."""
+        """When the log took it first, Unix milliseconds; 0 of a grant that a browser gave, and where it is not known."""
         last_ms: _builtins.int
-        """When the log took it last, Unix milliseconds; 0 where that is not known."""
+        """When the log took it last, Unix milliseconds; 0 as above."""
         @_builtins.property
         def consent(self) -> _common_pb2.Consent:
             """Purpose, and whether it is allowed."""
@@ -248,7 +248,7 @@ class Stated(_message.Message):
 
     @_builtins.property
     def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stated.Answer]:
-        """Answers of the visitor, one a purpose."""
+        """Answers of the visitor, one a purpose; where it gave none, what a browser granted in which it logged in."""
 
     @_builtins.property
     def denials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stated.Denial]:
