@@ -24,8 +24,8 @@ MODELS = {
     "TIFU-KNN, class": TifuKnn,
     "TIFU-KNN, as baseline": lambda: TifuKnn(**chosen.TIFU_KNN_BASELINE),
     "TIFU-KNN, as served": lambda: TifuKnn(**chosen.TIFU_KNN),
-    "sequential rules, class": lambda: SequentialRules(actions=()),
-    "sequential rules, chosen": lambda: SequentialRules(**chosen.SEQUENTIAL_RULES, actions=()),
+    "sequential-rules, class": lambda: SequentialRules(actions=()),
+    "sequential-rules, chosen": lambda: SequentialRules(**chosen.SEQUENTIAL_RULES, actions=()),
     "iALS, class": Als,
     "iALS, chosen": lambda: Als(**chosen.IALS),
 }

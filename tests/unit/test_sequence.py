@@ -119,7 +119,7 @@ def test_onnx_answers_as_torch_does(kind, fitted, exported):
     np.testing.assert_allclose(session.run(["vector"], few)[0], golden["vector"][:3], atol=1e-5)
 
     vectors = load_file(folder / ITEMS_FILE)["vectors"]
-    assert vectors.shape == (N_ITEMS, fitted[kind].width)
+    assert vectors.shape == (N_ITEMS, fitted[kind].n_factors)
     rows = {"items": np.array([[2, 7]]), "actions": np.full((1, 2), 2), "gaps": np.array([[0, 60_000]])}
     scores = session.run(["vector"], rows)[0] @ vectors.T
     np.testing.assert_allclose(scores, fitted[kind].score(asked([1, 6])), atol=1e-4)
