@@ -5,8 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from tests.servers import ClickHouseServer, KafkaServer, Server
+
+settings.register_profile("any machine", deadline=None)  # a busy one takes longer, and is no less right
+settings.load_profile("any machine")
 
 
 def _running(kind: type[Server], variable: str, factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -43,7 +43,7 @@ def latest(records: list[LogRecord]) -> dict[str, bytes]:
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(STEPS)
 @example([(0, "same a"), (1, "a"), (1, "ship"), (0, "ship")])
 @example([(1, "a"), (1, "same a"), (0, "same a"), (0, "ship"), (1, "ship"), (1, "ship")])

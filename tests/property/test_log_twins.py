@@ -20,7 +20,7 @@ RECORDS = st.builds(
 CALLS = st.lists(st.lists(RECORDS, max_size=6) | st.sampled_from(["v", "w", "", "nobody"]), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CALLS)
 def test_file_and_memory_agree(calls: list[list[NewRecord] | str]) -> None:
     with TemporaryDirectory() as folder:

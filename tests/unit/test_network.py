@@ -93,7 +93,7 @@ def test_same_seed_same_network_and_another_seed_another():
     assert (first != other).any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1_000), st.sampled_from([1e-3, 1.0, 50.0]))
 def test_the_graph_answers_what_the_ranker_predicts(seed, scale):
     ranker = NetworkRanker(epochs=1, seed=seed).fit(rows(600, seed))

@@ -69,7 +69,7 @@ def test_equal_times_are_ordered_by_seed_and_others_are_not():
     assert rules(level, 3) == rules(level, 3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(histories, histories, st.integers(1, 3), st.sampled_from([1.0, 0.5]), st.sampled_from([1.0, 0.25]))
 def test_near_histories_equal_a_plain_loop(learnt, questions, neighbours, nearby, behind):
     model = SequenceKnn(k=neighbours, nearby=nearby, behind=behind, decay=0.5, window=9, power=2.0)
@@ -119,7 +119,7 @@ def test_ease_of_few_visitors_is_the_closed_form():
 
 
 @pytest.mark.parametrize("model", [TifuKnn, UserToUser])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(learnt=histories)
 def test_visitor_lists_score_a_history_as_they_would_list_it(model, learnt):
     data = shop(learnt)
