@@ -31,6 +31,7 @@ __all__ = [
     "encode_events",
     "event_columns",
     "feature_names",
+    "feature_table",
     "history_length",
     "item_neighbours",
     "neighbours_of_pairs",
@@ -340,7 +341,13 @@ class Engine:
         """Let go of a bundle that does not serve; BundleError for the one that does. Not loaded: nothing happens."""
 
 def feature_names() -> list[str]:
-    """Return the columns of `Plan.features`."""
+    """Return the names of the columns of `Plan.features`, in order."""
+
+def feature_table() -> list[tuple[str, str, str, str]]:
+    """Return name, group, unit and meaning of each column of `Plan.features`, in order.
+
+    A group tells of one thing, e.g. `price` or `time`; a unit is text such as `ln(1 + days)`.
+    """
 
 def schema_hash() -> str:
     """Return the hash of the feature table; a bundle trained with another one is refused."""

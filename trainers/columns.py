@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 import core_rs
 
-CLOCK = tuple(core_rs.feature_names().index(name) for name in ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos"))
+CLOCK = tuple(number for number, (_, group, _, _) in enumerate(core_rs.feature_table()) if group == "clock")
 """Columns that the wall clock of the shop gives: one value for all that is asked at a moment.
 
 Training asks at a few moments, a week apart, too few to learn an hour or a weekday from. Deviation does not show it:

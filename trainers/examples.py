@@ -145,7 +145,7 @@ class Collector:
         self.dataset = dataset
         self.placement_ids = placement_ids
         self._rng = np.random.default_rng(seed)
-        self._bought = core_rs.feature_names().index("bought_baskets")
+        self._bought = core_rs.feature_names().index("bought_baskets_ln")
 
     def collect(self, shop: Shop, actions: tuple[str, ...], end_ms: int) -> Rows:
         """Return the sampled candidates of all visits between now and `end_ms` that answer a question.

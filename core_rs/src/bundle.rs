@@ -126,7 +126,8 @@ impl Bundle {
     /// Reads a bundle.
     ///
     /// # Errors
-    /// Corrupt where a file is missing, damaged or not the one of the manifest; Bundle where it does not fit this engine.
+    /// Corrupt where a file is missing, damaged or not the one of the manifest; Bundle where it does not fit this
+    /// engine.
     pub fn load(folder: &Path) -> Result<Self> {
         let manifest = manifest(folder)?;
         let reader = Reader { folder, files: &manifest.files };
@@ -227,7 +228,8 @@ impl ActiveBundle {
         }
     }
 
-    /// The bundle with every item joined; ids it brings are interned in its order, so that all replicas give the same ones.
+    /// The bundle with every item joined; ids it brings are interned in its order, so that all replicas give the same
+    /// ones.
     pub fn join(self: &Arc<Self>, items: &mut Interner) -> Arc<Self> {
         if !self.to_engine.contains(&NONE) {
             return Arc::clone(self);

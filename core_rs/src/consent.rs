@@ -6,8 +6,8 @@ use crate::{
 };
 
 impl State {
-    /// Answer to a purpose that counts for a request, if there is one: that of the known visitor, unless its browser denied
-    /// later; that of the browser, as long as no event has named the user.
+    /// Answer to a purpose that counts for a request, if there is one: that of the known visitor, unless its browser
+    /// denied later; that of the browser, as long as no event has named the user.
     pub fn answer(&self, context: &Context, purpose: ConsentPurpose) -> Option<bool> {
         let of = |key: &str| self.visitors.get(key).filter(|_| !key.is_empty());
         let browser = of(&context.visitor_id);

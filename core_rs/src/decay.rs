@@ -1,7 +1,8 @@
 //! Sums that fade with time and still compare without the time.
 //!
-//! A sum of weights `w_i · 2^((t_i - LANDMARK) / half_life)` is kept as its base-2 logarithm. Decay to any `now` subtracts
-//! the same amount from every sum, so an order by the kept value is the order by the decayed value at every time.
+//! A sum of weights `w_i · 2^((t_i - LANDMARK) / half_life)` is kept as its base-2 logarithm. Decay to any `now`
+//! subtracts the same amount from every sum, so an order by the kept value is the order by the decayed value at every
+//! time.
 //!
 //! Source: Cormode, Shkapenyuk, Srivastava & Xu 2009, "Forward Decay".
 

@@ -65,7 +65,8 @@ impl Engine {
         events::prepare(&self.read(), request, now_ms, history)
     }
 
-    /// Applies records in order; returns how many changed the state. One that cannot be read is counted and passed over.
+    /// Applies records in order; returns how many changed the state. One that cannot be read is counted and passed
+    /// over.
     pub fn apply<'a>(&self, records: impl IntoIterator<Item = Record<'a>>) -> usize {
         let mut state = self.state.write();
         let mut changed = 0;

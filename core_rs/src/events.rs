@@ -53,7 +53,8 @@ pub struct Batch {
 /// Checks the events of an encoded `RecordEventsRequest`.
 ///
 /// # Errors
-/// `REQUEST_MALFORMED` where the bytes do not hold a list of events; a fault of `events` where there are none or too many.
+/// `REQUEST_MALFORMED` where the bytes do not hold a list of events; a fault of `events` where there are none or too
+/// many.
 pub fn prepare(state: &State, request: &[u8], now_ms: i64, history: bool) -> Result<Batch> {
     let frame = decode::<Frame>(request, "RecordEventsRequest")?;
     if frame.events.is_empty() {

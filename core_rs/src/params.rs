@@ -86,3 +86,7 @@ pub const ALIKE_HALF_POPULAR: f32 = 10.0;
 pub const NEW_ARRIVAL_DAYS: i64 = 60;
 /// Share of its usual interval after which an item is due again.
 pub const DUE_SHARE: f32 = 0.7;
+/// Share of its usual interval after which the visitor has stopped buying an item.
+pub const GIVEN_UP_SHARE: f32 = 4.0;
+/// Score in `recently_viewed` of each view beside the next newer one.
+pub const VIEWED_DECAY: f32 = 0.9;

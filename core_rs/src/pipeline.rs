@@ -1,7 +1,7 @@
 //! The second half of a decision: score, value, re-rank, reply. The first half is in `plan`.
 //!
-//! A decision is a function of request, state, bundle and time. The only clock is the one that measures stages; it never
-//! changes an answer.
+//! A decision is a function of request, state, bundle and time. The only clock is the one that measures stages; it
+//! never changes an answer.
 
 pub use crate::{
     plan::{By, Plan, make as begin},

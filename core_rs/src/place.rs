@@ -9,6 +9,15 @@ use hashbrown::HashMap;
 /// Lines that an item is taken to have sold in every store, at the shop's usual rate.
 const PRIOR: f32 = 5.0;
 
+/// Sales of an item in a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sales {
+    /// Logarithm of the lines bought and one.
+    pub lines_ln: f32,
+    /// Logarithm of their ratio to what the shop at large lets expect.
+    pub lift_ln: f32,
+}
+
 /// Sales by store. Stores and pairs beyond the limits are not told apart from the shop at large.
 #[derive(Default)]
 pub struct Places {
@@ -43,20 +52,20 @@ impl Places {
         }
     }
 
-    /// Logarithm of an item's sales in a store, and of their ratio to what the shop at large lets expect; 0 for no store.
-    pub fn sales(&self, store: u32, item: u32) -> [f32; 2] {
+    /// Sales of an item in a store; zeros for no store.
+    pub fn sales(&self, store: u32, item: u32) -> Sales {
         let of_store = self.by_store.get(store as usize).copied().unwrap_or(0);
         if of_store == 0 {
-            return [0.0; 2];
+            return Sales::default();
         }
         let of_item = self.by_item.get(item as usize).copied().unwrap_or(0);
         let found = self.pairs.get(&(store, item)).copied();
         if found.is_none() && self.pairs.len() >= MAX_STORE_ITEMS {
-            return [0.0; 2];
+            return Sales::default();
         }
         let sold = found.unwrap_or(0) as f32;
         let expected = of_item as f32 * (of_store as f32 / self.all as f32);
-        [sold.ln_1p(), ((sold + PRIOR) / (expected + PRIOR)).ln()]
+        Sales { lines_ln: sold.ln_1p(), lift_ln: ((sold + PRIOR) / (expected + PRIOR)).ln() }
     }
 
     /// Every store, item and count, in that order.
@@ -93,9 +102,9 @@ mod tests {
             places.record(north, 1, 1);
             places.record(south, 2, 1);
         }
-        assert!(places.sales(north, 1)[1] > 0.5 && places.sales(south, 1)[1] < -1.5);
-        assert!((places.sales(north, 1)[0] - 51_f32.ln()).abs() < 1e-6);
-        let nothing = |store, item| places.sales(store, item).iter().all(|&sale| sale == 0.0);
+        assert!(places.sales(north, 1).lift_ln > 0.5 && places.sales(south, 1).lift_ln < -1.5);
+        assert!((places.sales(north, 1).lines_ln - 51_f32.ln()).abs() < 1e-6);
+        let nothing = |store, item| places.sales(store, item) == Sales::default();
         assert!(nothing(NONE, 1) && nothing(9, 1) && nothing(north, 7));
         assert_eq!(places.store(""), NONE);
         assert_eq!(places.rows(), [(0, 1, 50), (1, 2, 50)]);

@@ -1,7 +1,7 @@
 //! What was stated about a visitor: how changes and logins bring statements together, and which answer counts.
 //!
-//! Own answers follow the order of the log. What browsers denied is kept beside them with the time at which it came to bind
-//! the visitor, so that machines which learn of denials and grants sooner or later, once or twice, agree.
+//! Own answers follow the order of the log. What browsers denied is kept beside them with the time at which it came to
+//! bind the visitor, so that machines which learn of denials and grants sooner or later, once or twice, agree.
 
 use crate::{
     error::{Error, Result, decode},
@@ -109,8 +109,8 @@ impl Stated {
         if is_denied { Some(false) } else { self.own(purpose).map(|own| own.consent.granted) }
     }
 
-    /// Whether what a browser denied at a time counts beside the answer of the visitor: unless it granted later, or said
-    /// a grant again after it was bound.
+    /// Whether what a browser denied at a time counts beside the answer of the visitor: unless it granted later, or
+    /// said a grant again after it was bound.
     pub fn is_bound_by(&self, purpose: i32, denied_ms: i64) -> bool {
         let said_since = |own: &Answer| {
             let known = self.denial(purpose).filter(|denial| denial.time_ms >= denied_ms);
@@ -136,8 +136,8 @@ impl Stated {
         }
     }
 
-    /// Takes over the traits of a browser and the answers that it had given by then: grants that are missing here, and as
-    /// bonds those of its denials that count. `log_ms` is when the log took the event that linked the two, Unix
+    /// Takes over the traits of a browser and the answers that it had given by then: grants that are missing here, and
+    /// as bonds those of its denials that count. `log_ms` is when the log took the event that linked the two, Unix
     /// milliseconds.
     pub fn adopt(&mut self, browser: &Self, log_ms: i64) {
         for new in &browser.traits {
@@ -173,8 +173,8 @@ impl Stated {
         }
     }
 
-    /// What stays in a browser after a login that the log took at `log_ms`: its denials, and what it granted since; `None`
-    /// if there is neither.
+    /// What stays in a browser after a login that the log took at `log_ms`: its denials, and what it granted since;
+    /// `None` if there is neither.
     pub fn left_at_login(&self, log_ms: i64) -> Option<Self> {
         let left =
             self.answers.iter().filter(|answer| !answer.consent.granted || answer.first_ms > log_ms.saturating_add(1));
@@ -265,8 +265,9 @@ impl Stated {
     }
 }
 
-/// What is stated about a visitor after the record of a kind, time and payload, and the profile that the contract shows.
-/// `known` is an encoded `Stated`, empty where nothing is; the lists of the results are in order of name and purpose.
+/// What is stated about a visitor after the record of a kind, time and payload, and the profile that the contract
+/// shows. `known` is an encoded `Stated`, empty where nothing is; the lists of the results are in order of name and
+/// purpose.
 ///
 /// # Errors
 /// Malformed where the bytes do not hold the messages, or records of the kind state nothing.

@@ -20,8 +20,8 @@ impl Stage {
         Self { kind, component, in_count, out_count, duration_us: began.elapsed().as_secs_f64() * 1e6 }
     }
 
-    /// Filters one after the other, each with the number it removed, which `kept` items passed; their time is part of the
-    /// sources'.
+    /// Filters one after the other, each with the number it removed, which `kept` items passed; their time is part of
+    /// the sources'.
     pub fn filters<'a>(removed: impl DoubleEndedIterator<Item = (&'static str, usize)> + 'a, kept: usize) -> Vec<Self> {
         let mut left = kept;
         let stage = |(component, count)| {

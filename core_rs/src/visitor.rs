@@ -177,8 +177,8 @@ impl Visitor {
         self.buy(item, seconds, gain, lately)
     }
 
-    /// Takes over what `other` did, as if it came after all of this visitor's baskets, and what was stated about it; used
-    /// when an event, which the log took at `log_ms`, shows an anonymous visitor to be this one.
+    /// Takes over what `other` did, as if it came after all of this visitor's baskets, and what was stated about it;
+    /// used when an event, which the log took at `log_ms`, shows an anonymous visitor to be this one.
     pub fn merge(&mut self, other: &Self, log_ms: i64) {
         self.merge_recent(other);
         for affinity in other.categories.iter().filter(|affinity| affinity.key != NONE) {

@@ -53,7 +53,8 @@ pub enum Turn {
 }
 
 impl Waiting {
-    /// Puts in a visitor of whom an event came at `time_ms`; beyond [`MAX_WAITING`] a new one is left out until the next.
+    /// Puts in a visitor of whom an event came at `time_ms`; beyond [`MAX_WAITING`] a new one is left out until the
+    /// next.
     pub fn add(&self, key: &str, time_ms: i64) {
         let mut queue = self.0.lock();
         match queue.waits.get_mut(key) {

@@ -6,7 +6,7 @@ use core_rs::{
     gather::Candidate,
     ids::NONE,
     proto::{
-        Context, Event, EventItem, EventType, Item, ItemChange, Placement, PromotionInterval, RecordKind,
+        Context, Event, EventItem, EventType, Item, ItemChange, Money, Placement, PromotionInterval, RecordKind,
         promotion_interval::Kind,
     },
     query::Query,
@@ -82,6 +82,47 @@ fn an_item_is_promoted_in_its_intervals_and_only_by_its_kind() {
 }
 
 #[test]
+fn columns_hold_what_their_names_and_units_say() {
+    let mut state = State::default();
+    let euros = |units| Some(Money { currency_code: "EUR".into(), units, nanos: 0 });
+    let item = Item { item_id: "a".into(), price: euros(4), sale_price: euros(3), ..Item::default() };
+    put(&mut state, RecordKind::Item, &ItemChange { item: Some(item), ..ItemChange::default() });
+    for item_id in ["a", "b", "a"] {
+        buy(&mut state, "v", "north", item_id);
+    }
+    let context = Context { visitor_id: "v".into(), ..Context::default() };
+    let later = NOW + 29 * DAY; // the purchases were a day before
+    let near = |column: &str, expected: f32| {
+        let found = value(&state, column, "a", &context, later);
+        assert!((found - expected).abs() < 1e-4, "{column} is {found}, not {expected}");
+    };
+    near("bought_weight", 2.0 * (-30.0_f32 / 60.0).exp2());
+    near("bought_lately", 2.0 * (-30.0_f32 / 15.0).exp2());
+    near("bought_by_basket", (1.0 + 0.95 * 0.95) / 3.0);
+    near("bought_baskets_ln", 3.0_f32.ln());
+    near("bought_share", 2.0 / 3.0);
+    near("bought_recency", (-1.0_f32).exp());
+    near("bought_basket_recency", 1.0);
+    near("bought_last_time", 1.0);
+    near("bought_first_days_ln", 31.0_f32.ln());
+    near("popular_log2", (2.0 * (-30.0_f32 / 28.0).exp2()).log2());
+    near("recent_log2", -8.0);
+    near("trend_log2", -8.0 - (2.0 * (-30.0_f32 / 28.0).exp2()).log2());
+    near("purchases_ln", 3.0_f32.ln());
+    near("repeat_rate", 1.0 / 6.0);
+    near("price_ln", 3.0_f32.ln());
+    near("discount", 0.25);
+    near("catalog_price_known", 1.0);
+    near("baskets_ln", 4.0_f32.ln());
+    near("repeat_share", 1.0 / 3.0);
+    near("basket_lines_ln", 2.0_f32.ln());
+    near("days_since_purchase_ln", 31.0_f32.ln());
+    near("known", 1.0);
+    near("store_sales_ln", 3.0_f32.ln());
+    near("store_lift_ln", 0.0);
+}
+
+#[test]
 fn hours_and_weekdays_are_those_of_the_shop() {
     let mut state = State::default();
     buy(&mut state, "v", "", "a");
@@ -101,7 +142,7 @@ fn a_place_is_that_of_the_request_before_that_of_the_visitor() {
     }
     let lift = |visitor_id: &str, store_id: &str| {
         let context = Context { visitor_id: visitor_id.into(), store_id: store_id.into(), ..Context::default() };
-        value(&state, "store_lift", "a", &context, NOW)
+        value(&state, "store_lift_ln", "a", &context, NOW)
     };
     assert!(lift("v", "") > 0.2 && lift("w", "") < -0.2);
     assert_eq!(percent(lift("w", "north")), percent(lift("v", "")));

@@ -171,7 +171,8 @@ fn check(shop: &Shop, plan: &Plan, response: &RecommendResponse) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// 1,000 shops, 100 calls each: no duplicate, no forbidden item, no score that is not a number; full slates; pins in place.
+    /// 1,000 shops, 100 calls each: no duplicate, no forbidden item, no score that is not a number; full slates; pins
+    /// in place.
     #[test]
     fn slates_keep_every_rule(seed in any::<u64>()) {
         let mut chance = Chance(seed);

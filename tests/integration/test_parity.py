@@ -255,7 +255,7 @@ SOURCE_KINDS: dict[str, tuple[str, str, Callable[[Trainer, int], NDArray[np.floa
 def test_scores_of_sources_are_those_of_offline_evaluation_and_of_the_trainer(answers: Answers, name: str) -> None:
     bundle, source, own = SOURCE_KINDS[name]
     expected = np.log1p(own(answers.models[name], ITEMS))
-    column = FEATURES.index(f"source_{source}")
+    column = FEATURES.index(f"source_{source}_ln")
     cases = proposed = 0
     for asked in answers.asked[bundle, source]:
         served, offline = asked.served[:, column], asked.offline[:, column]

@@ -48,7 +48,7 @@ def test_what_is_learnt_with_parts_passes_the_check_and_is_what_visitors_meet(pi
     check(tmp_path / version)
     assert {path.name for path in (tmp_path / version).iterdir()} >= FILES
     assert pipeline.shop.engine.stats()["sequence_vectors"] > 0
-    column = core_rs.feature_names().index("source_sequence")
+    column = core_rs.feature_names().index("source_sequence_ln")
     collector = Collector(pipeline.export.dataset, tuple(SETS.values()))
     met = collector.collect(pipeline.shop, fitted.actions, pipeline.schedule.split_ms + 14 * DAY).features[:, column]
     assert (met > 0).mean() > 0.1

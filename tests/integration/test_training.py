@@ -20,7 +20,7 @@ from server.app import App
 from server.bundle_check import check
 from server.settings import ClockSettings, ListenSettings, Settings
 from tests.weekly_shop import DAY, ITEMS, SPLIT, SPLIT_MS, VISITORS, purchases, serve, write_tables
-from trainers.ablation import PARTS, variants
+from trainers.ablation import variants
 from trainers.bundle import learnt_until
 from trainers.dataset import read_export
 from trainers.examples import learnable_actions
@@ -184,13 +184,6 @@ def test_what_the_data_have_nothing_of_is_not_compared(export):
     compared = pipeline.compare({name: lost for name, lost in variants().items() if name in {"full", "without device"}})
     assert {name: len(of_seeds) for (_, name), of_seeds in compared.items()} == {"full": 1, "without device": 0}
     assert {"set": "all", "model": "without device: not in the data"} in lines_of(compared)
-
-
-def test_the_parts_of_the_ablation_are_columns_and_none_is_in_two():
-    columns = [name for names in PARTS.values() for name in names]
-    assert len(columns) == len(set(columns))
-    assert set(columns) <= set(core_rs.feature_names())
-    assert variants()["without promotion"] == tuple(map(core_rs.feature_names().index, PARTS["promotion"]))
 
 
 def test_the_gate_finds_a_bundle_equal_to_itself_and_better_than_nothing_learnt(trained, pipeline, monkeypatch):

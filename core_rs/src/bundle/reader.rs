@@ -51,8 +51,8 @@ impl Reader<'_> {
         texts.map(Some).map_err(|cause| Error::bundle(format!("{name}: an id is not UTF-8: {cause}")))
     }
 
-    /// One vector an item, of shape (`rows`, d); zeros for an item without one. Very many come in clusters: `centres` of
-    /// shape (c, d) and the number of each item's, `clusters`.
+    /// One vector an item, of shape (`rows`, d); zeros for an item without one. Very many come in clusters: `centres`
+    /// of shape (c, d) and the number of each item's, `clusters`.
     pub(super) fn vectors(&self, name: &str, rows: usize) -> Result<Option<VectorIndex>> {
         let Some(map) = self.bytes(name)? else { return Ok(None) };
         let tensors = parse(name, &map)?;

@@ -1,13 +1,25 @@
 //! What a visitor is interested in, by category and brand: sums over everything bought and what was seen last.
 
+use super::columns::At;
 use crate::{
     decay, ids::NONE, params::PERSONAL_HALF_LIFE_DAYS, popularity::event_weight, proto::EventType, query::Query,
     visitor::seconds,
 };
 use hashbrown::HashMap;
 
-/// Number of features of one key.
-pub const WIDTH: usize = 3;
+/// Seconds of a week.
+const WEEK_S: f32 = 604_800.0;
+
+/// What is told of one key: the values, or the columns that they go to.
+#[derive(Clone, Copy, Default)]
+pub struct Told<T> {
+    /// Logarithm of the sum and one.
+    pub sum_ln: T,
+    /// Root of the sum's share in those of all keys of the kind.
+    pub share_root: T,
+    /// Nearness of the last time: 1 / (1 + weeks).
+    pub recency: T,
+}
 
 /// Kind of key.
 #[derive(Clone, Copy)]
@@ -20,11 +32,23 @@ pub enum Key {
     Brand = 2,
 }
 
+impl Key {
+    /// Columns of a key of this kind.
+    pub fn columns(self) -> Told<At> {
+        let (sum_ln, share_root, recency) = match self {
+            Self::Category => (At::category_interest_ln, At::category_share_root, At::category_recency),
+            Self::Parent => (At::parent_interest_ln, At::parent_share_root, At::parent_recency),
+            Self::Brand => (At::brand_interest_ln, At::brand_share_root, At::brand_recency),
+        };
+        Told { sum_ln, share_root, recency }
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Sum {
     weight: f32,
     last_s: u32,
-    features: [f32; WIDTH],
+    told: Told<f32>,
 }
 
 /// Interest of one visitor at one time.
@@ -53,17 +77,18 @@ impl Interest {
         interest
     }
 
-    /// Features of one key: logarithm of the sum, root of its share, nearness of the last time; `None` without interest.
-    pub fn of(&self, kind: Key, key: u32) -> Option<&[f32; WIDTH]> {
+    /// What is told of one key; `None` without interest.
+    pub fn of(&self, kind: Key, key: u32) -> Option<&Told<f32>> {
         let may_be = self.masks[kind as usize] >> (key % u64::BITS) & 1 == 1;
-        may_be.then(|| self.sums.get(&joined(kind, key)))?.map(|sum| &sum.features)
+        may_be.then(|| self.sums.get(&joined(kind, key)))?.map(|sum| &sum.told)
     }
 
     fn finish(&mut self, now_s: u32) {
         for (key, sum) in &mut self.sums {
-            let weeks = now_s.saturating_sub(sum.last_s) as f32 / 604_800.0;
+            let weeks = now_s.saturating_sub(sum.last_s) as f32 / WEEK_S;
             let share = sum.weight / self.totals[(key >> 32) as usize].max(f32::MIN_POSITIVE);
-            sum.features = [(1.0 + sum.weight).ln(), share.sqrt(), 1.0 / (1.0 + weeks)];
+            let (sum_ln, share_root) = ((1.0 + sum.weight).ln(), share.sqrt());
+            sum.told = Told { sum_ln, share_root, recency: 1.0 / (1.0 + weeks) };
         }
     }
 

@@ -68,8 +68,8 @@ impl Layer {
         self.panels.len() * LANES
     }
 
-    /// Evaluates a block of [`ROWS`] rows of `stride` values, of which only those in `columns`, which ascend, are not 0, into rows of
-    /// [`Self::stride`] values; `wide` as [`crate::processor::is_wide`] says.
+    /// Evaluates a block of [`ROWS`] rows of `stride` values, of which only those in `columns`, ascending, are not 0,
+    /// into rows of [`Self::stride`] values; `wide` as [`crate::processor::is_wide`] says.
     pub fn evaluate(&self, inputs: &[f32], stride: usize, columns: &[u32], wide: bool, results: &mut [f32]) {
         let width = self.stride();
         assert!(inputs.len() >= ROWS * stride && results.len() >= ROWS * width);
@@ -94,6 +94,7 @@ impl Layer {
 
 impl<const P: usize> Tile<'_, P> {
     /// Writes the results of `R` rows, whose beginnings lie `width` values apart.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "no other instructions to choose"))]
     fn evaluate<const R: usize>(&self, wide: bool, results: &mut [f32], width: usize) {
         #[cfg(target_arch = "x86_64")]
         if wide {
@@ -101,7 +102,6 @@ impl<const P: usize> Tile<'_, P> {
             unsafe { avx2::evaluate::<R, P>(self, results, width) };
             return;
         }
-        let _ = wide;
         self.evaluate_plainly::<R>(results, width);
     }
 

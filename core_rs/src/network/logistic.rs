@@ -1,4 +1,7 @@
 //! The logistic function of many values, in steps that the compiler can take for several of them at once.
+//!
+//! Source: Cody & Waite 1980, "Software manual for the elementary functions", chapter 6: the argument less a whole
+//! number of ln 2, which is subtracted in two parts; here with the Taylor series for the rest.
 
 /// Replaces each value by its logistic function, exact to a few units of the last place; beyond 87 on either side it
 /// stays what it is there.

@@ -22,6 +22,7 @@ use pyo3::{
 /// Adds the functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(feature_names, module)?)?;
+    module.add_function(wrap_pyfunction!(feature_table, module)?)?;
     module.add_function(wrap_pyfunction!(schema_hash, module)?)?;
     module.add_function(wrap_pyfunction!(history_length, module)?)?;
     module.add_function(wrap_pyfunction!(source_names, module)?)?;
@@ -37,6 +38,14 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn feature_names() -> Vec<String> {
     feature::names()
+}
+
+#[pyfunction]
+fn feature_table() -> Vec<(String, &'static str, &'static str, String)> {
+    let row = |column: feature::Column| {
+        (column.name.into_owned(), column.group.name(), column.unit, column.meaning.into_owned())
+    };
+    feature::table().into_iter().map(row).collect()
 }
 
 #[pyfunction]

@@ -1,7 +1,7 @@
 //! Variety by a determinantal point process: each next item adds most to the volume that the slate spans.
 //!
-//! Source: Chen, Zhang & Zhou 2018, "Fast Greedy MAP Inference for Determinantal Point Process", algorithm 1 and equation
-//! 8 (relevance against variety).
+//! Source: Chen, Zhang & Zhou 2018, "Fast Greedy MAP Inference for Determinantal Point Process", algorithm 1 and
+//! equation 8 (relevance against variety).
 
 use super::{Traits, mmr::POOL, mmr::relevances, similarity};
 

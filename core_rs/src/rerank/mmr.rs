@@ -9,7 +9,8 @@ pub const POOL: usize = 4;
 
 /// Reorders the best of `ordered` so that relevance and variety trade off by `lambda` (1 = relevance only).
 ///
-/// Relevance is the score over the range of the pool's finite scores. The tail behind the pool keeps its order. O(k · pool).
+/// Relevance is the score over the range of the pool's finite scores. The tail behind the pool keeps its order.
+/// O(k · pool).
 pub fn diversify(ordered: &mut [u32], scores: &[f32], traits: &[Traits], lambda: f32, k: usize) {
     let pool = (k * POOL).min(ordered.len());
     if lambda >= 1.0 || pool < 2 {

@@ -1,15 +1,16 @@
 //! What is due again: items bought at least twice whose usual interval has nearly passed.
+//!
+//! That a purchase is due by the mean interval of those before is after Bhagat, Muralidharan, Lobzhanidze & Vishwanath
+//! 2018, "Buy it again: modeling repeat purchase recommendations", who fit a distribution of intervals to each item;
+//! the score, ln(baskets) · exp(−(due − 1)²), is our own and is fitted to nothing.
 
 use super::{Proposal, Source, Taker, offer_all, sort};
 use crate::{
-    params::DUE_SHARE,
+    params::{DUE_SHARE, GIVEN_UP_SHARE},
     proto::Reason,
     query::Query,
     visitor::{Bought, seconds},
 };
-
-/// Interval shares beyond which the visitor has stopped buying the item.
-const GIVEN_UP: f32 = 4.0;
 
 pub(super) struct BuyAgain;
 
@@ -34,7 +35,7 @@ impl Source for BuyAgain {
             .filter_map(|bought| {
                 let due = due_share(bought, query.now_ms)?;
                 let score = f32::from(bought.baskets).ln() * (-(due - 1.0).powi(2)).exp();
-                (DUE_SHARE..GIVEN_UP).contains(&due).then(|| Proposal::new(bought.item, score))
+                (DUE_SHARE..GIVEN_UP_SHARE).contains(&due).then(|| Proposal::new(bought.item, score))
             })
             .collect();
         sort(&mut proposals);

@@ -2,6 +2,7 @@
 
 use super::{Proposal, Source, Taker, offer_all};
 use crate::{
+    params::VIEWED_DECAY,
     proto::{EventType, Reason},
     query::Query,
 };
@@ -25,6 +26,9 @@ impl Source for RecentlyViewed {
         let Some(visitor) = query.visitor else { return };
         let looked = [EventType::View as u8, EventType::Click as u8];
         let views = visitor.recent().filter(|interaction| looked.contains(&interaction.kind));
-        offer_all(views.enumerate().map(|(rank, view)| Proposal::new(view.item, 0.9_f32.powi(rank as i32))), taker);
+        offer_all(
+            views.enumerate().map(|(rank, view)| Proposal::new(view.item, VIEWED_DECAY.powi(rank as i32))),
+            taker,
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What rises: the short popularity against the square root of the long one.
+//! What rises: the short popularity against the square root of the long one, which is how much a Poisson count of that
+//! mean varies by itself. Our own score, without the mean taken off, so that it orders items at any time alike.
 
 use super::{Proposal, Source, Taker, offer_all};
 use crate::{proto::Reason, query::Query};

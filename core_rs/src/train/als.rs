@@ -5,18 +5,15 @@
 
 use rayon::prelude::*;
 
-use super::{check_ids, check_lengths, check_positive, check_range};
-use crate::{
-    error::{Error, Result},
-    vector::dot,
-};
+use super::{check_ids, check_lengths, check_offsets, check_positive, check_range, entries_of};
+use crate::{error::Result, vector::dot};
 
 /// Hyper-parameters of [`half_sweep`].
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Width of the factors, at least 1.
     pub width: usize,
-    /// Weight of every pair, observed or not, beside 1 more of an observed one; more than 0.
+    /// α₀: weight of every (row, column), more than 0; an observed one weighs 1 + α₀.
     pub unobserved: f32,
     /// Weight of a row's squared length, times (entries + `unobserved` × columns) to the power `scaling`.
     pub regularisation: f32,
@@ -29,7 +26,8 @@ pub struct Options {
 /// Moves the factors of each row of a binary table towards the minimum of
 /// `Σ_observed (x·y − 1)² + unobserved · Σ_all (x·y)² + λ(row) |x|²`.
 ///
-/// Row `r` has the columns `columns[offsets[r]..offsets[r + 1]]`. `rows` and `fixed` are row-major, `options.width` wide.
+/// Row `r` has the columns `columns[offsets[r]..offsets[r + 1]]`. `rows` and `fixed` are row-major and of
+/// `options.width`.
 /// O(width² × (columns + rows × steps) + entries × width × steps).
 ///
 /// # Errors
@@ -44,14 +42,12 @@ pub fn half_sweep(offsets: &[i64], columns: &[u32], fixed: &[f32], options: &Opt
     let n_columns = fixed.len() / width;
     check_lengths(&[("offsets", offsets.len()), ("rows", rows.len() / width + 1)])?;
     check_ids("columns", columns, n_columns)?;
-    if !offsets.is_sorted() || offsets.first() != Some(&0) || offsets.last() != Some(&(columns.len() as i64)) {
-        return Err(Error::out_of_range("offsets", "`offsets` must ascend from 0 to the number of columns"));
-    }
+    check_offsets("offsets", offsets, columns.len())?;
     let gram = gram(fixed, options);
     rows.par_chunks_mut(width).enumerate().for_each_init(
         || Solver::new(width),
         |solver, (row, factors)| {
-            let observed = &columns[offsets[row] as usize..offsets[row + 1] as usize];
+            let observed = &columns[entries_of(offsets, row)];
             let size = observed.len() as f32 + options.unobserved * n_columns as f32;
             let system =
                 System { gram: &gram, fixed, observed, ridge: options.regularisation * size.powf(options.scaling) };

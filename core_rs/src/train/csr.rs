@@ -1,6 +1,6 @@
-//! Sparse matrix by rows, the one container of the kernels.
+//! Sparse matrix by rows, made of pairs: the table of the kernels that count.
 
-use super::{check_ids, check_lengths};
+use super::{check_ids, check_lengths, counting_sort};
 use crate::error::{Error, Result};
 
 /// Sparse matrix: row `r` has the columns `columns[offsets[r]..offsets[r + 1]]`, ascending and distinct.
@@ -83,22 +83,14 @@ impl Csr {
         result
     }
 
-    /// Stable counting sort of (row, column, value) by row.
+    /// Matrix of (row, column, value); entries of a row keep their order.
     fn sorted(entries: impl Iterator<Item = (u32, u32, f32)> + Clone, n_rows: usize, n_columns: usize) -> Self {
-        let mut offsets = vec![0; n_rows + 1];
-        for (row, _, _) in entries.clone() {
-            offsets[row as usize + 1] += 1;
-        }
-        for row in 0..n_rows {
-            offsets[row + 1] += offsets[row];
-        }
-        let mut next = offsets.clone();
+        let (offsets, mut place) = counting_sort(entries.clone().map(|(row, _, _)| row), n_rows);
         let (mut columns, mut values) = (vec![0; offsets[n_rows]], vec![0.0; offsets[n_rows]]);
         for (row, column, value) in entries {
-            let slot = &mut next[row as usize];
-            columns[*slot] = column;
-            values[*slot] = value;
-            *slot += 1;
+            let place = place(row);
+            columns[place] = column;
+            values[place] = value;
         }
         Self { offsets, columns, values, n_columns }
     }

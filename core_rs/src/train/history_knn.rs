@@ -6,7 +6,9 @@
 
 use rayon::prelude::*;
 
-use super::{check_ids, check_lengths, check_positive, check_range, top::Top};
+use super::{
+    check_ids, check_lengths, check_offsets, check_positive, check_range, counting_sort, entries_of, top::Top,
+};
 use crate::error::{Error, Result};
 
 /// Histories to learn from: history `r` has the items `items[offsets[r]..offsets[r + 1]]`, distinct, in order of time.
@@ -46,9 +48,9 @@ pub struct Options {
     pub behind: f32,
 }
 
-/// Writes into row `q` of `out` (queries × items) the sum over the nearest histories of likeness to the power, times the
-/// closeness of the item to the common item that is last in the query. Likeness is the sum of the query's weights of
-/// common items, times the history's factor; ties go to the earlier history. O(occurrences of the query's items +
+/// Writes into row `q` of `out` (queries × items) the sum over the nearest histories of likeness to the power, times
+/// the closeness of the item to the common item that is last in the query. Likeness is the sum of the query's weights
+/// of common items, times the history's factor; ties go to the earlier history. O(occurrences of the query's items +
 /// neighbours × their length) for each query.
 ///
 /// # Errors
@@ -92,17 +94,6 @@ fn check(table: &Table, queries: &Queries, n_items: usize, options: &Options) ->
     check_range("behind", options.behind, 0.0, 1.0)
 }
 
-fn check_offsets(name: &str, offsets: &[i64], total: usize) -> Result<()> {
-    if offsets.first() == Some(&0) && offsets.last() == Some(&(total as i64)) && offsets.is_sorted() {
-        return Ok(());
-    }
-    Err(Error::out_of_range(name, format!("`{name}` must ascend from 0 to {total}, the number of entries")))
-}
-
-fn span(offsets: &[i64], row: usize) -> std::ops::Range<usize> {
-    offsets[row] as usize..offsets[row + 1] as usize
-}
-
 /// Where every item occurs in the table: entry and history.
 struct Index {
     starts: Vec<usize>,
@@ -111,20 +102,11 @@ struct Index {
 
 impl Index {
     fn new(table: &Table, n_items: usize) -> Self {
-        let mut starts = vec![0; n_items + 1];
-        for &item in table.items {
-            starts[item as usize + 1] += 1;
-        }
-        for item in 0..n_items {
-            starts[item + 1] += starts[item];
-        }
-        let mut next = starts.clone();
+        let (starts, mut place) = counting_sort(table.items.iter().copied(), n_items);
         let mut places = vec![(0, 0); table.items.len()];
         for row in 0..table.weights.len() {
-            for entry in span(table.offsets, row) {
-                let slot = &mut next[table.items[entry] as usize];
-                places[*slot] = (entry as u32, row as u32);
-                *slot += 1;
+            for entry in entries_of(table.offsets, row) {
+                places[place(table.items[entry])] = (entry as u32, row as u32);
             }
         }
         Self { starts, places }
@@ -143,7 +125,7 @@ struct Near {
 impl Near {
     /// Likeness and number of the nearest histories, best first.
     fn find(&mut self, table: &Table, index: &Index, queries: &Queries, query: usize) -> Vec<(f32, u32)> {
-        for entry in span(queries.offsets, query) {
+        for entry in entries_of(queries.offsets, query) {
             let (item, weight) = (queries.items[entry] as usize, queries.weights[entry]);
             if weight <= 0.0 {
                 continue;
@@ -169,7 +151,7 @@ impl Near {
 
 /// Adds what one history says.
 fn add(table: &Table, row: usize, last: usize, said: f32, options: &Options, scores: &mut [f32]) {
-    let range = span(table.offsets, row);
+    let range = entries_of(table.offsets, row);
     let mut weight = said;
     for &item in &table.items[last..range.end] {
         scores[item as usize] += weight;

@@ -1,4 +1,4 @@
-//! Counting kernels of the trainers: pure functions over slices, parallel by rayon.
+//! Kernels of the trainers and of their evaluation: pure functions over slices, parallel by rayon.
 //!
 //! A result depends on the input alone: every sum is taken in one fixed order by one thread, and ties break by the
 //! smaller id, so the count of threads never shows.
@@ -58,6 +58,38 @@ fn check_lengths(columns: &[(&str, usize)]) -> Result<()> {
         )),
         None => Ok(()),
     }
+}
+
+/// Checks that the starts of rows ascend from 0 to the number of entries.
+fn check_offsets(name: &str, offsets: &[i64], total: usize) -> Result<()> {
+    if offsets.first() == Some(&0) && offsets.last() == Some(&(total as i64)) && offsets.is_sorted() {
+        return Ok(());
+    }
+    Err(Error::out_of_range(name, format!("`{name}` must ascend from 0 to {total}, the number of entries")))
+}
+
+/// Entries of a row, whose starts were checked.
+fn entries_of(offsets: &[i64], row: usize) -> Range<usize> {
+    offsets[row] as usize..offsets[row + 1] as usize
+}
+
+/// Stable counting sort by keys below `n_keys`: the start of every key and the total, and what gives each entry its
+/// place when it is asked with their keys in turn.
+fn counting_sort(keys: impl Iterator<Item = u32>, n_keys: usize) -> (Vec<usize>, impl FnMut(u32) -> usize) {
+    let mut starts = vec![0; n_keys + 1];
+    for key in keys {
+        starts[key as usize + 1] += 1;
+    }
+    for key in 0..n_keys {
+        starts[key + 1] += starts[key];
+    }
+    let mut next = starts.clone();
+    let place = move |key: u32| {
+        let slot = &mut next[key as usize];
+        *slot += 1;
+        *slot - 1
+    };
+    (starts, place)
 }
 
 /// Checks that every id is below `count`.

@@ -38,8 +38,8 @@ pub struct Options {
 
 /// Personal vectors, visitors × items: item frequency over baskets, decayed within and across groups of baskets.
 ///
-/// Rows are sorted by visitor, then time; a basket's rows lie side by side. Baskets are divided into groups as evenly as
-/// can be, the larger groups last. O(rows).
+/// Rows are sorted by visitor, then time; a basket's rows lie side by side. Baskets are divided into groups as evenly
+/// as can be, the larger groups last. O(rows).
 ///
 /// # Errors
 /// When lengths differ, rows are not sorted by visitor, an id is outside `shape` or a decay is not in (0, 1].
@@ -77,7 +77,8 @@ fn basket_weights(count: usize, decay: &Decay) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Items of the next basket of each of `visitors`: `alpha` × own vector + `1 - alpha` × mean vector of the nearest visitors.
+/// Items of the next basket of each of `visitors`: `alpha` × own vector + `1 - alpha` × mean vector of the nearest
+/// visitors.
 ///
 /// The search is exact: the postings of the visitor's items are added up. O(sum over items of visitors²) for the
 /// search and O(visitors × neighbours × items of one) for the blend.

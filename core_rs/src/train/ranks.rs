@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{check_ids, check_lengths, check_positive, top::Top};
+use super::{check_ids, check_lengths, check_offsets, check_positive, entries_of, top::Top};
 use crate::error::{Error, Result};
 
 /// Ranks of all targets, and the best `k` items of each row, one row after the other.
@@ -26,14 +26,12 @@ pub fn rank(scores: &[f32], n_items: usize, offsets: &[i64], targets: &[u32], k:
     if k > n_items {
         return Err(Error::out_of_range("k", format!("`k` is {k}; give at most {n_items}, the number of items")));
     }
-    if !offsets.is_sorted() || offsets.first() != Some(&0) || offsets.last() != Some(&(targets.len() as i64)) {
-        return Err(Error::out_of_range("offsets", "`offsets` must ascend from 0 to the number of targets"));
-    }
+    check_offsets("offsets", offsets, targets.len())?;
     let rows: Vec<(Vec<f64>, Vec<u32>)> = scores
         .par_chunks(n_items)
         .enumerate()
         .map(|(row, scores)| {
-            let wanted = &targets[offsets[row] as usize..offsets[row + 1] as usize];
+            let wanted = &targets[entries_of(offsets, row)];
             (wanted.iter().map(|&target| place(scores, scores[target as usize])).collect(), best(scores, k))
         })
         .collect();

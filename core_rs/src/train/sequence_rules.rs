@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::{Lists, check_ids, check_lengths, check_positive, check_range, top::Accumulator, top::Top};
+use super::{Lists, check_ids, check_lengths, check_positive, check_range, counting_sort, top::Accumulator, top::Top};
 use crate::error::{Error, Result};
 
 /// Hyper-parameters of [`rules`].
@@ -90,20 +90,12 @@ fn freshness(time_ms: &[i64], half_life_ms: i64) -> Vec<f32> {
     time_ms.iter().map(|&time| (-halvings(time)).exp2() as f32).collect()
 }
 
-/// Rows of every item, by counting sort: item `i` is in the rows `rows[starts[i]..starts[i + 1]]`, ascending.
+/// Rows of every item: item `i` is in the rows `rows[starts[i]..starts[i + 1]]`, ascending.
 fn occurrences(item: &[u32], n_items: usize) -> (Vec<usize>, Vec<u32>) {
-    let mut starts = vec![0; n_items + 1];
-    for &item in item {
-        starts[item as usize + 1] += 1;
-    }
-    for item in 0..n_items {
-        starts[item + 1] += starts[item];
-    }
-    let mut next = starts.clone();
+    let (starts, mut place) = counting_sort(item.iter().copied(), n_items);
     let mut rows = vec![0; item.len()];
     for (row, &item) in item.iter().enumerate() {
-        rows[next[item as usize]] = row as u32;
-        next[item as usize] += 1;
+        rows[place(item)] = row as u32;
     }
     (starts, rows)
 }

@@ -173,3 +173,49 @@ impl Reader<'_> {
         threshold.is_finite().then_some((Split { feature, threshold, missing_left: tracks != turned }, turned))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::AttributeProto;
+
+    /// Threshold of a node, whether missing values go left, and whether its children are swapped.
+    fn split(mode: &str, value: f32, tracks: i64) -> Option<(f32, bool, bool)> {
+        let named = |name: &str| AttributeProto { name: name.into(), ..AttributeProto::default() };
+        let attribute = vec![
+            AttributeProto { ints: vec![3], ..named("nodes_featureids") },
+            AttributeProto { floats: vec![value], ..named("nodes_values") },
+            AttributeProto { ints: vec![tracks], ..named("nodes_missing_value_tracks_true") },
+            AttributeProto { strings: vec![mode.into()], ..named("nodes_modes") },
+        ];
+        let node = NodeProto { attribute, ..NodeProto::default() };
+        let (split, turned) = Reader { node: &node, weights: HashMap::new(), places: HashMap::new() }.split(0)?;
+        assert_eq!(split.feature, 3);
+        Some((split.threshold, split.missing_left, turned))
+    }
+
+    #[test]
+    fn a_strict_comparison_has_the_next_lower_threshold_and_a_greater_one_swaps_the_children() {
+        let below = 0.5_f32.next_down();
+        assert_eq!(split("BRANCH_LEQ", 0.5, 0), Some((0.5, false, false)));
+        assert_eq!(split("BRANCH_LT", 0.5, 0), Some((below, false, false)));
+        assert_eq!(split("BRANCH_GT", 0.5, 0), Some((0.5, true, true)));
+        assert_eq!(split("BRANCH_GTE", 0.5, 0), Some((below, true, true)));
+    }
+
+    #[test]
+    fn a_missing_value_goes_where_the_operator_sends_it() {
+        assert_eq!(split("BRANCH_LEQ", 0.5, 1), Some((0.5, true, false)));
+        assert_eq!(split("BRANCH_GT", 0.5, 1), Some((0.5, false, true)));
+    }
+
+    #[test]
+    fn what_no_finite_threshold_tells_is_not_read() {
+        assert_eq!(split("BRANCH_LEQ", f32::INFINITY, 0), Some((f32::MAX, false, false)));
+        assert_eq!(split("BRANCH_LT", f32::INFINITY, 0), None);
+        assert_eq!(split("BRANCH_LEQ", f32::NEG_INFINITY, 0), None);
+        assert_eq!(split("BRANCH_GTE", f32::NAN, 0), None);
+        assert_eq!(split("BRANCH_LEQ", f32::NAN, 0), None);
+        assert_eq!(split("BRANCH_EQ", 0.5, 0), None);
+    }
+}

@@ -1,6 +1,7 @@
 //! Ensembles compiled for rows side by side, without a branch.
 //!
-//! * A tree whose levels ask one question each (as those of `CatBoost`) is a table: the answers are the bits of the leaf's number.
+//! * A tree whose levels ask one question each (as those of `CatBoost`) is a table: the answers are the bits of the
+//!   leaf's number.
 //! * Any other tree is a set of leaves: every question that is answered "right" strikes the leaves on its left, and the
 //!   first leaf that is left over is the one (`QuickScorer`, Lucchese et al. 2015, section 3).
 
@@ -213,6 +214,46 @@ fn weight(tree: &Tree, mut answers: usize) -> f32 {
                 at = if answers & 1 == 1 { *right } else { *left };
                 answers >>= 1;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(feature: usize) -> Split {
+        Split { feature: feature as u32, threshold: 0.5, missing_left: false }
+    }
+
+    /// Complete tree whose node `at` asks about the feature that `asked` gives it.
+    fn complete(depth: usize, asked: impl Fn(usize) -> usize) -> Tree {
+        let inner = (1 << depth) - 1;
+        let split = |at: usize| Node::Split(ask(asked(at)), 2 * at + 1, 2 * at + 2);
+        let node = |at: usize| if at < inner { split(at) } else { Node::Leaf(vec![(0, at as f32)]) };
+        (0..=2 * inner).map(node).collect()
+    }
+
+    fn level(at: usize) -> usize {
+        (at + 1).ilog2() as usize
+    }
+
+    #[test]
+    fn a_complete_tree_of_one_question_a_level_has_levels() {
+        for depth in 0..=DEPTH {
+            let expected: Vec<Split> = (0..depth).map(ask).collect();
+            assert_eq!(levels(&complete(depth, level)), Some(expected));
+        }
+        assert_eq!(levels(&complete(DEPTH + 1, level)), None);
+    }
+
+    #[test]
+    fn two_questions_on_a_level_or_an_early_leaf_have_none() {
+        assert_eq!(levels(&complete(2, |at| at)), None);
+        for early in [1, 2] {
+            let mut tree = complete(2, level);
+            tree[early] = Node::Leaf(Vec::new());
+            assert_eq!(levels(&tree), None);
         }
     }
 }

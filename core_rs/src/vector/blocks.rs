@@ -1,4 +1,7 @@
 //! Item vectors as bytes: one scale a vector, blocks of 16 items whose dimensions are interleaved four by four.
+//!
+//! Source: scale quantisation of Wu, Judd, Zhang, Isaev & Micikevicius 2020, "Integer quantization for deep learning
+//! inference: principles and empirical evaluation", section 3, with a scale for each vector.
 
 /// Items of a block: the 32-bit lanes of the widest register.
 pub const LANES: usize = 16;

@@ -31,8 +31,8 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// Puts vectors of `dimensions` values into the clusters that `cluster_of` names by the place of their centre; one of
-    /// zeros, of which nothing is known, into none.
+    /// Puts vectors of `dimensions` values into the clusters that `cluster_of` names by the place of their centre; one
+    /// of zeros, of which nothing is known, into none.
     ///
     /// # Errors
     /// Out of range where centres or clusters do not fit the vectors, or a centre is not finite.
