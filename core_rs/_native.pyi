@@ -129,7 +129,7 @@ class Plan:
         """Shape (n,): the engine's number of the item of every row of `features`; an item keeps its number."""
     @property
     def action_weights(self) -> list[list[float]]:
-        """Value of every action of the model, one list a placement; empty lists where rules rank."""
+        """Value of every action of the model, one list a placement; empty lists where the heuristic ranks."""
     @property
     def slot_offsets(self) -> list[int]:
         """Row at which every placement begins, and the total: placement i has rows [i, i+1)."""
@@ -266,7 +266,7 @@ class Engine:
     def decide(self, request: bytes, now_ms: int, *, on_trial: bool = False) -> Answer | Plan:
         """Do all of a decision; return the plan where onnxruntime has to score it. As `begin` and `finish`."""
     def finish(self, plan: Plan, actions: NDArray[np.float32] | None, degraded: str = "") -> Answer:
-        """Rank and encode. `actions` has shape (n, h), columns as in the bundle; None ranks by rules.
+        """Rank and encode. `actions` has shape (n, h), columns as in the bundle; None ranks by the heuristic.
 
         `degraded` is added to the reply's list. A value that is not finite sinks its row and adds `score_not_finite`.
         """

@@ -116,7 +116,7 @@ impl Engine {
         Ok(Outcome::Decided(plan, decided))
     }
 
-    /// Decision of a plan; rules rank where there are no `actions`.
+    /// Decision of a plan; the heuristic ranks where there are no `actions`.
     ///
     /// # Errors
     /// As [`pipeline::finish`].

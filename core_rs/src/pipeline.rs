@@ -73,7 +73,7 @@ pub struct Scored {
 }
 
 impl Scored {
-    /// Actions of every row; `None` where rules rank.
+    /// Actions of every row; `None` where the heuristic ranks.
     pub fn actions(&self) -> Option<Actions<'_>> {
         (self.width > 0).then_some(Actions { values: &self.values, width: self.width })
     }
@@ -92,7 +92,7 @@ pub fn score(state: &State, plan: &Plan) -> Option<Scored> {
     Some(Scored { values, width: ranker.columns(), degraded: "" })
 }
 
-/// Ranks a plan and makes the reply; `None` for `actions` ranks by rules and `degraded` says why.
+/// Ranks a plan and makes the reply; `None` for `actions` ranks by the heuristic and `degraded` says why.
 ///
 /// # Errors
 /// Internal where the shape of `actions` is not the one of the plan.

@@ -36,7 +36,7 @@ pub struct Plan {
     pub features: Vec<f32>,
     /// Bundle whose lists were read; empty if none.
     pub bundle_version: String,
-    /// Bundle whose ranker must score; empty where rules rank.
+    /// Bundle whose ranker must score; empty where the heuristic ranks.
     pub model_version: String,
     /// Columns that the ranker answers.
     pub actions: Vec<String>,

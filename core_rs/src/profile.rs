@@ -24,7 +24,8 @@ pub struct Answer {
     pub first_ms: i64,
     /// When the log took it last, Unix milliseconds; 0 as above.
     pub last_ms: i64,
-    /// When what a browser granted became the visitor's, Unix milliseconds, as long as no record of the visitor says so.
+    /// When what a browser granted became the visitor's, Unix milliseconds, as long as no record of the visitor says
+    /// so.
     pub unrecorded_ms: Option<i64>,
 }
 

@@ -497,7 +497,7 @@ class ItemTrace(_message.Message):
 
     @_builtins.property
     def moved_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureEffect]:
-        """The two features that moved the score most, strongest first; empty where rules rank, and after 20 items."""
+        """The two features that moved the score most, strongest first; empty where the heuristic ranks, and after 20 items."""
 
     def __init__(
         self,

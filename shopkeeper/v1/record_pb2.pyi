@@ -280,7 +280,7 @@ class Activation(_message.Message):
     TRIAL_FIELD_NUMBER: _builtins.int
     IS_TRIAL_ONLY_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Bundle that serves from here on; empty means rules only."""
+    """Bundle that serves from here on; empty means the heuristic alone."""
     is_trial_only: _builtins.bool
     """Whether only the trial changes and `version` says nothing."""
     @_builtins.property
