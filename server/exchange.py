@@ -17,6 +17,7 @@ from server.adapters.kafka_topics import differences
 from server.adapters.outbox import SqliteOutbox
 from server.clock import clock_of
 from server.lockfile import FileLock
+from server.ports import ALL_KEPT, Kept
 from server.settings import KafkaSettings, Settings
 from server.streams import FOLLOWED
 from server.telemetry import configure_logging, serve_metrics
@@ -24,6 +25,8 @@ from server.workers.follower import Follower
 from server.workers.shipper import Shipper
 
 _HOUR_MS: Final = 3_600_000
+_AHEAD_MS: Final = 24 * _HOUR_MS
+"""By as much a clock may be ahead, and what it took is kept as long as the rest."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -55,18 +58,18 @@ def run_exchange(settings: Settings, ready: Callable[[str], object]) -> None:
         following.add_done_callback(lambda _: stopping.set())
         ready("exchange")
         try:
-            Shipper(outbox, stream, clock, lambda: kept_until(settings, clock.now_ms()), caught_up.is_set).run(stopping)
+            Shipper(outbox, stream, clock, lambda: kept(settings, clock.now_ms()), caught_up.is_set).run(stopping)
         finally:
             stopping.set()
         following.result()
 
 
-def kept_until(settings: Settings, now_ms: int) -> tuple[int, int]:
-    """Return the offset that the oldest snapshot has, and the time from which on the log is kept, Unix milliseconds."""
+def kept(settings: Settings, now_ms: int) -> Kept:
+    """Return what stays in the log: what the oldest snapshot lacks, and what is younger than the settings say."""
     snapshots = sorted(settings.snapshot_dir.glob("*.snapshot"))
     if not (settings.kafka.keep_hours and snapshots):
-        return 0, 0
-    return int(snapshots[0].stem), now_ms - settings.kafka.keep_hours * _HOUR_MS
+        return ALL_KEPT
+    return Kept(int(snapshots[0].stem), range(now_ms - settings.kafka.keep_hours * _HOUR_MS, now_ms + _AHEAD_MS))
 
 
 def _remove_snapshots_ahead(folder: Path, last_offset: int) -> None:

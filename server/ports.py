@@ -212,6 +212,19 @@ class EventLog(Protocol):
         """Write what is queued and close; may be repeated."""
 
 
+class Kept(NamedTuple):
+    """What of a log stays though Kafka has it."""
+
+    after: int
+    """Offset after which a replica needs it."""
+    young: range
+    """Times, Unix milliseconds, of records that stay, with all that follow; later ones are of wrong clocks."""
+
+
+ALL_KEPT: Final = Kept(0, range(0))
+"""Nothing is dropped."""
+
+
 class OutboxSize(NamedTuple):
     """What waits in an outbox."""
 
@@ -251,8 +264,8 @@ class Outbox(Protocol):
         """Return how many own records are above the offset `after`."""
         ...
 
-    def trim(self, until: int, before_ms: int) -> int:
-        """Delete the records up to the offset `until` that are older than `before_ms`; return how many."""
+    def trim(self, kept: Kept, until: int) -> int:
+        """Delete what is not kept of the records up to the offset `until`; return how many."""
         ...
 
 

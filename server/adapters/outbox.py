@@ -9,7 +9,7 @@ from server.adapters import log_erasure
 from server.adapters.log_rows import COLUMNS, read_records, translated
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.defaults import ID_PREFIX
-from server.ports import LogRecord, OutboxSize
+from server.ports import Kept, LogRecord, OutboxSize
 from shopkeeper.v1.record_pb2 import RECORD_KIND_DOCUMENT
 
 _SCHEMA: Final = """
@@ -28,7 +28,8 @@ _OLD: Final = f"""
 SELECT max("offset") FROM (SELECT "offset" FROM records WHERE NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT ?)
 WHERE "offset" <= ? AND "offset" < (SELECT max("offset") FROM records)
 AND "offset" < ifnull(
-    (SELECT "offset" FROM records WHERE time_ms >= ? AND NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT 1), {2**63 - 1}
+    (SELECT "offset" FROM records WHERE time_ms >= ? AND time_ms < ? AND NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT 1),
+    {2**63 - 1}
 )
 """  # noqa: S608
 """Offset of the last record before the first young one; times do not rise with offsets."""
@@ -89,11 +90,12 @@ class SqliteOutbox:
         with translated(self._path):
             return OutboxSize(*self._connection.execute(_SIZE, (after,)).fetchone())
 
-    def trim(self, until: int, before_ms: int) -> int:
-        """Delete the records up to `until` and before the first that is not older than `before_ms`; return how many."""
+    def trim(self, kept: Kept, until: int) -> int:
+        """Delete the records up to the offset `until` that come before all that is kept; return how many."""
         count = 0
         with translated(self._path):
-            while (end := self._connection.execute(_OLD, (_TRIM_ROWS, until, before_ms)).fetchone()[0]) is not None:
+            limits = (_TRIM_ROWS, min(until, kept.after), kept.young.start, kept.young.stop)
+            while (end := self._connection.execute(_OLD, limits).fetchone()[0]) is not None:
                 with turn(self._path), self._connection as transaction:
                     transaction.execute("BEGIN IMMEDIATE")
                     log_erasure.keep_trimmed(transaction, end)

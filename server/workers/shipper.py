@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from server import telemetry
-from server.ports import Clock, LogUnavailableError, Outbox, Stream, StreamUnavailableError
+from server.ports import ALL_KEPT, Clock, Kept, LogUnavailableError, Outbox, Stream, StreamUnavailableError
 from server.workers.outage import Outage
 
 POLL_S: Final = 0.02
@@ -32,7 +32,7 @@ class Shipper:
     outbox : log to drain
     stream : where its records go
     clock : time of the shop, in which the age of a record is told
-    kept_until : returns the offset that a replica needs the log from, and the time from which on all is kept
+    kept : returns what stays in the log though it is shipped
     may_ship : returns whether it is known that the log did not go back
     """
 
@@ -41,13 +41,13 @@ class Shipper:
         outbox: Outbox,
         stream: Stream,
         clock: Clock,
-        kept_until: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        kept: Callable[[], Kept] = lambda: ALL_KEPT,
         may_ship: Callable[[], bool] = lambda: True,
     ) -> None:
         self._outbox = outbox
         self._stream = stream
         self._clock = clock
-        self._kept_until = kept_until
+        self._kept = kept
         self._may_ship = may_ship
         self._passed = 0
         self._measured = self._trimmed = -SIZE_S
@@ -109,6 +109,5 @@ class Shipper:
         if time.monotonic() - self._trimmed < TRIM_S:
             return
         self._trimmed = time.monotonic()
-        needed_from, keep_from_ms = self._kept_until()
-        if count := self._outbox.trim(min(self._place(), needed_from), keep_from_ms):
+        if count := self._outbox.trim(self._kept(), self._place()):
             _logger.info("outbox_trimmed", record_count=count)

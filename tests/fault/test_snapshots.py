@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from core_rs import Engine
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
-from server.ports import LogUnavailableError
+from server.ports import Kept, LogUnavailableError
 from server.settings import Settings
 from server.telemetry import LOST_OFFSETS
 from server.workers.log_feed import LogFeed
@@ -75,7 +75,7 @@ def damage(settings: Settings, count: int, how: Callable[[bytes, random.Random],
 def trim(settings: Settings, until: int) -> None:
     """Remove the beginning of the log, as the exchange does with what Kafka and a snapshot have."""
     with closing(SqliteOutbox(settings.log_path)) as outbox:
-        assert outbox.trim(until, 2_000) == until
+        assert outbox.trim(Kept(2**60, range(2_000, 2**60)), until) == until
 
 
 @pytest.mark.parametrize("seed", range(4))

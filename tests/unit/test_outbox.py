@@ -9,7 +9,7 @@ from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog, connect
 from server.defaults import PLACEMENTS, add_placements
-from server.ports import Arrival, LogRecord, LogWentBackError, NewRecord, OutboxSize
+from server.ports import Arrival, Kept, LogRecord, LogWentBackError, NewRecord, OutboxSize
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.record_pb2 import ItemChange
 from tests.table_shop import event
@@ -47,6 +47,11 @@ def write(log: SqliteLog, count: int, *, time_ms: int = 0, start: int = 0) -> No
     list(log.import_records([[NewRecord(EVENT, "v", f"e{start + index}", b"pp") for index in range(count)]], time_ms))
 
 
+def younger(start_ms: int) -> Kept:
+    """Keep what was taken since."""
+    return Kept(2**60, range(start_ms, 2**60))
+
+
 def arrival(kind: int, record_id: str = "", origin: str = "elsewhere", *, key: str = "v", time_ms: int = 5) -> Arrival:
     return Arrival(LogRecord(999, kind, time_ms, key, record_id, b"p"), origin, 1)
 
@@ -72,10 +77,10 @@ def test_large_records_come_in_several_reads(
 def test_only_what_is_old_and_shipped_is_trimmed(log: SqliteLog, outbox: SqliteOutbox) -> None:
     write(log, 10, time_ms=1)
     write(log, 10, time_ms=9, start=10)
-    assert outbox.trim(5, 5) == 5
-    assert outbox.trim(100, 5) == 5
-    assert outbox.trim(100, 5) == 0
-    assert outbox.trim(100, 100) == 9
+    assert outbox.trim(younger(5), 5) == 5
+    assert outbox.trim(younger(5), 100) == 5
+    assert outbox.trim(younger(5), 100) == 0
+    assert outbox.trim(younger(100), 100) == 9
     assert [record.offset for record in log.read(0, 99)] == [20], "the last stays, so that no offset is used twice"
 
 
@@ -171,8 +176,8 @@ def test_trimmed_log_takes_no_default_again(log: SqliteLog, outbox: SqliteOutbox
     add_placements(log, 0)
     write(log, 5)
     defaults = [one for one in log.read(0, 99) if one.kind == DOCUMENT]
-    assert outbox.trim(99, 9) == 4
-    assert outbox.trim(99, 9) == 0
+    assert outbox.trim(younger(9), 99) == 4
+    assert outbox.trim(younger(9), 99) == 0
     assert log.trimmed_offset() == len(PLACEMENTS) + 4
     add_placements(log, 9)
     assert inbox.take([Arrival(one, "elsewhere", one.offset) for one in defaults], {}) == 0
@@ -182,7 +187,7 @@ def test_trimmed_log_takes_no_default_again(log: SqliteLog, outbox: SqliteOutbox
 def test_mended_document_is_trimmed_as_others_are(log: SqliteLog, outbox: SqliteOutbox) -> None:
     list(log.import_records([[NewRecord(DOCUMENT, "", "replay-1", b"p")]], 0))
     write(log, 1)
-    assert outbox.trim(99, 9) == 1
+    assert outbox.trim(younger(9), 99) == 1
 
 
 def test_erasure_of_another_machine_deletes_here(log: SqliteLog, inbox: SqliteInbox) -> None:
@@ -215,7 +220,7 @@ def test_what_another_machine_took_before_an_erasure_is_left_out(
         inbox.take([arrival(ERASURE, time_ms=10)], {})
     inbox.take([arrival(ERASURE, time_ms=8), *LATE], {})
     assert ids(log) == ["back", "other"]
-    assert outbox.trim(99, 99) > 0
+    assert outbox.trim(younger(99), 99) > 0
     assert inbox.take([arrival(EVENT, "later still"), arrival(EVENT, "back again", time_ms=12)], {}) == 1
     assert ids(log)[-1] == "back again"
 
@@ -232,8 +237,9 @@ def test_log_that_was_begun_before_knows_its_erasures(log: SqliteLog, path: Path
 def test_a_young_record_ends_what_is_trimmed_though_older_ones_follow(log: SqliteLog, outbox: SqliteOutbox) -> None:
     for start, time_ms in enumerate((1, 100, 1, 100)):
         write(log, 1, time_ms=time_ms, start=start)
-    assert [outbox.trim(9, 50), outbox.trim(9, 50)] == [1, 0]
+    assert [outbox.trim(younger(50), 9), outbox.trim(younger(50), 9)] == [1, 0]
     assert [record.offset for record in log.read(0, 9)] == [2, 3, 4]
+    assert outbox.trim(Kept(9, range(50, 90)), 9) == 2, "no clock is so far ahead: what it took ends with the rest"
 
 
 def login(event_id: str, visitor_id: str) -> NewRecord:
@@ -244,10 +250,10 @@ def test_anonymous_ids_outlive_the_events_that_are_trimmed(log: SqliteLog, outbo
     others = [event("e3", "a", visitor_id="ann"), event("e4", user_id="bob"), NewRecord(EVENT, "ann", "e5", b"\xff")]
     list(log.import_records([[login("e1", "phone"), login("e2", "laptop"), *others]], 1))
     list(log.import_records([[login("e6", "phone")]], 5))
-    assert outbox.trim(6, 5) == 5
+    assert outbox.trim(younger(5), 6) == 5
     assert [log.anonymous_ids(one) for one in ("ann", "bob", "phone")] == [{"phone", "laptop"}, {"v"}, set()]
     write(log, 1, time_ms=9)
-    assert outbox.trim(6, 9) == 1
+    assert outbox.trim(younger(9), 6) == 1
     list(log.import_records([[NewRecord(ERASURE, "ann", "", b"")]], 4))
     log.erase("ann")
     assert (log.anonymous_ids("ann"), log.anonymous_ids("bob")) == ({"phone"}, {"v"}), "what came after stays"
@@ -259,7 +265,7 @@ def test_anonymous_ids_outlive_the_events_that_are_trimmed(log: SqliteLog, outbo
 def test_users_whose_events_were_trimmed_are_nobodys_anonymous_past(log: SqliteLog, outbox: SqliteOutbox) -> None:
     bob = event("e1", "a", visitor_id="", user_id="bob")
     list(log.import_records([[bob, event("e2", "a", visitor_id="bob", user_id="ann"), login("e3", "phone")]], 1))
-    assert outbox.trim(3, 5) == 2
+    assert outbox.trim(younger(5), 3) == 2
     assert log.anonymous_ids("ann") == {"phone"}
 
 
@@ -268,7 +274,7 @@ def test_profiles_outlive_trimming_until_their_visitor_is_forgotten(log: SqliteL
     stated = [NewRecord(kind, key, "", payload) for kind, key, payload in kinds]
     list(log.import_records([[*stated, event("e1", "a")]], 1))
     before = log.statements(0, 9)
-    assert outbox.trim(2, 5) == 2
+    assert outbox.trim(younger(5), 2) == 2
     assert log.statements(0, 9) == before
     assert [record.offset for record in log.statements(0, 2)] == [1, 2]
     assert [record.payload for record in log.statements(1, 9)] == [b"2", b"3"]

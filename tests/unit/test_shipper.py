@@ -9,7 +9,7 @@ from server import exchange, telemetry
 from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
-from server.ports import Arrival, LogRecord, NewRecord, StreamUnavailableError
+from server.ports import ALL_KEPT, Arrival, Kept, LogRecord, NewRecord, StreamUnavailableError
 from server.settings import Settings, load_settings
 from server.workers import shipper as module
 from server.workers.shipper import Shipper
@@ -112,7 +112,7 @@ def test_records_of_others_are_passed_once(
     stream, looked = FakeStream(), []
     read = outbox.read
     outbox.read = lambda after, limit: looked.append(after) or read(after, limit)  # type: ignore[method-assign,func-returns-value]
-    shipper = Shipper(outbox, stream, FrozenClock(), lambda: (99, 99_000))
+    shipper = Shipper(outbox, stream, FrozenClock(), lambda: Kept(99, range(99_000, 2**60)))
     for numbers in (range(9), range(9, 12)):
         add_foreign(settings, numbers)
         assert [shipper.step() for _ in range(2)] == [0, 0]
@@ -147,7 +147,7 @@ def test_nothing_is_shipped_before_it_may(outbox: SqliteOutbox) -> None:
 
 def test_log_is_trimmed_where_it_is_old_shipped_and_in_a_snapshot(outbox: SqliteOutbox, settings: Settings) -> None:
     def left() -> list[int]:
-        Shipper(outbox, FakeStream(), FrozenClock(), lambda: exchange.kept_until(settings, now_ms))._trim()
+        Shipper(outbox, FakeStream(), FrozenClock(), lambda: exchange.kept(settings, now_ms))._trim()
         return [record.offset for record in outbox.read(0, 9)]
 
     now_ms = 3_600_000 + 3_500
@@ -162,5 +162,5 @@ def test_log_is_trimmed_where_it_is_old_shipped_and_in_a_snapshot(outbox: Sqlite
     (settings.snapshot_dir / f"{3:020d}.snapshot").unlink()
     (settings.snapshot_dir / f"{5:020d}.snapshot").touch()
     assert left() == [5], "4 is old"
-    kept = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"keep_hours": 0})})
-    assert exchange.kept_until(kept, now_ms) == (0, 0)
+    all_kept = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"keep_hours": 0})})
+    assert exchange.kept(all_kept, now_ms) == ALL_KEPT
