@@ -100,6 +100,8 @@ pub struct Stated {
     pub answers: Vec<Answer>,
     /// Denials of browsers, the latest of each purpose.
     pub denials: Vec<BrowserDenial>,
+    /// Whether it took over something of a browser, and so is of a user.
+    pub is_user: bool,
 }
 
 impl Stated {
@@ -146,6 +148,7 @@ impl Stated {
                 self.traits.push(new.clone());
             }
         }
+        self.is_user = true;
         // Another answer at one moment has the next millisecond.
         let given = browser.answers.iter().filter(|answer| answer.first_ms <= log_ms.saturating_add(1));
         for &Answer { consent, first_ms, last_ms, .. } in given {
@@ -164,6 +167,7 @@ impl Stated {
     /// order; where a grant meets a denial of the visitor itself, the later counts.
     pub fn merge(&mut self, known: proto::Stated) {
         self.set_traits(known.traits);
+        self.is_user |= known.is_user;
         for stated::Answer { consent, first_ms, last_ms } in known.answers {
             let Some(consent) = consent else { continue };
             let new = Answer { consent, first_ms, last_ms, unrecorded_ms: None };
@@ -195,7 +199,10 @@ impl Stated {
         for denial in denials.filter(|denial| self.is_bound_by(denial.purpose, denial.time_ms)) {
             found.entry(denial.bound_ms).or_default().denials.push(*denial);
         }
-        found.values_mut().for_each(Self::sort);
+        for taken in found.values_mut() {
+            taken.is_user = true;
+            taken.sort();
+        }
         found
     }
 
@@ -232,6 +239,7 @@ impl Stated {
             traits: self.traits.clone(),
             answers: self.answers.iter().map(answer).collect(),
             denials: self.denials.iter().map(denial).collect(),
+            is_user: self.is_user,
         }
     }
 

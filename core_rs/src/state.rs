@@ -180,7 +180,7 @@ impl State {
     fn apply_stated(&mut self, mut known: Stated) {
         let key = std::mem::take(&mut known.visitor_id);
         self.restate(&key, |visitor| {
-            visitor.is_user |= !known.denials.is_empty(); // nobody else is bound by a browser
+            visitor.is_user |= known.is_user || !known.denials.is_empty(); // nobody else is bound by a browser
             visitor.stated.get_or_insert_default().merge(known);
         });
     }

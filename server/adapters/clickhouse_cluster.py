@@ -42,6 +42,7 @@ SELECT shard_num, host_name, port FROM system.clusters WHERE cluster = {name:Str
 _SETTINGS: Final = {
     "distributed_product_mode": "global",
     "distributed_foreground_insert": 1,
+    "prefer_localhost_replica": 0,
     "load_balancing": "in_order",  # of a shard's replicas always the first that lives: the sink reads what it wrote
 }
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from server import kinds
-from server.adapters.log_rows import COLUMNS, Row
+from server.adapters.log_rows import COLUMNS, Row, records_of
 from server.ports import LogRecord
+from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT
 
 
@@ -81,10 +82,10 @@ _KEEP_PROFILES: Final = f"""
 INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND {_among(kinds.STATING)}
 """  # noqa: S608
 _EVENTS: Final = f"""
-SELECT key, payload, time_ms FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
+SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT} ORDER BY "offset"
 """  # noqa: S608
 _ALIASES: Final = "SELECT anonymous_id FROM aliases WHERE key = :key"
-_SHOWN: Final = f"SELECT payload FROM records WHERE key = :key AND kind = {RECORD_KIND_EVENT}"  # noqa: S608
+_SHOWN: Final = f"SELECT {COLUMNS} FROM records WHERE key = :key AND kind = {RECORD_KIND_EVENT}"  # noqa: S608
 _SHOWN_HERE: Final = f"""
 {_SHOWN} AND time_ms <= :until AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
 """  # noqa: S608
@@ -142,17 +143,17 @@ def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:
     """Keep profiles, users and whose anonymous ids are in events of what is trimmed next, up to the offset `until`."""
     connection.execute(_KEEP_PROFILES, (until,))
     found: dict[tuple[str, str], int] = {}
-    for key, payload, time_ms in connection.execute(_EVENTS, (until,)):
-        context = kinds.context_of(payload)
+    for event in records_of(connection.execute(_EVENTS, (until,)), 0):
+        context = kinds.context_of(event.payload)
         if context.user_id:
-            pair = (key, context.visitor_id or key)
-            found[pair] = max(time_ms, found.get(pair, time_ms))
+            pair = (event.key, context.visitor_id or event.key)
+            found[pair] = max(event.time_ms, found.get(pair, event.time_ms))
     connection.executemany(_KEEP_ALIAS, ((*pair, time_ms) for pair, time_ms in found.items()))
 
 
 def _anonymous_ids(connection: sqlite3.Connection, trimmed: str, shown: str, at: Mapping[str, object]) -> set[str]:
     found = {anonymous_id for (anonymous_id,) in connection.execute(trimmed, at)}
-    found |= {kinds.context_of(payload).visitor_id for (payload,) in connection.execute(shown, at)}
+    found |= {context.visitor_id for context in _contexts(connection, shown, at)}
     return {one for one in found - {at["key"], ""} if not _is_user(connection, one)}
 
 
@@ -160,4 +161,9 @@ def _is_user(connection: sqlite3.Connection, key: str) -> bool:
     """Return whether an event, trimmed or not, says that the key is a user's, whom no login of another takes over."""
     if connection.execute(_ALIASES, {"key": key}).fetchone():
         return True
-    return any(kinds.context_of(payload).user_id for (payload,) in connection.execute(_SHOWN, {"key": key}))
+    return any(context.user_id for context in _contexts(connection, _SHOWN, {"key": key}))
+
+
+def _contexts(connection: sqlite3.Connection, sql: str, at: Mapping[str, object]) -> list[Context]:
+    records = records_of(connection.execute(f'{sql} ORDER BY "offset"', at), 0)
+    return [kinds.context_of(record.payload) for record in records]

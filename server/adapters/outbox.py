@@ -25,12 +25,12 @@ _SIZE: Final = f"SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(ti
 _IS_DEFAULT: Final = f"(kind = {RECORD_KIND_DOCUMENT} AND record_id GLOB '{ID_PREFIX}*')"
 """Defaults stay for ever: a log that lost their ids would take them anew, over what was set since."""
 _OLD: Final = f"""
-SELECT max("offset") FROM (SELECT "offset" FROM records WHERE NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT ?)
-WHERE "offset" <= ? AND "offset" < (SELECT max("offset") FROM records)
-AND "offset" < ifnull(
-    (SELECT "offset" FROM records WHERE time_ms >= ? AND time_ms < ? AND NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT 1),
-    {2**63 - 1}
+WITH oldest AS MATERIALIZED (
+    SELECT "offset", time_ms FROM records WHERE NOT {_IS_DEFAULT} ORDER BY "offset" LIMIT ?
 )
+SELECT max("offset") FROM oldest
+WHERE "offset" <= ? AND "offset" < (SELECT max("offset") FROM records)
+AND "offset" < ifnull((SELECT min("offset") FROM oldest WHERE time_ms >= ? AND time_ms < ?), {2**63 - 1})
 """  # noqa: S608
 """Offset of the last record before the first young one; times do not rise with offsets."""
 _TRIM: Final = f'DELETE FROM records WHERE "offset" <= ? AND NOT {_IS_DEFAULT}'  # noqa: S608

@@ -1,5 +1,6 @@
 """`shopkeeper restore`: the log of a new machine, begun with what Kafka keeps no longer."""
 
+import os
 import shutil
 import threading
 from collections import Counter
@@ -14,9 +15,11 @@ from rich.table import Table
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka import topic_name
 from server.adapters.kafka_feed import KafkaFeed
-from server.adapters.sqlite_log import open_log
+from server.adapters.log_rows import translated
+from server.adapters.sqlite_log import connect, open_log, turn
 from server.cli.deployment import ConfigOption, DataDirOption, settings_of
 from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
+from server.lockfile import FileLock, LockHeldError
 from server.settings import Settings
 from server.tables import open_store
 from server.workers.follower import Follower
@@ -26,6 +29,8 @@ from shopkeeper.v1.record_pb2 import RecordKind
 PATIENCE_S: Final = 60.0
 """Seconds without a record of the catalogue after which a restoration fails."""
 _GROUP: Final = 20_000
+_PREFIX: Final = ".restore-"
+"""Of the folder in which a log is made, beside the one whose place it takes."""
 
 
 @handled
@@ -43,6 +48,29 @@ def restore(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
             then="set kafka.servers and clickhouse.server; without them, restore log.sqlite from a backup",
             code=Exit.CONFIG,
         )
+    with _unserved(settings.data_dir):
+        _check_empty(settings)
+        counts = _fill(settings)
+    table = Table("records")
+    table.add_column("count", justify="right")
+    for name, count in counts.items():
+        table.add_row(name, f"{count:,}")
+    result({"records": counts}, table, as_json=json)
+    note("next: shopkeeper serve")
+
+
+def _unserved(data_dir: Path) -> FileLock:
+    try:
+        return FileLock(data_dir / "serve.lock")
+    except LockHeldError as held:
+        raise CliError(
+            "The log is in use.",
+            why=f"{data_dir} is served by process {held.owner}",
+            then="stop it, or name another folder with `--data-dir`",
+        ) from None
+
+
+def _check_empty(settings: Settings) -> None:
     with closing(open_log(settings)) as log:
         if last := log.last_offset():
             raise CliError(
@@ -50,13 +78,26 @@ def restore(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
                 why=f"its last offset is {last:,}; what is old would come after what is new",
                 then="name another folder with `--data-dir`, or move this one away",
             )
-    counts = _fill(settings)
-    table = Table("records")
-    table.add_column("count", justify="right")
-    for name, count in counts.items():
-        table.add_row(name, f"{count:,}")
-    result({"records": counts}, table, as_json=json)
-    note("next: shopkeeper serve")
+
+
+def _move(made: Path, settings: Settings) -> None:
+    """Put a log that was made into the place of the empty one.
+
+    Raises
+    ------
+    LogUnavailableError : the disk is full, or another process has the empty one open
+    """
+    _check_empty(settings)
+    with turn(settings.log_path):
+        for path in (settings.log_path, made):
+            with translated(path), closing(connect(path)) as connection:
+                connection.execute("PRAGMA journal_mode = DELETE").fetchone()  # all of it is in one file, or this fails
+        made.replace(settings.log_path)
+    folder = os.open(settings.data_dir, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _take_first(settings: Settings, inbox: SqliteInbox) -> None:
@@ -68,9 +109,9 @@ def _take_first(settings: Settings, inbox: SqliteInbox) -> None:
 def _fill(settings: Settings) -> dict[str, int]:
     """Put a log with all there is in the place of the empty one; return how many records of each kind it has."""
     counts: Counter[int] = Counter()
-    for left in settings.data_dir.glob("restore-*"):  # by one that was killed
+    for left in settings.data_dir.glob(f"{_PREFIX}*"):  # by one that was killed
         shutil.rmtree(left)
-    with TemporaryDirectory(dir=settings.data_dir, prefix="restore-") as name:
+    with TemporaryDirectory(dir=settings.data_dir, prefix=_PREFIX) as name:
         folder = Path(name)
         with closing(open_store(settings)) as store:
             for dump, select in DUMPS.items():
@@ -87,7 +128,7 @@ def _fill(settings: Settings) -> dict[str, int]:
                 inbox.take(group, {})
                 counts.update(one.record.kind for one in group)
             inbox.take([], places)  # what Kafka ends before the first `serve` is then missed, and counted
-        path.replace(settings.log_path)  # whole, or not at all
+        _move(path, settings)
     return {
         name.removeprefix("RECORD_KIND_").lower(): counts[kind] for name, kind in RecordKind.items() if counts[kind]
     }

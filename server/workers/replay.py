@@ -255,9 +255,11 @@ def record_of(row: BadRow, mended: Mended, erasures: Mapping[str, Erasure]) -> N
 
 
 def _check_times(stated: Stated, time_ms: int) -> None:
-    """Raise MendError where denials are of after the record: they would outlast every grant."""
+    """Raise MendError where answers are of after the record: they would outlast every other."""
     if any(max(denial.time_ms - 1, denial.bound_ms) > time_ms for denial in stated.denials):
         raise MendError(f"a denial has a time after the record's, {time_ms}; give the time at which it was denied")
+    if any(max(answer.first_ms, answer.last_ms) - 1 > time_ms for answer in stated.answers):
+        raise MendError(f"an answer has a time after the record's, {time_ms}; give the time at which it was given")
 
 
 def _check_since(log: EventLog, old: LogRecord, record: NewRecord) -> None:

@@ -192,7 +192,8 @@ def _missing(payload: bytes, known: bytes) -> bytes:
     stated = Stated.FromString(payload)
     answered = {answer.consent.purpose for answer in Stated.FromString(known).answers}
     answers = [answer for answer in stated.answers if answer.consent.purpose not in answered]
-    return Stated(visitor_id=stated.visitor_id, answers=answers, denials=stated.denials).SerializeToString()
+    missing = Stated(visitor_id=stated.visitor_id, answers=answers, denials=stated.denials, is_user=stated.is_user)
+    return missing.SerializeToString()
 
 
 def decision_rows(record: LogRecord, decision: Decision) -> list[Row]:

@@ -171,7 +171,8 @@ class TableWriter:
 
     def _latest_profiles(self, records: list[LogRecord], by_offset: dict[int, LogRecord]) -> Iterable[Row]:
         about = [record for record in records if record.kind in kinds.STATING or record.kind == RECORD_KIND_ERASURE]
-        known = self._known("profiles", "visitor_id", {record.key for record in about})
+        found = self._known("profiles", "visitor_id", {record.key for record in about})
+        known = {key: row for key, row in found.items() if not self._is_forgotten(row)}  # a replica may still have it
         latest: dict[str, Row] = {}
         for record in about:
             if record.kind == RECORD_KIND_ERASURE:
@@ -186,6 +187,10 @@ class TableWriter:
                     latest[record.key] = row
                     by_offset.setdefault(row["log_offset"], record)  # it may be the offset of the row that was there
         return latest.values()
+
+    def _is_forgotten(self, row: Row) -> bool:
+        erasure = self.erasures.get(row["visitor_id"])
+        return erasure is not None and row["log_offset"] < erasure.offset
 
     def _slates(self, records: list[LogRecord]) -> list[Row]:
         slates: list[Row] = []

@@ -240,8 +240,11 @@ class Stated(_message.Message):
     TRAITS_FIELD_NUMBER: _builtins.int
     ANSWERS_FIELD_NUMBER: _builtins.int
     DENIALS_FIELD_NUMBER: _builtins.int
+    IS_USER_FIELD_NUMBER: _builtins.int
     visitor_id: _builtins.str
     """Visitor."""
+    is_user: _builtins.bool
+    """Whether the visitor is known to be a user, whom no login of another takes over."""
     @_builtins.property
     def traits(self) -> _containers.RepeatedCompositeFieldContainer[_profile_service_pb2.Trait]:
         """Properties."""
@@ -261,10 +264,11 @@ class Stated(_message.Message):
         traits: _abc.Iterable[_profile_service_pb2.Trait] | None = ...,
         answers: _abc.Iterable[Global___Stated.Answer] | None = ...,
         denials: _abc.Iterable[Global___Stated.Denial] | None = ...,
+        is_user: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "denials", b"denials", "traits", b"traits", "visitor_id", b"visitor_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "denials", b"denials", "is_user", b"is_user", "traits", b"traits", "visitor_id", b"visitor_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

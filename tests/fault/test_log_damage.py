@@ -9,7 +9,7 @@ import pytest
 
 from core_rs import Engine
 from server.adapters.outbox import SqliteOutbox
-from server.adapters.sqlite_log import SqliteLog
+from server.adapters.sqlite_log import SqliteLog, open_log
 from server.ports import LogUnavailableError
 from server.settings import Settings
 from server.workers.replica import Replica
@@ -114,6 +114,8 @@ def test_a_record_that_became_another_is_not_read(tmp_path: Path, sound: bytes, 
         pytest.raises(LogUnavailableError, match=f"{said}.*{FIX}"),
     ):
         outbox.read(0, EVENTS)
+    with closing(open_log(settings)) as log, pytest.raises(LogUnavailableError, match=FIX):
+        _ = [log.anonymous_ids(key) for key in ("v6", "v9")]
 
 
 def test_a_log_that_was_dumped_and_read_back_keeps_its_checksums(tmp_path: Path, sound: bytes) -> None:

@@ -20,6 +20,7 @@ from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import open_log
 from server.cli import restore
 from server.cli.main import app
+from server.lockfile import FileLock
 from server.ports import Arrival, EventLog, Kept, LogUnavailableError, NewRecord
 from server.settings import Settings
 from server.streams import FOLLOWED, offset_of
@@ -172,10 +173,10 @@ def test_a_restoration_that_is_given_nothing_ends(
         status, found = run(settings, monkeypatch)
     assert status == 4
     assert "gave nothing for 0.5 s; look at the brokers" in found["error"]["why"]
-    (settings.data_dir / "restore-killed").mkdir()
+    (settings.data_dir / ".restore-killed").mkdir()
     status, found = run(settings, monkeypatch)
     assert (status, found["records"]) == (0, {}), "what failed left nothing that is in the way"
-    assert list(settings.data_dir.glob("restore-*")) == []
+    assert list(settings.data_dir.glob(".restore-*")) == []
     tables.store.close()
 
 
@@ -204,6 +205,20 @@ async def test_a_restoration_that_fails_halfway_leaves_an_empty_log(
     assert (status, found["error"]["why"]) == (4, "the disk is full")
     with closing(open_log(settings)) as log:
         assert log.last_offset() == 0
+        status, found = run(settings, monkeypatch)
+        assert (status, "another process keeps the log busy" in found["error"]["why"]) == (4, True)
+    with FileLock(settings.data_dir / "serve.lock"):
+        status, found = run(settings, monkeypatch)
+        assert (status, "is served by process" in found["error"]["why"]) == (1, True)
+    with monkeypatch.context() as patch:
+
+        def write(settings: Settings, _: SqliteInbox) -> None:
+            with closing(open_log(settings)) as log:
+                list(log.import_records([[event("meanwhile", "a")]], 9))
+
+        patch.setattr(restore, "_take_first", write)
+        status, found = run(settings.model_copy(update={"data_dir": tmp_path / "other"}), monkeypatch)
+        assert (status, "is not empty" in found["error"]["what"]) == (1, True)
     status, found = run(settings, monkeypatch)
     assert (status, found["records"]) == (0, {"stated": 1, "event": 1})
     tables.store.close()

@@ -23,7 +23,9 @@ VISITOR, DENIED_MS, LOGIN_MS = "ann", 3, 7
 
 def denial(time_ms: int, bound_ms: int = LOGIN_MS) -> NewRecord:
     denials = [Stated.Denial(purpose=TRAINING, time_ms=time_ms, bound_ms=bound_ms)]
-    return statement_record(VISITOR, bound_ms, Stated(visitor_id=VISITOR, denials=denials).SerializeToString())
+    return statement_record(
+        VISITOR, bound_ms, Stated(visitor_id=VISITOR, denials=denials, is_user=True).SerializeToString()
+    )
 
 
 def login(event_id: str = "login", user_id: str = VISITOR) -> NewRecord:
@@ -73,7 +75,10 @@ def test_a_grant_taken_over_is_recorded_once(shop: Shop) -> None:
     assert [shop.recorder.record(), shop.recorder.record()] == [2, 0]
     _, bobs = stated(shop.log)
     grant = Stated.Answer(consent=Consent(purpose=TRAINING, granted=True))
-    assert (bobs.time_ms, Stated.FromString(bobs.payload)) == (12, Stated(visitor_id="bob", answers=[grant]))
+    assert (bobs.time_ms, Stated.FromString(bobs.payload)) == (
+        12,
+        Stated(visitor_id="bob", answers=[grant], is_user=True),
+    )
 
 
 def test_what_a_full_queue_refused_comes_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

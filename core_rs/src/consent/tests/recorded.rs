@@ -25,7 +25,7 @@ fn a_denial_taken_over_is_to_be_recorded_once_for_each_user() {
         view(&mut state, user_id);
         let found = state.unrecorded_statements(9);
         let denials = vec![stated::Denial { purpose: PERSONAL as i32, time_ms: 1, bound_ms: state.offset }];
-        let stated = proto::Stated { visitor_id: user_id.into(), denials, ..proto::Stated::default() };
+        let stated = proto::Stated { visitor_id: user_id.into(), denials, is_user: true, ..proto::Stated::default() };
         assert_eq!(found, [UnrecordedStatement { time_ms: state.offset, stated }]);
         view(&mut state, user_id);
         assert_eq!(state.unrecorded_statements(9), found, "the first event counts");
@@ -88,7 +88,7 @@ fn a_record_that_comes_late_or_twice_undoes_no_later_grant() {
 /// A record that says that `ann` is bound by a denial.
 fn bound(time_ms: i64, bound_ms: i64) -> proto::Stated {
     let denials = vec![stated::Denial { purpose: PERSONAL as i32, time_ms, bound_ms }];
-    proto::Stated { visitor_id: "ann".into(), denials, ..proto::Stated::default() }
+    proto::Stated { visitor_id: "ann".into(), denials, is_user: true, ..proto::Stated::default() }
 }
 
 #[test]
@@ -187,18 +187,20 @@ fn a_denial_that_is_earlier_than_the_known_one_leaves_that_to_be_recorded() {
 }
 
 #[test]
-fn who_is_named_by_a_record_of_denials_is_a_user() {
-    let mut state = denied();
-    let mut other = State::default();
-    apply(&mut other, RecordKind::Stated, &state.unrecorded_statements(9).remove(0).stated);
-    let login = Event {
-        context: Some(Context { visitor_id: "ann".into(), user_id: "bob".into(), ..Context::default() }),
-        ..Event::default()
-    };
-    apply(&mut state, RecordKind::Event, &login);
-    apply(&mut other, RecordKind::Event, &login);
-    for state in [&state, &other] {
-        assert_eq!((elsewhere(state, "ann"), elsewhere(state, "bob")), (Some(false), None));
+fn who_took_something_over_is_a_user_for_who_knows_no_more_than_the_record() {
+    for (mut state, answer) in [(denied(), false), (granted(), true)] {
+        let mut other = State::default();
+        apply(&mut other, RecordKind::Stated, &state.unrecorded_statements(9).remove(0).stated);
+        let login = Event {
+            context: Some(Context { visitor_id: "ann".into(), user_id: "bob".into(), ..Context::default() }),
+            ..Event::default()
+        };
+        apply(&mut state, RecordKind::Event, &login);
+        apply(&mut other, RecordKind::Event, &login);
+        for state in [&state, &other] {
+            assert_eq!((elsewhere(state, "ann"), elsewhere(state, "bob")), (Some(answer), None));
+        }
+        assert_eq!(other.unrecorded_statements(9), []);
     }
 }
 
