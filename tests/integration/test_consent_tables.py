@@ -1,10 +1,11 @@
 """What tables say of consents: denials of browsers bind users there as in the engine, and trainers heed them."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -104,3 +105,21 @@ def test_trainers_do_not_read_a_browser_that_is_asked_again_after_a_login(shop: 
     shop.sink.drain()
     shop.store.export(tmp_path / "export")
     assert pq.read_table(tmp_path / "export" / "events.parquet").column("event_id").to_pylist() == ["other"]
+
+
+def test_a_row_that_a_replica_still_has_is_not_merged_with_what_comes_after_the_erasure(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.add(profile("v", {"size": "M"}, training=True))
+    shop.sink.drain()
+    ask = shop.store.query
+
+    def without_deletes(sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+        return pa.table({}) if sql.startswith("ALTER TABLE profiles DELETE") else ask(sql, params)
+
+    monkeypatch.setattr(shop.store, "query", without_deletes)
+    shop.add(erasure("v"), time_ms=2_000)
+    shop.sink.drain()
+    shop.add(profile("v", {"colour": "red"}), time_ms=3_000)
+    shop.sink.drain()
+    assert shop.rows("SELECT trait_names, training FROM profiles FINAL") == [(["colour"], None)]

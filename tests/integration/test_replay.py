@@ -27,9 +27,9 @@ from server.workers.replay import Fate, Mended, Outcome, Replay
 from shopkeeper.v1.event_pb2 import Event
 from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.placement_pb2 import Placement
-from shopkeeper.v1.record_pb2 import DocumentChange, ItemChange, RecordKind
+from shopkeeper.v1.record_pb2 import DocumentChange, ItemChange, RecordKind, Stated
 from tests.shop_process import ShopProcess
-from tests.table_shop import KINDS, Shop, either_shop, erasure, event, item, profile, wait_until
+from tests.table_shop import KINDS, TRAINING, Shop, either_shop, erasure, event, item, profile, wait_until
 
 BAD = b"\xff\xff"
 
@@ -353,3 +353,20 @@ def test_nothing_comes_back_of_a_visitor_whose_erasure_the_tables_do_not_know_ye
     shop.add(erasure("v"))
     (outcome,) = Replay(shop.store, shop.log).put_back([Mended(1, event("e1", "a").payload)])
     assert (outcome.fate, outcome.reason) == (Fate.REFUSED, "visitor v was forgotten since")
+
+
+@pytest.mark.parametrize(
+    ("stated", "why"),
+    [
+        (Stated(visitor_id="v", denials=[Stated.Denial(purpose=TRAINING, time_ms=2_000)]), "a denial has a time after"),
+        (
+            Stated(visitor_id="v", answers=[{"consent": {"purpose": TRAINING, "granted": True}, "first_ms": 2_000}]),
+            "an answer has a time after",
+        ),
+    ],
+)
+def test_a_mended_statement_of_the_future_is_refused(shop: Shop, stated: Stated, why: str) -> None:
+    shop.add(NewRecord(RecordKind.RECORD_KIND_STATED, "v", "", BAD))
+    shop.sink.drain()
+    (outcome,) = Replay(shop.store, shop.log).put_back([Mended(1, stated.SerializeToString())])
+    assert (outcome.fate, why in outcome.reason) == (Fate.REFUSED, True)
