@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import sqlite3
 import threading
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,7 +51,8 @@ def restore(config: ConfigOption = None, data_dir: DataDirOption = None, json: J
             code=Exit.CONFIG,
         )
     with _unserved(settings.data_dir):
-        _check_empty(settings)
+        with closing(open_log(settings)) as log:
+            _check_empty(settings, log.last_offset())
         counts = _fill(settings)
     table = Table("records")
     table.add_column("count", justify="right")
@@ -70,14 +73,21 @@ def _unserved(data_dir: Path) -> FileLock:
         ) from None
 
 
-def _check_empty(settings: Settings) -> None:
-    with closing(open_log(settings)) as log:
-        if last := log.last_offset():
-            raise CliError(
-                f"The log at {settings.log_path} is not empty.",
-                why=f"its last offset is {last:,}; what is old would come after what is new",
-                then="name another folder with `--data-dir`, or move this one away",
-            )
+def _check_empty(settings: Settings, last_offset: int) -> None:
+    if last_offset:
+        raise CliError(
+            f"The log at {settings.log_path} is not empty.",
+            why=f"its last offset is {last_offset:,}; what is old would come after what is new",
+            then="name another folder with `--data-dir`, or move this one away",
+        )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[sqlite3.Connection]:
+    """Give a log that nobody else has open, all of it in one file."""
+    with translated(path), closing(connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        yield connection
 
 
 def _move(made: Path, settings: Settings) -> None:
@@ -87,12 +97,11 @@ def _move(made: Path, settings: Settings) -> None:
     ------
     LogUnavailableError : the disk is full, or another process has the empty one open
     """
-    _check_empty(settings)
     with turn(settings.log_path):
-        for path in (settings.log_path, made):
-            with translated(path), closing(connect(path)) as connection:
-                connection.execute("PRAGMA journal_mode = DELETE").fetchone()  # all of it is in one file, or this fails
-        made.replace(settings.log_path)
+        with _alone(settings.log_path) as empty:
+            _check_empty(settings, empty.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])
+        with _alone(made):
+            made.replace(settings.log_path)
     folder = os.open(settings.data_dir, os.O_RDONLY)
     try:
         os.fsync(folder)
