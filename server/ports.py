@@ -32,7 +32,7 @@ class StreamUnavailableError(Exception):
     """Kafka does not answer or does not take records now; the same may work later."""
 
 
-class StreamError(StreamUnavailableError):
+class StreamSettingsError(StreamUnavailableError):
     """Kafka and its settings do not fit; the text names the setting. Once it is mended, the same may work."""
 
 

@@ -18,7 +18,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from server.adapters.endpoints import host_and_port, unverified_context
 from server.adapters.kafka import connection_of, topic_name
-from server.ports import StreamError, StreamOutdatedError, StreamUnavailableError
+from server.ports import StreamOutdatedError, StreamSettingsError, StreamUnavailableError
 from server.settings import KafkaSettings
 from server.streams import TOPICS
 
@@ -48,7 +48,7 @@ async def check_kafka(settings: KafkaSettings, topics: Collection[str]) -> None:
     Raises
     ------
     StreamUnavailableError : none answers
-    StreamError : a setting does not fit what answers, or the topics
+    StreamSettingsError : a setting does not fit what answers, or the topics
     StreamOutdatedError : topics are missing
     """
     deadline = time.monotonic() + _SETTLE_S
@@ -65,9 +65,9 @@ async def known_topics(settings: KafkaSettings) -> dict[str, Topic]:
     found = await _ask_all(settings, list(names))
     for name, topic in found.items():
         if topic.error_code == FORBIDDEN:
-            raise StreamError(f"Kafka lets kafka.user {settings.user!r} not use the topic {name}; grant it")
+            raise StreamSettingsError(f"Kafka lets kafka.user {settings.user!r} not use the topic {name}; grant it")
         if (count := topic.partition_count) not in {0, settings.partitions}:
-            raise StreamError(
+            raise StreamSettingsError(
                 f"topic {name} has {count} partitions; set kafka.partitions={count}, or where it had another number "
                 "before, take a new kafka.prefix: keys have moved"
             )
@@ -88,7 +88,7 @@ async def _ask_all(settings: KafkaSettings, names: Sequence[str]) -> dict[str, T
         for one in asked:
             one.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-    raise next((fault for fault in faults if isinstance(fault, StreamError)), faults[0])
+    raise next((fault for fault in faults if isinstance(fault, StreamSettingsError)), faults[0])
 
 
 async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> dict[str, Topic]:
@@ -97,14 +97,14 @@ async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> di
         connection = await _connected(server, _arguments(settings))
         answer = await connection.send(MetadataRequest(list(names), allow_auto_topic_creation=False))
     except ssl.SSLCertVerificationError as error:
-        raise StreamError(
+        raise StreamSettingsError(
             f"the certificate of Kafka {server} is not trusted ({error}); set kafka.ca to the file of its authority, "
             "or kafka.servers to a name that it has"
         ) from error
     except _LOGIN as error:
         is_needless = isinstance(error, IllegalSaslStateError)
         fix = "leave kafka.user empty" if is_needless else _LOGIN_FIX
-        raise StreamError(f"Kafka {server} takes no such login ({error}); {fix}") from error
+        raise StreamSettingsError(f"Kafka {server} takes no such login ({error}); {fix}") from error
     except (KafkaError, OSError, ValueError) as error:  # the last of a name that is none, or an odd answer to a login
         raise await _explained(settings, server, error, has_answered=connection is not None) from error
     finally:
@@ -123,7 +123,7 @@ def _arguments(settings: KafkaSettings) -> dict[str, Any]:
         return connection_of(settings)
     except OSError as error:
         text = f"kafka.ca {settings.ca} cannot be used ({error}); name the PEM file of the brokers' authority"
-        raise StreamError(text) from error
+        raise StreamSettingsError(text) from error
 
 
 async def _connected(server: str, arguments: Mapping[str, Any]) -> AIOKafkaConnection:
@@ -137,10 +137,12 @@ async def _explained(
 ) -> StreamUnavailableError:
     """Return the fault with the setting that is to blame, which the broker itself does not tell."""
     if has_answered and isinstance(error, KafkaConnectionError) and not settings.user:
-        return StreamError(f"Kafka {server} ends the connection of who does not log in ({error}); {_LOGIN_FIX}")
+        return StreamSettingsError(f"Kafka {server} ends the connection of who does not log in ({error}); {_LOGIN_FIX}")
     if not isinstance(error, TimeoutError) and await _speaks(server, tls=not settings.tls):
         speaks, wanted = ("no TLS", "false") if settings.tls else ("TLS", "true")
-        return StreamError(f"Kafka {server} speaks {speaks}; set kafka.tls={wanted}, or kafka.servers to another port")
+        return StreamSettingsError(
+            f"Kafka {server} speaks {speaks}; set kafka.tls={wanted}, or kafka.servers to another port"
+        )
     why = str(error) or type(error).__name__
     return StreamUnavailableError(f"Kafka {server} does not answer ({why}); start it, or mend kafka.servers")
 

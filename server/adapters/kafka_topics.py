@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, topic_name
 from server.adapters.kafka_check import FORBIDDEN, Topic, known_topics
-from server.ports import StreamError
+from server.ports import StreamSettingsError
 from server.settings import KafkaSettings
 from server.streams import TOPICS
 
@@ -47,7 +47,7 @@ def missing_topics(settings: KafkaSettings) -> list[str]:
     Raises
     ------
     StreamUnavailableError : Kafka does not answer
-    StreamError : a setting does not fit, or a topic has another number of partitions, so records would lose their order
+    StreamSettingsError : a setting does not fit, or a topic has another number of partitions, so records would lose their order
     """
     return _on_a_thread(_missing(settings))
 
@@ -63,7 +63,7 @@ def differences(settings: KafkaSettings) -> list[Difference]:
     Raises
     ------
     StreamUnavailableError : Kafka does not answer
-    StreamError : we may not ask
+    StreamSettingsError : we may not ask
     """
     return _as_admin(settings, _differences)
 
@@ -116,7 +116,7 @@ async def _make(admin: _Admin) -> list[str]:
     for name, code, *text in answer.topic_errors if answer else ():
         if code not in {0, _EXISTS}:
             fix = "set kafka.replication to the number of brokers at most" if code == _COPIES else "look at [kafka]"
-            raise StreamError(f"topic {name} cannot be made (code {code}: {text}); {fix}")
+            raise StreamSettingsError(f"topic {name} cannot be made (code {code}: {text}); {fix}")
     return [topic.name for topic in missing]
 
 
@@ -146,7 +146,7 @@ async def _change(admin: _Admin) -> list[Difference]:
             (answer,) = await admin.client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
             for code, text, *_ in answer.resources:
                 if code:
-                    raise StreamError(f"topic {name} cannot be changed (code {code}: {text}); {_fix(code)}")
+                    raise StreamSettingsError(f"topic {name} cannot be changed (code {code}: {text}); {_fix(code)}")
     return [one for ones in compared.values() for one in ones]
 
 
@@ -155,7 +155,7 @@ async def _described(client: AIOKafkaAdminClient, name: str) -> dict[str, tuple[
     (answer,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     ((code, text, _, _, entries),) = answer.resources
     if code:
-        raise StreamError(f"configs of topic {name} cannot be read (code {code}: {text}); {_fix(code)}")
+        raise StreamSettingsError(f"configs of topic {name} cannot be read (code {code}: {text}); {_fix(code)}")
     return {key: (value, source) for key, value, _, source, *_ in entries}
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from server.adapters.kafka_topics import Difference, change_topics, differences, make_topics
 from server.cli.output import note
-from server.ports import StreamError
+from server.ports import StreamSettingsError
 from server.settings import KafkaSettings, Settings
 from server.tables import prepare_store
 
@@ -42,7 +42,7 @@ def _topics(settings: KafkaSettings, *, change: bool) -> tuple[list[str], list[D
     """Return the topics that were made, and how those that were there before differ, or differed, from the settings."""
     try:
         found = change_topics(settings) if change else differences(settings)
-    except StreamError as error:
+    except StreamSettingsError as error:
         if change:
             raise
         note(f"topics are not compared with the settings: {error}")

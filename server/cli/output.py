@@ -17,8 +17,8 @@ from server.ports import (
     StoreError,
     StoreOutdatedError,
     StoreSettingsError,
-    StreamError,
     StreamOutdatedError,
+    StreamSettingsError,
     StreamUnavailableError,
 )
 from server.settings import SettingsError
@@ -149,7 +149,7 @@ def as_cli_error(fault: Exception) -> CliError:
 def exit_of(fault: Exception) -> Exit:
     """Return the status for a fault of the settings, the log, Kafka or the table view."""
     match fault:
-        case SettingsError() | StreamError() | StoreSettingsError():
+        case SettingsError() | StreamSettingsError() | StoreSettingsError():
             return Exit.CONFIG
         case StreamOutdatedError() | StoreOutdatedError():
             return Exit.FAILED

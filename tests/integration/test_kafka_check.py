@@ -8,13 +8,13 @@ import pytest
 
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.kafka_topics import make_topics
-from server.ports import StreamError, StreamOutdatedError
+from server.ports import StreamOutdatedError, StreamSettingsError
 from tests.kafka_shop import Machine, drained, ids, kafka_settings, topics
 from tests.table_shop import event
 
 
 def test_copies_beyond_the_brokers_name_their_setting(kafka_address: str) -> None:
-    with pytest.raises(StreamError, match=r"1 broker.*set kafka\.replication"):
+    with pytest.raises(StreamSettingsError, match=r"1 broker.*set kafka\.replication"):
         make_topics(kafka_settings(kafka_address, replication=2))
 
 
@@ -41,5 +41,5 @@ def test_readers_and_shippers_name_the_setting_of_partitions(kafka_address: str,
         feed.begin(dict)
         machine.add(event("e1", "a"))
         for work in (lambda: feed.read(1), machine.ship):
-            with pytest.raises(StreamError, match=r"events has 3 partitions; set kafka\.partitions=3"):
+            with pytest.raises(StreamSettingsError, match=r"events has 3 partitions; set kafka\.partitions=3"):
                 work()

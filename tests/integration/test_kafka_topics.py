@@ -15,7 +15,7 @@ from server import exchange
 from server.adapters import kafka_topics
 from server.adapters.kafka_topics import change_topics, differences, make_topics, missing_topics
 from server.cli.main import app
-from server.ports import StreamError
+from server.ports import StreamSettingsError
 from server.settings import KafkaSettings
 from server.streams import TOPICS
 from tests.kafka_shop import kafka_settings, topics
@@ -33,7 +33,7 @@ def test_topics_are_made_once_and_checked(kafka_address: str) -> None:
     assert missing_topics(settings) == list(TOPICS)
     assert make_topics(settings) == [f"{settings.prefix}.{topic}" for topic in TOPICS]
     assert make_topics(settings) == missing_topics(settings) == []
-    with pytest.raises(StreamError, match=r"events has 3 partitions; set kafka\.partitions=3"):
+    with pytest.raises(StreamSettingsError, match=r"events has 3 partitions; set kafka\.partitions=3"):
         make_topics(settings.model_copy(update={"partitions": 4}))
 
 
@@ -94,7 +94,7 @@ def longer(settings: KafkaSettings) -> KafkaSettings:
 def _is_described(settings: KafkaSettings) -> bool:
     try:
         return differences(settings) == []
-    except StreamError:  # it has the topics and not their configs yet
+    except StreamSettingsError:  # it has the topics and not their configs yet
         return False
 
 
@@ -168,7 +168,7 @@ def test_topics_that_may_not_be_looked_at_hinder_nobody(
     longer: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def refused(*_: object) -> dict[str, tuple[str, int]]:
-        raise StreamError("configs of topic x cannot be read (code 29: no); allow it kafka.user")
+        raise StreamSettingsError("configs of topic x cannot be read (code 29: no); allow it kafka.user")
 
     exchange._tell_differences(longer)
     assert "topic_differs" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from server.adapters.kafka_topics import missing_topics
 from server.app import App
 from server.cli.doctor import examine
 from server.cli.output import Exit
-from server.ports import StoreSettingsError, StreamError
+from server.ports import StoreSettingsError, StreamSettingsError
 from server.settings import ClickHouseSettings, KafkaSettings, ListenSettings, Settings, TlsSettings
 from shopkeeper.aio import AsyncClient
 from shopkeeper.calls import CallError
@@ -162,7 +162,7 @@ def test_records_pass_through_kafka_with_tls_and_a_login(kafka: KafkaSettings, m
     ],
 )
 def test_kafka_that_refuses_us_is_told_in_bounded_time(kafka: KafkaSettings, change: dict[str, Any], why: str) -> None:
-    with pytest.raises(StreamError, match=why):
+    with pytest.raises(StreamSettingsError, match=why):
         missing_topics(kafka.model_copy(update=change))
 
 
@@ -171,7 +171,7 @@ def test_kafka_without_tls_and_logins_names_the_setting_that_asks_for_them(
     kafka_address: str, change: dict[str, Any]
 ) -> None:
     (key,) = change
-    with pytest.raises(StreamError, match=rf"kafka\.{key}"):
+    with pytest.raises(StreamSettingsError, match=rf"kafka\.{key}"):
         missing_topics(kafka_settings(kafka_address, **change))
 
 

@@ -14,8 +14,8 @@ from server.ports import (
     StoreOutdatedError,
     StoreSettingsError,
     StoreUnavailableError,
-    StreamError,
     StreamOutdatedError,
+    StreamSettingsError,
     StreamUnavailableError,
 )
 from server.settings import SettingsError
@@ -222,7 +222,7 @@ def test_drivers_say_nothing_beside_the_findings(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "code", "then"),
     [
-        (StreamError("set kafka.tls=true"), 3, "mend the setting"),
+        (StreamSettingsError("set kafka.tls=true"), 3, "mend the setting"),
         (StoreSettingsError("set clickhouse.user"), 3, "mend the setting"),
         (SettingsError("set clickhouse.server"), 3, "mend them"),
         (StreamUnavailableError("away"), 4, "doctor"),
