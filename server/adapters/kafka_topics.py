@@ -47,7 +47,7 @@ def missing_topics(settings: KafkaSettings) -> list[str]:
     Raises
     ------
     StreamUnavailableError : Kafka does not answer
-    StreamSettingsError : a setting does not fit, or a topic has another number of partitions, so records would lose their order
+    StreamSettingsError : a setting does not fit, or a topic has another number of partitions, which would end the order
     """
     return _on_a_thread(_missing(settings))
 
