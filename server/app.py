@@ -98,6 +98,7 @@ class App:
         OSError : the address, or that of the metrics, cannot be listened on
         """
         await asyncio.to_thread(self._replica.restore, self._models.restore)
+        await asyncio.to_thread(self._log.finish_erasures)
         await asyncio.to_thread(self._encoder.drain, _DRAIN_S)
         self._replica.start()
         self._log.on_commit(lambda _: self._encoder.wake())

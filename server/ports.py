@@ -204,6 +204,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def finish_erasures(self) -> int:
+        """Delete what erasures are about that nobody deleted, as after a crash; return how many records."""
+        ...
+
     def on_commit(self, hook: Callable[[int], object]) -> None:
         """Call `hook(last offset)` after each commit of this process and before its callers learn of it."""
         ...

@@ -13,7 +13,7 @@ import typer
 
 from trainers import chosen, report
 from trainers.ablation import variants
-from trainers.base import Tell
+from trainers.base import OptionError, Tell
 from trainers.baselines import Baselines
 from trainers.bundle import learnt_until
 from trainers.console import JsonOption, answer, errors_told, progress_told
@@ -21,7 +21,7 @@ from trainers.dataset import Export, read_export
 from trainers.gate import facts, judge, unseen_half
 from trainers.item_vectors import TITLES, with_vectors
 from trainers.offline.commands import COMMANDS
-from trainers.parts import CONTENT, parts_of
+from trainers.parts import CONTENT, left_out, parts_of
 from trainers.pipeline import Fitted, Pipeline, write
 from trainers.plot import draw_recall
 from trainers.protocols import NextBasketQuestion
@@ -82,10 +82,12 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
     with errors_told(json=json), progress_told() as tell:
         names = parts_of(parts)
         if item_vectors and CONTENT not in names:
-            raise ValueError(f"--item-vectors are read by the part {CONTENT}; add `--with {CONTENT}`")
+            raise OptionError(f"--item-vectors are read by the part {CONTENT}; add `--with {CONTENT}`")
         named = {"ranker": ranker, "question": question, "parts": names}
         pipeline = _pipeline(export, split, seed, tell, against=against, item_vectors=item_vectors, **named)
         fitted = pipeline.run()
+        for name in left_out(names, fitted.models):
+            tell(f"{name} left out: there is nothing to learn it from yet", 1.0)
         rows = report.lines_of(_measured(fitted, pipeline, tell, baselines))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by, "asked": len(fitted.task.visitor)}
         if against is not None:
@@ -134,7 +136,7 @@ def ablate(  # noqa: PLR0913 - an option of a command is a parameter
     question: NextBasketQuestion,
     json: JsonOption = False,
 ) -> None:
-    """Measure what time, promotion, price, place and device are worth: rankers that must do without them."""
+    """Measure what time, promotion, price, place, device and campaign are worth: rankers that must do without them."""
     with errors_told(json=json), progress_told() as tell:
         pipeline = _pipeline(export, split, seed, tell, ranker=ranker, question=question)
         found = pipeline.compare(variants())

@@ -21,6 +21,10 @@ Tell = Callable[[str, float], None]
 DAY_MS = 86_400_000
 
 
+class OptionError(ValueError):
+    """An option has a value that cannot be; the text says which can."""
+
+
 class NotFittedError(RuntimeError):
     """A trainer was asked for what only `fit` can give."""
 

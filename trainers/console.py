@@ -12,11 +12,11 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from trainers.base import Tell
+from trainers.base import OptionError, Tell
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 
-_FAILED, _DEPENDENCY = 1, 4
+_FAILED, _USAGE, _DEPENDENCY = 1, 2, 4
 _WIDTH = 140
 
 
@@ -35,6 +35,8 @@ def errors_told(*, json: bool) -> Iterator[None]:
         yield
     except ConnectionError as error:
         _fail(str(error), _DEPENDENCY, json=json)
+    except OptionError as error:
+        _fail(str(error), _USAGE, json=json)
     except (OSError, ValueError) as error:
         _fail(str(error), _FAILED, json=json)
     except grpc.RpcError as error:

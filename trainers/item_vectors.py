@@ -66,8 +66,14 @@ def _of_file(items: list[str], path: Path) -> NDArray[np.float32]:
     widths = known["vector"].list.len().unique().to_list()
     if len(widths) > 1 or not widths[0]:
         raise ReadError(path, None, f"has vectors of {sorted(widths)} numbers", "give every item one of the same width")
+    numbers = known["vector"].explode().to_numpy()
+    if not np.isfinite(numbers).all():
+        item = known["item_id"][int(np.flatnonzero(~np.isfinite(numbers))[0]) // widths[0]]
+        raise ReadError(path, None, f"has a vector of `{item}` with what is no number", "leave the item out")
     vectors = np.full((len(items), *widths), np.nan, np.float32)
     wanted = pl.DataFrame({"item_id": items}).with_row_index("row").join(known, on="item_id")
+    if wanted.is_empty():
+        raise ReadError(path, None, f"has a vector of none of the {len(items):,} items", "write the catalogue's ids")
     vectors[wanted["row"].to_numpy()] = wanted["vector"].explode().to_numpy().reshape(-1, *widths)
     return vectors
 

@@ -1,12 +1,12 @@
 """Parts of a bundle that are there on request: content vectors of items, an encoder of histories."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
 
 import core_rs
-from trainers.base import Progress, Trainer, no_progress
+from trainers.base import OptionError, Progress, Trainer, no_progress
 from trainers.dataset import Dataset
 from trainers.lsa_vectors import LsaVectors
 from trainers.sasrec import SasRec
@@ -16,6 +16,7 @@ from trainers.sequence.settings import DEFAULT_TRAINING
 
 CONTENT, SEQUENCE = "content", "sequence"
 PARTS = (CONTENT, SEQUENCE)
+_MODELS: dict[str, type[Trainer]] = {CONTENT: LsaVectors, SEQUENCE: SasRec}
 
 _GROWTH = 1.2
 """An encoder is trained again when the events are so many times those it learnt from."""
@@ -26,7 +27,7 @@ def parts_of(text: str) -> tuple[str, ...]:
 
     Raises
     ------
-    ValueError
+    OptionError
         Where one is unknown.
     MissingTorchError
         Where an encoder is asked for and PyTorch is not installed.
@@ -36,10 +37,16 @@ def parts_of(text: str) -> tuple[str, ...]:
     """
     names = {name.strip() for name in text.split(",")} - {""}
     if unknown := sorted(names - set(PARTS)):
-        raise ValueError(f"there is no part {', '.join(unknown)} of a bundle; take {' or '.join(PARTS)}")
+        raise OptionError(f"there is no part {', '.join(unknown)} of a bundle; take {' or '.join(PARTS)}")
     if SEQUENCE in names and not has_torch():
         raise MissingTorchError(f"the part {SEQUENCE} {HOW_TO_INSTALL}, or leave it out")
     return tuple(name for name in PARTS if name in names)
+
+
+def left_out(names: Iterable[str], models: Iterable[Trainer]) -> list[str]:
+    """Return the parts that were asked for and that no model is of: there was nothing to learn them from."""
+    kinds = {type(model) for model in models}
+    return [name for name in names if _MODELS[name] not in kinds]
 
 
 class Parts:

@@ -181,9 +181,15 @@ impl Stated {
     /// What stays in a browser after a login that the log took at `log_ms`: its denials, and what it granted since;
     /// `None` if there is neither.
     pub fn left_at_login(&self, log_ms: i64) -> Option<Self> {
-        let left =
-            self.answers.iter().filter(|answer| !answer.consent.granted || answer.first_ms > log_ms.saturating_add(1));
-        let answers: Vec<Answer> = left.copied().collect();
+        let login_ms = log_ms.saturating_add(1);
+        let said = self.answers.iter().map(|&answer| match answer {
+            Answer { consent: Consent { granted: true, .. }, first_ms, last_ms, .. } if first_ms <= login_ms => {
+                Answer { first_ms: last_ms, ..answer } // said again since, it is a new one
+            }
+            _ => answer,
+        });
+        let answers: Vec<Answer> =
+            said.filter(|answer| !answer.consent.granted || answer.first_ms > login_ms).collect();
         (!answers.is_empty()).then_some(Self { answers, ..Self::default() })
     }
 

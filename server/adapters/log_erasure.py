@@ -64,6 +64,7 @@ _ERASE: Final = (
     f"DELETE FROM records WHERE {_ERASED}",  # noqa: S608
 )
 """The newest record is emptied and not deleted, for SQLite would give its offset to the next."""
+_LEFT: Final = f"SELECT 1 FROM records WHERE {_ERASED} LIMIT 1"  # noqa: S608
 _ERASE_ALIASES: Final = """
 DELETE FROM aliases WHERE key = :key AND time_ms <= (SELECT time_ms FROM erasure_times WHERE key = :key)
 """
@@ -96,6 +97,12 @@ def erase(connection: sqlite3.Connection, key: str) -> int:
     for sql in (_ERASE_ALIASES, _ERASE_PROFILES):
         connection.execute(sql, {"key": key})
     return sum(connection.execute(sql, {"key": key}).rowcount for sql in _ERASE)
+
+
+def unfinished(connection: sqlite3.Connection) -> list[str]:
+    """Return the visitors that were to be forgotten and of whom there are records still."""
+    keys = [key for (key,) in connection.execute("SELECT key FROM erasure_times")]
+    return [key for key in keys if connection.execute(_LEFT, {"key": key}).fetchone()]
 
 
 def keep_times(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:

@@ -92,6 +92,12 @@ class MemoryLog:
                 self._payloads.pop(record.record_id, None)
         return len(erased)
 
+    def finish_erasures(self) -> int:
+        """Delete what erasures are about that nobody deleted; return how many records."""
+        with self._lock:
+            keys = {record.key for record in self._records if record.kind == RECORD_KIND_ERASURE}
+        return sum(self.erase(key) for key in sorted(keys))
+
     def on_commit(self, hook: Callable[[int], object]) -> None:
         """Call `hook(last offset)` after each commit and before its callers learn of it."""
         self._hooks.append(hook)

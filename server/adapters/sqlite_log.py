@@ -179,6 +179,12 @@ class SqliteLog:
         """Return up to `limit` records of what was stated above the offset `after`, also those that were trimmed."""
         return self._select(log_erasure.STATEMENTS, {"after": after, "limit": limit}, after)
 
+    def finish_erasures(self) -> int:
+        """Delete what erasures are about that nobody deleted, as after a crash; return how many records."""
+        with translated(self._path), self._reading:
+            keys = log_erasure.unfinished(self._reader)
+        return sum(self.erase(key) for key in keys)
+
     def erase(self, key: str) -> int:
         """Delete what the visitor's newest erasure record is about, and overwrite its bytes; return how many.
 

@@ -81,6 +81,8 @@ def run_trainers(arguments: Sequence[str]) -> dict[str, Any]:
     if child.returncode or not isinstance(answer, dict):
         known = child.returncode in set(Exit)
         why = str(answer.get("error", "")) if isinstance(answer, dict) else ""
+        if why and child.returncode == Exit.USAGE:
+            raise CliError("The options cannot be used.", why=why, then="mend them; `--help` has all", code=Exit.USAGE)
         raise CliError(
             f"`python -m trainers {arguments[0]}` ended with status {child.returncode}.",
             why=why or "its last lines above say more",

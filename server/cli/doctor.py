@@ -123,15 +123,30 @@ def _log(settings: Settings) -> Row:
     return Row("log", "ok", f"{count:,} records, last offset {last or 0:,}")
 
 
+def _is_trimmed(settings: Settings) -> bool:
+    """Return whether the log dropped what is old; a log that cannot be read is told by its own check."""
+    try:
+        with closing(sqlite3.connect(f"file:{settings.log_path}?mode=ro", uri=True, timeout=_CHECK_S)) as connection:
+            ((count,),) = connection.execute("SELECT count(*) FROM records_trimmed")
+            return bool(count)
+    except sqlite3.Error:
+        return False
+
+
 def _snapshot(settings: Settings) -> Row:
     files = list(settings.snapshot_dir.glob("*.snapshot"))
+    remake = "bring a snapshot back from a copy, or move the log away and make it again by `shopkeeper restore`"
+    is_whole = not _is_trimmed(settings)
+    if not files and not is_whole:
+        return _fail("snapshot", "none, and the log has dropped what is old", remake)
     if not files:
         return Row("snapshot", "warn", "none; the next start reads the whole log", "`shopkeeper serve` keeps them")
     newest = max(files, key=lambda path: path.stat().st_mtime)
     try:
         offset = importlib.import_module("core_rs").Engine().load_snapshot(str(newest))
     except Exception as error:  # noqa: BLE001 - whatever hinders loading is the finding
-        return _fail("snapshot", f"{newest.name}: {error}", f"move {newest} away; the log has everything")
+        then = f"move {newest} away; " + ("the log has everything" if is_whole else f"if it is the last, {remake}")
+        return _fail("snapshot", f"{newest.name}: {error}", then)
     return Row("snapshot", "ok", f"{newest.name}, offset {offset:,}, {newest.stat().st_size / 1e6:,.1f} MB")
 
 

@@ -81,7 +81,8 @@ def _protocol(name: str) -> Callable[..., None]:
             return
         measured = run_trainers(["evaluate", name, *context.args, "--json"])
         rows = [_line(row, measured["columns"]) for row in measured["rows"]]
-        title = f"{name} {measured['data']}; best on validation: {measured['chosen']}"
+        asked = f"{measured['questions']:,} questions, {measured['left_out']:,} left out"
+        title = f"{name} {measured['data']}, {asked}; best on validation: {measured['chosen']}"
         result(measured, quality_table(rows, title), as_json=json)
 
     return handled(command)
@@ -94,5 +95,5 @@ for protocol, says in _PROTOCOLS.items():
 def _line(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, object]:
     """Return a row for people: what the protocol is read by, and what the model costs."""
     facts = {name: row[name] for name in ("model", "seed")}
-    measures = {name: row["metrics"][name] for name in columns}
+    measures = {name: row["metrics"].get(name) for name in columns}
     return facts | measures | {"fit s": row["fit_seconds"], "peak MiB": round(row["peak_mib"])}

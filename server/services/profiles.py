@@ -70,8 +70,11 @@ class ProfileService:
 
         The anonymous ids that became the visitor are erased with it. A repeat is harmless.
         """
-        now_ms = self._clock.now_ms()
         keys = await self._linked(checked_id("visitor_id", request.visitor_id))
+        return await asyncio.shield(self._erase(keys))  # to its end, though the client leaves
+
+    async def _erase(self, keys: list[str]) -> pb.EraseUserResponse:
+        now_ms = self._clock.now_ms()
         for record, time_ms in statement_records(self._engine):  # of others: what shows them may go now
             if not self._log.append_later([record], time_ms):
                 raise LogUnavailableError("the log cannot keep up with what it is to write; erase again a little later")

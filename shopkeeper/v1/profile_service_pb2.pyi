@@ -66,8 +66,8 @@ class Profile(_message.Message):
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Consent]:
         """Optional. Answers to purposes; a purpose without an answer follows the server's setting. In requests and events that carry
         both ids a denial of the `visitor_id` counts for the `user_id` too, unless that one granted later; the same grant said again
-        is no later one. A grant of the `visitor_id` undoes nothing for the `user_id`. Trainers leave a user out for good who logged
-        in where training was denied.
+        is no later one. A grant of the `visitor_id` undoes nothing for the `user_id`. Trainers leave a user out who logged in where
+        training is denied, whatever the user answered.
         """
 
     def __init__(

@@ -1,6 +1,8 @@
 """The services together, over gRPC: what goes in is what comes out."""
 
 import asyncio
+import threading
+import time
 from contextlib import closing
 
 import grpc
@@ -353,6 +355,29 @@ async def test_an_erasure_that_was_interrupted_is_whole_when_it_is_repeated(stoc
     await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
     for key in ("ann", "cookie"):
         assert {record.kind for record in log.records_of(key)} == {RecordKind.RECORD_KIND_ERASURE}
+
+
+async def test_an_erasure_goes_on_though_its_client_leaves(stocked, monkeypatch):
+    await stocked.client.record([event(VIEW, Context(visitor_id="cookie", user_id="ann"), ["cheese"])])
+    log, begun = stocked.app._log, threading.Event()
+    erase = log.erase
+
+    def slowly(key: str) -> int:
+        begun.set()
+        time.sleep(0.2)
+        return int(erase(key))
+
+    monkeypatch.setattr(log, "erase", slowly)
+    call = ProfileServiceStub(stocked.channel).EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    await asyncio.to_thread(begun.wait, 10)
+    call.cancel()
+
+    def is_gone() -> bool:
+        return {record.kind for key in ("ann", "cookie") for record in log.records_of(key)} == {
+            RecordKind.RECORD_KIND_ERASURE
+        }
+
+    await asyncio.to_thread(wait_until, is_gone)
 
 
 async def test_a_user_named_in_an_event_of_another_is_neither_shown_nor_erased_with_that_one(stocked):

@@ -2,13 +2,18 @@
 
 import importlib.util
 import json
+from contextlib import closing
 
 import pytest
 from pydantic import SecretStr
 
+from server.adapters.outbox import SqliteOutbox
+from server.adapters.sqlite_log import SqliteLog
+from server.cli import doctor
 from server.cli.doctor import Row, _reached, _token_key, status_of
 from server.cli.output import Exit
 from server.defaults import PLACEMENTS
+from server.ports import Kept, NewRecord
 from server.settings import KafkaSettings, Settings
 
 
@@ -84,3 +89,17 @@ def test_doctor_ends_with_4_while_what_it_needs_is_down(run, monkeypatch, tmp_pa
 def test_settings_count_before_what_is_down_before_what_failed():
     rows = [Row("log", "fail", "", "", code) for code in (Exit.FAILED, Exit.DEPENDENCY, Exit.CONFIG)]
     assert [status_of(rows[:count]) for count in range(4)] == [0, 1, 4, 3]
+
+
+def test_doctor_knows_that_a_log_which_dropped_what_is_old_needs_a_snapshot(tmp_path):
+    folder = tmp_path / "data"
+    with closing(SqliteLog(folder / "log.sqlite")) as log:
+        list(log.import_records([[NewRecord(1, "v", f"e{number}", b"") for number in range(2)]], 1))
+    with closing(SqliteOutbox(folder / "log.sqlite")) as outbox:
+        assert outbox.trim(Kept(9, range(9, 99)), 9) == 1
+    rows = {row.check: row for row in doctor.examine(None, folder)}
+    assert (rows["snapshot"].state, "shopkeeper restore" in rows["snapshot"].then) == ("fail", True)
+    (folder / "snapshots").mkdir(exist_ok=True)
+    (folder / "snapshots" / f"{7:020d}.snapshot").write_bytes(b"torn")
+    rows = {row.check: row for row in doctor.examine(None, folder)}
+    assert (rows["snapshot"].state, "shopkeeper restore" in rows["snapshot"].then) == ("fail", True)

@@ -67,6 +67,8 @@ def test_without_the_extra_it_says_how_to_install_it(shop, monkeypatch):
         ({"item_id": ["a", "a"], "vector": [[1.0], [2.0]]}, "has the item `a` twice"),
         ({"item_id": ["a", "b"], "vector": [[1.0], [2.0, 3.0]]}, r"vectors of \[1, 2\] numbers"),
         ({"item_id": ["a"], "vector": [pl.Series([], dtype=pl.Float32)]}, r"vectors of \[0\] numbers"),
+        ({"item_id": ["a", "b"], "vector": [[1.0, 2.0], [1.0, np.nan]]}, "vector of `b` with what is no number"),
+        ({"item_id": ["x"], "vector": [[1.0, 2.0]]}, "a vector of none of the 5 items"),
         ({"item_id": ["a"], "vector": pl.Series([None], dtype=pl.List(pl.Float32))}, "has no vector"),
     ],
 )
@@ -87,5 +89,5 @@ def test_vectors_that_no_part_reads_are_refused(tmp_path):
     ran = CliRunner().invoke(
         app, ["train", "--export", str(tmp_path), "--out", str(tmp_path), "--item-vectors", "titles"]
     )
-    assert ran.exit_code == 1
+    assert ran.exit_code == 2
     assert "add `--with content`" in ran.stderr

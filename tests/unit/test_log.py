@@ -127,6 +127,12 @@ async def test_records_of_one_visitor(log: EventLog) -> None:
     assert list(log.records_of("")) == []
 
 
+async def test_an_erasure_that_nobody_ended_is_ended(log: EventLog) -> None:
+    await log.append([event(1), event(2, key="w"), NewRecord(ERASURE, "v", "", b""), event(3)], 0)
+    assert [log.finish_erasures(), log.finish_erasures()] == [1, 0]
+    assert [record.record_id for record in log.read(0, 10) if record.kind == EVENT] == ["e2", "e3"]
+
+
 def seen(number: int, visitor_id: str, user_id: str = "") -> NewRecord:
     context = Context(visitor_id=visitor_id, user_id=user_id)
     return event(number, key=user_id or visitor_id, payload=Event(context=context).SerializeToString())

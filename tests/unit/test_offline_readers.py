@@ -104,6 +104,9 @@ def test_attributes_become_words(tmp_path):
         ("histories", "  \n", r"file: is empty; give a file"),
         ("histories", "user_id,item_id\nu1,a\n", r"line 1: the column timestamp is missing; name the columns"),
         ("histories", "user_id,item_id,timestamp\nu,a,1\nu,a,soon\n", r"line 3: .* is missing or no time; fill it in"),
+        ("histories", "user_id,item_id,timestamp\nu,a,1\nu,a,NaN\n", r"line 3: .* is missing or no time; fill it in"),
+        ("histories", "user_id,item_id,timestamp\nu,a,1\nu,a,1e300\n", r"line 3: .* is missing or no time; fill it in"),
+        ("histories", "customer,product,time\nu,a,1\n", r"line 1: .* a table has the columns user_id, item_id and"),
         (
             "histories",
             "user_id,item_id,event_type,timestamp\nu,a,look,1\n",

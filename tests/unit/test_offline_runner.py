@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from server.cli.main import app as shopkeeper
 from trainers.__main__ import app
 from trainers.blend import Blend
-from trainers.offline import protocols, report, runner
+from trainers.offline import commands, protocols, report, runner
 from trainers.offline.baselines import HistoryPopular, MostPopular
 from trainers.offline.cost import counted
 from trainers.offline.measures import Answers, accuracy, answers, measured
@@ -229,7 +229,62 @@ def test_baskets_of_visitors_are_asked_of_the_models_that_serve_them(tmp_path):
     nobody = tmp_path / "nobody.csv"
     nobody.write_text("".join(f"a{n % 3},b{n % 5},c\n" for n in range(40)), "utf-8")
     ran = CliRunner().invoke(app, ["evaluate", "baskets", str(nobody), "--models", "TIFU-KNN", "--json"])
-    assert "there is no model `TIFU-KNN`; give one or more of random" in ran.stdout
+    assert "there is no model `TIFU-KNN` here, it is for `baskets` of visitors; give one or more" in ran.stdout
+
+
+def refused(*options):
+    ran = CliRunner().invoke(app, ["evaluate", "loo", *options, "--json"])
+    return ran.exit_code, json.loads(ran.stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--models", "bert", "there is no model `bert`"),
+        ("--models", "content", "it needs --attributes"),
+        ("--seeds", "a", "whole numbers from 0 on"),
+        ("--seeds", "0,0", "different whole numbers"),
+        ("--seeds", "-1", "from 0 on"),
+        ("--seeds", "99999999999999999999", "from 0 on"),
+        ("--plot", "/nowhere/at/all.png", "in a folder that is there"),
+        ("--plot", "a.jpg", "ends in .png"),
+    ],
+)
+def test_an_option_that_cannot_be_is_a_wrong_use_and_told_before_any_work(tmp_path, monkeypatch, option, value, why):
+    monkeypatch.setattr(runner, "_fit", lambda *_, **__: pytest.fail("it began"))
+    status, error = refused(str(ring(tmp_path)), option, value)
+    assert (status, why in error) == (2, True), error
+
+
+def test_attributes_of_none_of_the_items_are_refused_and_those_of_some_counted(tmp_path):
+    path = tmp_path / "attributes.json"
+    path.write_text('{"other": ["red"]}', "utf-8")
+    status, error = refused(str(ring(tmp_path)), "--attributes", str(path))
+    assert (status, "tell of none of the 12 items" in error) == (2, True), error
+    path.write_text('{"other": ["red"], "i00": ["red"]}', "utf-8")
+    ran = CliRunner().invoke(app, ["evaluate", "loo", str(ring(tmp_path)), "--models", "popular", "--attributes", path])
+    assert "attributes of 1 of 12 items" in ran.stderr
+
+
+def test_without_torch_the_hybrid_does_without_and_who_asks_for_it_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "has_torch", lambda: False)
+    few = {name: recipe for name, recipe in recipes_of("loo").items() if name in {"popular", "transformer", HYBRID}}
+    monkeypatch.setattr(commands, "recipes_of", lambda *_, **__: few)
+    ran = CliRunner().invoke(app, ["evaluate", "loo", str(ring(tmp_path)), "--models", "hybrid", "--json"])
+    assert [row["model"] for row in json.loads(ran.stdout)["rows"]] == ["popular", "hybrid"]
+    assert "left out" in ran.stderr
+    status, error = refused(str(ring(tmp_path)), "--models", "transformer")
+    assert (status, "needs PyTorch" in error) == (1, True)
+
+
+def test_popularity_bias_is_not_told_where_training_has_no_target(tmp_path):
+    path = tmp_path / "one.txt"
+    path.write_text("u1 a b c d e\n", "utf-8")
+    ran = CliRunner().invoke(app, ["evaluate", "loo", str(path), "--models", "popular", "--json"])
+    (row,) = json.loads(ran.stdout)["rows"]
+    assert ("popularity_bias@20" in row["metrics"], row["metrics"]["coverage@20"]) == (False, 1.0)
+    ran = CliRunner().invoke(app, ["evaluate", "loo", str(path), "--models", "popular"])
+    assert ran.exit_code == 0, ran.output
 
 
 def test_the_table_is_for_people(tmp_path):
@@ -271,15 +326,15 @@ def test_faults_end_with_a_text_and_a_status(tmp_path, program, capfd):
     assert ran.exit_code == 1
     assert "line 2: has only `u2`; write the visitor" in ran.stdout
     ran = CliRunner().invoke(program, ["evaluate", "loo", str(ring(tmp_path)), "--seeds", "one", "--json"])
-    assert ran.exit_code == 1
-    assert "write whole numbers with commas between" in ran.stdout
+    assert ran.exit_code == 2
+    assert "write different whole numbers from 0 on, with commas between" in ran.stdout
     capfd.readouterr()
 
 
-def test_what_is_not_installed_is_named_before_the_work(monkeypatch):
+def test_what_is_not_installed_is_named_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ValueError, match="--plot needs matplotlib; install it with"):
-        report.check_options(ring, "")
+        report.check_options(tmp_path / "plot.png", "")
     with pytest.raises(ValueError, match="--mlflow needs MLflow; install it with"):
         report.check_options(None, "file:runs")
 

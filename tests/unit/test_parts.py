@@ -10,7 +10,7 @@ from tests.walking_shop import walks
 from trainers import parts as module
 from trainers.__main__ import app
 from trainers.lsa_vectors import LsaVectors
-from trainers.parts import Parts, parts_of
+from trainers.parts import Parts, left_out, parts_of
 
 
 class FakeSasRec:
@@ -59,6 +59,12 @@ def test_where_nobody_came_twice_there_is_no_order_to_learn(fits):
     assert fits() == []
 
 
+def test_parts_that_nothing_could_be_learnt_for_are_told():
+    models = Parts(("content",), seed=0).at(walks())
+    assert left_out(("content", "sequence"), models) == ["sequence"]
+    assert left_out(("content",), []) == ["content"]
+
+
 def test_parts_are_named_and_torch_is_asked_for(monkeypatch):
     assert parts_of("") == ()
     assert parts_of("content,sequence") == ("content", "sequence")
@@ -75,5 +81,5 @@ def test_parts_are_named_and_torch_is_asked_for(monkeypatch):
 def test_the_command_says_which_parts_there_are(tmp_path):
     command = ["train", "--export", str(tmp_path), "--out", str(tmp_path), "--with", "images", "--json"]
     found = CliRunner().invoke(app, command)
-    assert found.exit_code == 1
+    assert found.exit_code == 2
     assert "content or sequence" in json.loads(found.stdout)["error"]

@@ -75,4 +75,6 @@ def test_a_restored_machine_denies_and_grants_as_the_old_one_does(taken: list[tu
     new = old.restored()
     for user_id in USERS:
         assert old.own(user_id) == old.answer(user_id) == new.answer(user_id)
+    for browser in BROWSERS:
+        assert new.answer(browser) == old.answer(browser)
     assert statement_records(new.engine) == [], "what is in the tables is not recorded again"

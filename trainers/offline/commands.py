@@ -8,20 +8,27 @@ from typing import Annotated, Any, cast
 import polars as pl
 import typer
 
+from trainers.base import OptionError
 from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.offline import protocols, report
 from trainers.offline.questions import Split
 from trainers.offline.readers import read_attributes
 from trainers.offline.recipes import SEQUENCE_MODELS, picked, recipes_of
 from trainers.offline.runner import run
-from trainers.sequence.model import HOW_TO_INSTALL, has_torch
+from trainers.sequence.model import HOW_TO_INSTALL, MissingTorchError, has_torch
 
+_MOST_SEED = 2**32 - 1
 FileArgument = Annotated[Path, typer.Argument(help="Lines of ids, or a table of events; plain or gzipped.")]
-TestArgument = Annotated[Path, typer.Argument(help="What is asked after training.")]
+TestArgument = Annotated[Path, typer.Argument(help="What is asked after training: as the file before.")]
+QuestionsArgument = Annotated[
+    Path,
+    typer.Argument(help="What is asked after training: lines of items, a tab and the next item, or a table of events."),
+]
 ModelsOption = Annotated[str, typer.Option(help="Names of models, with commas between; all without it.")]
 SeedsOption = Annotated[str, typer.Option(help="Seeds, with commas between.")]
 AttributesOption = Annotated[
-    Path | None, typer.Option(help="What is known of items: JSON {item: [attribute, ...]}, or CSV with item_id.")
+    Path | None,
+    typer.Option(help="What is known of items: a JSON object with a list for each item, or CSV with item_id."),
 ]
 TuningOption = Annotated[bool, typer.Option("--tuning/--no-tuning", help="Search hyper-parameters on validation.")]
 PlotOption = Annotated[Path | None, typer.Option(help="PNG file to draw accuracy against coverage into.")]
@@ -44,13 +51,19 @@ def _evaluate(  # noqa: PLR0913 - an option of a command is a parameter
         report.check_options(plot, mlflow)
         numbers = _numbers(seeds)
         tell("read the data", 0.0)
-        split = read(None if attributes is None else read_attributes(attributes))
-        recipes = recipes_of(split.protocol, with_content=attributes is not None, of_visitors=split.of_visitors)
-        if not models and not has_torch():
-            tell(f"{' and '.join(SEQUENCE_MODELS)} left out: each {HOW_TO_INSTALL}", 1.0)
-            recipes = {name: recipe for name, recipe in recipes.items() if name not in SEQUENCE_MODELS}
+        known = None if attributes is None else read_attributes(attributes)
+        split = read(known)
+        if known is not None:
+            tell(_told_of(known, split), 1.0)
+        recipes = recipes_of(split.protocol, with_content=known is not None, of_visitors=split.of_visitors)
         names = [name.strip() for name in models.split(",") if name.strip()]
-        evaluation = run(split, picked(recipes, names), numbers, tell, tuned=tuning)
+        chosen = picked(recipes, names)
+        if not has_torch() and not chosen.keys().isdisjoint(SEQUENCE_MODELS):
+            if set(names) & set(SEQUENCE_MODELS):
+                raise MissingTorchError(f"{' and '.join(SEQUENCE_MODELS)}: each {HOW_TO_INSTALL}")
+            tell(f"{' and '.join(SEQUENCE_MODELS)} left out: each {HOW_TO_INSTALL}", 1.0)
+            chosen = {name: recipe for name, recipe in chosen.items() if name not in SEQUENCE_MODELS}
+        evaluation = run(split, chosen, numbers, tell, tuned=tuning)
         if plot is not None:
             report.plot(evaluation, plot)
         if mlflow:
@@ -84,7 +97,7 @@ COMMANDS = (
         "Next item of new sessions; the newest tenth of the training sessions is validation.",
         protocols.sessions,
         train=FileArgument,
-        test=TestArgument,
+        test=QuestionsArgument,
     ),
     _command(
         "sets",
@@ -104,7 +117,16 @@ COMMANDS = (
 
 
 def _numbers(seeds: str) -> list[int]:
-    try:
-        return [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise ValueError(f"`{seeds}` is no list of seeds; write whole numbers with commas between, e.g. 0,1") from None
+    numbers = [int(seed) for seed in seeds.split(",") if seed.strip().isdecimal()]
+    if len(numbers) <= seeds.count(",") or max(numbers) > _MOST_SEED or len(set(numbers)) < len(numbers):
+        raise OptionError(f"--seeds {seeds}: write different whole numbers from 0 on, with commas between, e.g. 0,1")
+    return numbers
+
+
+def _told_of(attributes: pl.DataFrame, split: Split) -> str:
+    """Return of how many items something is known; OptionError if of none."""
+    items = split.train.items
+    count = len(set(attributes["item_id"]) & set(items))
+    if not count:
+        raise OptionError(f"--attributes tell of none of the {len(items):,} items; write the ids as the histories do")
+    return f"attributes of {count:,} of {len(items):,} items"

@@ -15,6 +15,8 @@ _NEEDED = ("user_id", "item_id", "timestamp")
 _PARQUET = b"PAR1"
 _LEAST_MS = 1e11
 """Numbers below are seconds: as milliseconds they would lie in 1973."""
+_MOST_MS = 9e15
+"""What is not below is no time."""
 
 
 def is_event_table(content: bytes) -> bool:
@@ -92,6 +94,7 @@ def _time_ms(column: pl.Series) -> pl.Series:
         texts = column.replace_strict(pl.Series(moments, dtype=pl.String), known, default=None, return_dtype=pl.Int64)
     else:
         numbers, texts = column.cast(pl.Float64), pl.Series([None] * len(column), dtype=pl.Int64)
+    numbers = pl.select(pl.when(numbers.abs() < _MOST_MS).then(numbers)).to_series()  # NaN is no time
     as_ms = pl.select(pl.when(numbers.abs() < _LEAST_MS).then(numbers * 1000).otherwise(numbers)).to_series()
     return as_ms.cast(pl.Int64).fill_null(0).zip_with(numbers.is_not_null(), texts)
 

@@ -64,7 +64,8 @@ def measured(found: Answers, questions: Questions, popularity: NDArray[np.float6
 
     R recall, N NDCG, M reciprocal rank of the first hit and F1 the harmonic mean of precision and recall, all at k;
     coverage, the share of items that any list shows; novelty, the mean -log2 of a shown item's share in training;
-    popularity_bias, how much more often than a target a shown item occurs in training (1 is no bias).
+    popularity_bias, how much more often than a target a shown item occurs in training (1 is no bias); absent where no
+    target does.
 
     Parameters
     ----------
@@ -99,8 +100,10 @@ def _beyond_accuracy(found: Answers, questions: Questions, popularity: NDArray[n
     k = max(CUTS)  # shorter lists are all there is
     shown = popularity[found.lists]
     share = np.maximum(shown, 1) / max(popularity.sum(), 1)
-    return {
+    values = {
         f"coverage@{k}": len(np.unique(found.lists)) / len(popularity),
         f"novelty@{k}": float(np.mean(-np.log2(share))),
-        f"popularity_bias@{k}": float(shown.mean() / max(popularity[questions.target].mean(), 1e-9)),
     }
+    if of_targets := popularity[questions.target].mean():
+        values[f"popularity_bias@{k}"] = float(shown.mean() / of_targets)
+    return values

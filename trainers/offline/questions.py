@@ -54,7 +54,12 @@ class Questions:
         return self.take(np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False)))
 
 
-_NEEDS = "give more visitors, and three items or more of each"
+_NEEDS = {
+    "loo": "give more visitors, and three items or more of each",
+    "sessions": "give more sessions, of two items or more; the newest tenth of those to learn from is to choose by",
+    "sets": "give visitors several items each to learn from, and to test items that are among these for others",
+    "baskets": "give visitors several baskets each: a table with times, or a line for each basket of a visitor",
+}
 
 
 class Fold(NamedTuple):
@@ -106,13 +111,14 @@ class Split:
     left_out: int
 
     def __post_init__(self) -> None:
+        needs = _NEEDS[self.protocol]
         for part, size in (
             ("to learn from", min(len(self.train), *(len(fold.train) for fold in self.folds))),
             ("to choose models by", min(len(fold.questions) for fold in self.folds)),
             ("to test them with", len(self.test)),
         ):
             if not size:
-                raise ValueError(f"{self.data} leaves nothing {part} under the protocol `{self.protocol}`; {_NEEDS}")
+                raise ValueError(f"{self.data} leaves nothing {part} under the protocol `{self.protocol}`; {needs}")
 
     @property
     def has_ties(self) -> bool:

@@ -141,7 +141,8 @@ def _visitor_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(io.StringIO(text), 1):
         items = line.split()
         if len(items) == 1:
-            raise ReadError(path, number, f"has only `{items[0]}`", "write the visitor, then at least one item")
+            fix = "write the visitor, then at least one item; a table has the columns user_id, item_id and timestamp"
+            raise ReadError(path, number, f"has only `{items[0]}`", fix)
         if items:
             yield number, items
 

@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Literal
 
 from trainers.als import Als
+from trainers.base import OptionError
 from trainers.blend import Blend
 from trainers.content import Content
 from trainers.ease import Ease
@@ -26,6 +27,18 @@ from trainers.user_to_user import UserToUser
 
 SEQUENCE_MODELS = ("transformer", "recurrent")
 """Names of the models that need PyTorch."""
+
+_ELSEWHERE = {
+    "content": "it needs --attributes",
+    "TIFU-KNN": "it is for `baskets` of visitors",
+    "user-to-user": "it is for `baskets` of visitors",
+    "session-kNN": "it is for `sessions`, elsewhere user-kNN",
+    "user-kNN": "in `sessions` it is session-kNN",
+    "sequential-rules": "it is for `loo` and `sessions`",
+    "spectral": "it is for `sets` and `baskets`",
+    "iALS": "it is for `sets` and `baskets`",
+} | dict.fromkeys(SEQUENCE_MODELS, "it is for `loo` and `sessions`")
+"""Models that other protocols or options have."""
 
 Kind = Literal["baseline", "model", "hybrid"]
 HYBRID: Kind = "hybrid"
@@ -199,12 +212,13 @@ def picked(recipes: Mapping[str, Recipe], names: Sequence[str]) -> dict[str, Rec
 
     Raises
     ------
-    ValueError
+    OptionError
         When a name is unknown; the text lists those there are.
     """
     for name in names:
         if name not in recipes:
-            raise ValueError(f"there is no model `{name}`; give one or more of {', '.join(recipes)}")
+            where = f" here, {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            raise OptionError(f"there is no model `{name}`{where}; give one or more of {', '.join(recipes)}")
     wanted = set(names) - {HYBRID} or set(recipes)
     chosen = {name: recipe for name, recipe in recipes.items() if name in wanted}
     return chosen if names and HYBRID not in names else {**chosen, HYBRID: recipes[HYBRID]}

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from trainers.base import OptionError
 from trainers.offline.runner import Evaluation, Row
 
 _SHOWN = {
@@ -52,10 +54,15 @@ def table(evaluation: Evaluation) -> Table:
         shown.add_column(name.replace("popularity_bias", "bias"), justify="right")
     for model, rows in _by_model(evaluation).items():
         mark = "*" if model == evaluation.chosen else ""
-        metrics = [f"{np.mean([row.metrics.get(name, 0.0) for row in rows]):.4f}" for name in names]
+        metrics = [_mean(row.metrics.get(name) for row in rows) for name in names]
         cost = f"{np.mean([row.fit_seconds for row in rows]):.1f}", f"{max(row.peak_mib for row in rows):.0f}"
         shown.add_row(model + mark, *metrics, *cost, style=_STYLES[rows[0].kind])
     return shown
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.4f}" if known else ""
 
 
 def _by_model(evaluation: Evaluation) -> dict[str, list[Row]]:
@@ -66,7 +73,9 @@ def _by_model(evaluation: Evaluation) -> dict[str, list[Row]]:
 
 
 def check_options(plot_file: Path | None, uri: str) -> None:
-    """Raise ValueError, which names what to install, where a plot or tracking is asked for and cannot be had."""
+    """Raise ValueError, which names what to do, where a plot or tracking is asked for and cannot be had."""
+    if plot_file is not None and (plot_file.suffix.lower() != ".png" or not plot_file.parent.is_dir()):
+        raise OptionError(f"--plot {plot_file}: name a file that ends in .png, in a folder that is there")
     if plot_file is not None and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib; install it with `pip install 'shopkeeper[trainers]'`")
     if uri and importlib.util.find_spec("mlflow") is None:

@@ -350,6 +350,19 @@ fn a_restored_machine_in_which_answers_come_before_events_says_the_same() {
 }
 
 #[test]
+fn a_grant_that_is_said_again_after_the_login_stays_in_the_browser() {
+    let login = Event { context: Some(context("ann")), ..Event::default() };
+    for (login_ms, stays) in [(10, Some(true)), (20, None)] {
+        let mut state = State::default();
+        for granted_ms in [1, 20] {
+            apply_at(&mut state, granted_ms, RecordKind::Profile, &said(PHONE, &[(PERSONAL, true)]));
+        }
+        apply_at(&mut state, login_ms, RecordKind::Event, &login);
+        assert_eq!((answer(&state, ""), elsewhere(&state, "ann")), (stays, Some(true)));
+    }
+}
+
+#[test]
 fn a_denial_that_is_said_again_after_the_login_was_given_before_it() {
     let mut state = State::default();
     let login = Event { context: Some(context("ann")), ..Event::default() };
