@@ -1,5 +1,7 @@
 """The table view as processes use it: the sink's own process, and exports for trainers."""
 
+import json
+import shutil
 import signal
 import threading
 import time
@@ -179,6 +181,7 @@ def request_export(settings: Settings, timeout_s: float) -> Path:
     Raises
     ------
     StoreError : it could not be made, or not in time
+    SettingsError : the owner takes who has not answered otherwise than `settings`
     """
     want = settings.export_dir / f"{time.time_ns() // 1_000_000}-{uuid4().hex[:8]}.want"
     deadline = time.monotonic() + timeout_s
@@ -186,7 +189,9 @@ def request_export(settings: Settings, timeout_s: float) -> Path:
     try:
         while True:
             try:
-                return answer_to(want) or _export(settings, want.with_suffix(""), deadline)
+                if made := answer_to(want):
+                    _check_consent(settings, made)
+                return made or _export(settings, want.with_suffix(""), deadline)
             except StoreBusyError as busy:
                 if time.monotonic() > deadline:
                     raise StoreError(f"no export within {timeout_s:g} s; {busy}") from busy
@@ -197,6 +202,16 @@ def request_export(settings: Settings, timeout_s: float) -> Path:
             time.sleep(_POLL_S)
     finally:
         want.unlink(missing_ok=True)
+
+
+def _check_consent(settings: Settings, export: Path) -> None:
+    default = json.loads((export / "meta.json").read_text(encoding="utf-8"))["consent_default"]
+    if default != settings.privacy.consent_default:
+        shutil.rmtree(export)
+        raise SettingsError(
+            f"the server that has the tables runs with privacy.consent_default={str(default).lower()}; start it with "
+            f"{str(not default).lower()}, or ask with its setting"
+        )
 
 
 def describe_tables(settings: Settings, timeout_s: float) -> dict[str, object]:

@@ -24,7 +24,7 @@ from server.adapters.sqlite_log import open_log
 from server.cli import doctor
 from server.clock import clock_of
 from server.ports import StoreBusyError, StoreError, StoreOutdatedError, StoreUnavailableError
-from server.settings import ClickHouseSettings, MetricsSettings, Settings, SinkSettings, load_settings
+from server.settings import ClickHouseSettings, MetricsSettings, Settings, SettingsError, SinkSettings, load_settings
 from server.tables import open_store, prepare_store, request_export, run_sink
 from server.workers.shipper import Shipper
 from tests.kafka_shop import kafka_settings, topics
@@ -64,6 +64,19 @@ def test_second_opener_learns_the_owner(settings: Settings) -> None:
 def test_export_is_made_here_when_nobody_owns_the_tables(settings: Settings) -> None:
     fill(settings, "e1")
     assert exported(request_export(settings, 60)) == ["e1"]
+
+
+def test_export_of_an_owner_that_takes_silence_otherwise_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(settings, "e1")
+    made = request_export(settings, 60)
+    monkeypatch.setattr("server.tables.answer_to", lambda _: made)
+    assert request_export(settings, 60) == made
+    opt_in = settings.model_copy(update={"privacy": settings.privacy.model_copy(update={"consent_default": False})})
+    with pytest.raises(SettingsError, match=r"runs with privacy\.consent_default=true; start it with false"):
+        request_export(opt_in, 60)
+    assert not made.exists()
 
 
 def test_export_of_owned_tables_times_out_with_the_owner(settings: Settings) -> None:
