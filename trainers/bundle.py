@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,10 +129,16 @@ class CopiedRanking:
             shutil.copyfile(self.bundle / name, folder / name)
 
 
-def version_of(end_ms: int, create_ms: int, seed: int) -> str:
-    """Return the name of a bundle by the end of its events, Unix milliseconds, when it was made, and the seed."""
+def version_of(end_ms: int, create_ms: int, seed: int, options: Iterable[str] = ()) -> str:
+    """Return the name of a bundle by the end of its events and its making, Unix milliseconds, seed and `options`.
+
+    Options are what it was made with beyond the usual, so that two bundles of one export have two names.
+
+    >>> version_of(1_512_345_600_000, 1_811_000_000_000, 0, ["trees", "content"])
+    '20171204-6bf1aac0-0-trees-content'
+    """
     end = dt.datetime.fromtimestamp(end_ms / 1000, dt.UTC)
-    return f"{end:%Y%m%d}-{create_ms // 1000:x}-{seed}"
+    return "-".join((f"{end:%Y%m%d}", f"{create_ms // 1000:x}", str(seed), *options))
 
 
 def write_bundle(

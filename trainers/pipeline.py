@@ -294,7 +294,8 @@ def write(fitted: Fitted, pipeline: Pipeline, out: Path) -> str:
     }
     if fitted.ranking is not None:
         metrics |= fitted.ranking.ranker.metrics(fitted.actions)
-    version = version_of(int(known.time_ms.max(initial=0)), export.export_ms, seed)
+    options = [*([] if pipeline.ranker is RANKER else [pipeline.ranker.value]), *pipeline.parts.names]
+    version = version_of(int(known.time_ms.max(initial=0)), export.export_ms, seed, options)
     actions = () if fitted.ranking is None else fitted.actions
     made = {"ranker": pipeline.ranker.value, "item_vectors": export.item_vectors}
     facts = ManifestFacts(version, export.export_ms, actions, seed, export.time_zone, metrics, **made)

@@ -123,7 +123,7 @@ columns! {
     repeat_share: Visitor, "share", "Share of the visitor's lines that are of items bought before";
     basket_lines_ln: Visitor, "ln(1 + lines)", "Mean lines of a basket of the visitor";
     days_since_purchase_ln: Time, "ln(1 + days)", "Time since the visitor's last basket";
-    purchase_interval_days_ln: Time, "ln(1 + days)", "Mean time between the visitor's baskets; 0 below two";
+    purchase_interval_days_ln: Time, "ln(1 + days)", "Time since the visitor's first basket for each basket; 0 below two";
     known: Visitor, "0 or 1", "Whether the engine knows the visitor";
     category_interest_ln: Interest, "ln(1 + purchases)", "The visitor's faded purchases and views in the category";
     category_share_root: Interest, "√share", "Share of the category in that sum over all categories";

@@ -241,7 +241,7 @@ fn discount(row: &catalog::Row) -> f32 {
     if row.list_price > 0.0 && row.price < row.list_price { 1.0 - row.price / row.list_price } else { 0.0 }
 }
 
-/// Mean days between purchases of a visitor; 0 below two.
+/// Days since the first basket of a visitor for each basket; 0 below two.
 fn basket_interval_days(visitor: &Visitor, now_ms: i64) -> f32 {
     if visitor.baskets < 2 {
         return 0.0;
