@@ -41,6 +41,7 @@ __all__ = [
     "sequence_neighbours",
     "source_names",
     "stated_after",
+    "stated_since",
 ]
 
 class EngineError(Exception):
@@ -251,6 +252,14 @@ class Engine:
         Records at or below `offset` are skipped, so a repeat is harmless. One whose payload cannot be read is passed
         over and counted in `stats()["skipped_records"]`.
         """
+    def apply_late_erasure(
+        self, erasure: tuple[int, int, int, bytes], since: Sequence[tuple[int, int, int, bytes]]
+    ) -> bool:
+        """Apply the record of an erasure, and anew what the log took of its visitor after it and has before it.
+
+        No answer comes in between. The records `since` have counted for their items and do not again; those up to the
+        time of the newest erasure are passed over. Return whether the state changed, as `apply` counts it.
+        """
     @property
     def offset(self) -> int:
         """Offset of the last applied record; 0 at first."""
@@ -395,6 +404,12 @@ def stated_after(known: bytes, kind: int, time_ms: int, payload: bytes) -> tuple
     Raises
     ------
     InvalidRequestError : the bytes hold no such messages, or records of the kind state nothing
+    """
+
+def stated_since(known: bytes, time_ms: int) -> tuple[bytes, bytes] | None:
+    """Return what of a `Stated` was stated after a time, Unix milliseconds, as `stated_after` does; None if nothing.
+
+    What has no time was before. Raises InvalidRequestError where the bytes hold no `Stated`.
     """
 
 def event_columns(

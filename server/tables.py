@@ -17,7 +17,8 @@ from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_cluster import ClickHouseCluster
 from server.adapters.clickhouse_store import ClickHouseStore
-from server.adapters.kafka import topic_name
+from server.adapters.inbox import SqliteInbox
+from server.adapters.kafka import check_places, topic_name
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sql_store import SqlStore
@@ -121,8 +122,8 @@ def run_sink(settings: Settings, ready: Callable[[str], object]) -> None:
     serve_metrics(settings, settings.listen.workers)
     with _awaited_store(settings, stopping) as store, _feed(settings) as feed:
         if store is not None:
-            fill(settings, store, stopping)
             sink = Sink(feed, store, settings.sink)
+            fill(settings, store, stopping)
             ready("sink")
             sink.run(stopping, lambda: _answer(sink, store, settings.export_dir))
 
@@ -159,8 +160,15 @@ def drain(settings: Settings, store: SqlStore) -> None:
 
 
 def fill(settings: Settings, store: SqlStore, stopping: threading.Event) -> None:
-    """Bring what Kafka may keep no longer into tables that follow it."""
+    """Bring what Kafka may keep no longer into tables that follow it.
+
+    Raises
+    ------
+    StoreError : the log followed topics of another prefix
+    """
     if settings.tables_follow_kafka:
+        with closing(SqliteInbox(settings.log_path)) as inbox:
+            check_places(settings.kafka, inbox.places())
         with closing(open_log(settings)) as log, closing(SqliteOutbox(settings.log_path)) as outbox:
             fill_profiles(log, store, f"{topic_name(settings.kafka, PROFILES)}/{outbox.origin}", stopping)
 

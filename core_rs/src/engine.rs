@@ -74,15 +74,23 @@ impl Engine {
             if number % RECORDS_AT_ONCE == RECORDS_AT_ONCE - 1 {
                 RwLockWriteGuard::bump(&mut state);
             }
-            match state.apply(&record) {
-                Ok(true) => changed += 1,
-                Ok(false) => {}
-                Err(_) => {
-                    self.skipped.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+            changed += usize::from(self.counted(state.apply(&record)));
         }
         changed
+    }
+
+    /// Applies an erasure that came late, and anew the records `since` of its visitor; no answer comes in between.
+    /// Returns whether that changed the state; an erasure that cannot be read is counted and passed over.
+    pub fn apply_late_erasure(&self, erasure: &Record, since: &[Record]) -> bool {
+        let is_new = self.state.write().apply_late_erasure(erasure, since);
+        self.counted(is_new)
+    }
+
+    fn counted(&self, is_new: Result<bool>) -> bool {
+        is_new.unwrap_or_else(|_| {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+            false
+        })
     }
 
     /// Offset of the last applied record.
@@ -354,46 +362,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::{Context, Event, EventItem, EventType, RecordKind};
-
-    fn purchase(visitor_id: &str, user_id: &str, items: &[&str]) -> Vec<u8> {
-        let line = |item: &&str| EventItem { item_id: (*item).to_owned(), ..EventItem::default() };
-        let context = Context { visitor_id: visitor_id.into(), user_id: user_id.into(), ..Context::default() };
-        Event {
-            event_type: EventType::Purchase as i32,
-            context: Some(context),
-            items: items.iter().map(line).collect(),
-            ..Event::default()
-        }
-        .encode_to_vec()
-    }
-
-    fn record(offset: i64, payload: &[u8]) -> Record<'_> {
-        Record { offset, kind: RecordKind::Event as i32, time_ms: 1_700_000_000_000, payload }
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_read_stops_nothing_and_a_repeat_changes_nothing() {
-        let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
-        let payload = purchase("v", "", &["a"]);
-        let records = || [record(1, &payload), record(2, &[0xff]), record(3, &payload)];
-        assert_eq!((engine.apply(records()), engine.offset()), (2, 3));
-        assert_eq!(engine.apply(records()), 0);
-        let stats: std::collections::BTreeMap<_, _> = engine.stats().into_iter().collect();
-        assert_eq!((stats["events"], stats["skipped_records"], stats["visitors"]), (2, 1, 1));
-    }
-
-    #[test]
-    fn the_profile_shows_what_was_done_newest_first() {
-        let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
-        let (first, second) = (purchase("v", "", &["a"]), purchase("v", "u", &["b", "c"]));
-        engine.apply([record(1, &first), record(2, &second)]);
-        assert!(engine.profile("v").is_err());
-        let reply = GetProfileResponse::decode(&*engine.profile("u").expect("known")).expect("decodes");
-        let live = reply.live_state.expect("set");
-        assert_eq!((live.event_count, live.purchase_count, live.recent.len()), (2, 2, 3));
-        assert_eq!(reply.profile.expect("set").visitor_id, "u");
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@ use std::{
 };
 
 /// One record of the log.
+#[derive(Clone, Copy)]
 pub struct Record<'a> {
     /// Offset, from 1.
     pub offset: i64,
@@ -94,9 +95,31 @@ impl State {
             return Ok(false);
         }
         self.offset = record.offset;
+        self.change(record, true)
+    }
+
+    /// Applies an erasure that came late, and then anew what the log took of its visitor after the time of the erasure
+    /// and before its offset: these records, which have counted for their items. Returns as [`Self::apply`] does.
+    ///
+    /// # Errors
+    /// As [`Self::apply`]; a record of `since` that cannot be read is passed over, as it was before.
+    pub fn apply_late_erasure(&mut self, erasure: &Record, since: &[Record]) -> Result<bool> {
+        let is_new = self.apply(erasure)?;
+        if is_new {
+            let key = decode::<Erasure>(erasure.payload, "Erasure")?.visitor_id;
+            let erased_ms = self.erased.get(&*key).copied().unwrap_or(erasure.time_ms);
+            for record in since.iter().filter(|record| record.time_ms > erased_ms) {
+                self.change(record, false).ok();
+            }
+        }
+        Ok(is_new)
+    }
+
+    /// Applies a record; an event `counts` for its items too, or for its visitor alone.
+    fn change(&mut self, record: &Record, counts: bool) -> Result<bool> {
         let (payload, time_ms) = (record.payload, record.time_ms);
         match RecordKind::try_from(record.kind) {
-            Ok(RecordKind::Event) => self.apply_event(&decode(payload, "Event")?, time_ms),
+            Ok(RecordKind::Event) => self.apply_event(&decode(payload, "Event")?, time_ms, counts),
             Ok(RecordKind::Item) => return self.apply_item(&decode(payload, "ItemChange")?, time_ms),
             Ok(RecordKind::Profile) => self.apply_profile(decode(payload, "Profile")?, time_ms),
             Ok(RecordKind::Document) => {
@@ -200,12 +223,12 @@ impl State {
         self.update_unrecorded(key);
     }
 
-    fn apply_event(&mut self, event: &Event, log_ms: i64) {
+    fn apply_event(&mut self, event: &Event, log_ms: i64, counts: bool) {
         let context = event.context.as_ref().filter(|context| !Self::visitor_key(context).is_empty());
         let Some(context) = context else { return };
         let time_ms = event.event_time.as_ref().map_or(log_ms, millis);
         let kind = event.event_type();
-        self.events += 1;
+        self.events += u64::from(counts);
         let anonymous = self.take_anonymous(context, log_ms);
         let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_default();
         visitor.is_user |= !context.user_id.is_empty();
@@ -223,8 +246,10 @@ impl State {
             if kind == EventType::Purchase {
                 visitor.spent += line.price.as_ref().map_or(row.price, catalog::money).max(0.0);
             }
-            self.popularity.record(item, kind, time_ms, basket);
-            self.places.record(store, item, 1);
+            if counts {
+                self.popularity.record(item, kind, time_ms, basket);
+                self.places.record(store, item, 1);
+            }
         }
         let has_new_lines = visitor.ring_lines > known_lines;
         if anonymous.is_some() {

@@ -10,13 +10,13 @@ A file that is an older copy is found out by records of its own in Kafka that it
 
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from server import telemetry
 from server.adapters import log_erasure
-from server.adapters.log_rows import INSERT, Row, row_of, translated
+from server.adapters.log_rows import INSERT, Row, last_offset, row_of, translated
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.defaults import is_default
@@ -80,16 +80,16 @@ class SqliteInbox:
         own = [arrival for arrival in arrivals if self._is_own(arrival)]
         with translated(self._path), turn(self._path), self._connection as transaction:
             transaction.execute("BEGIN IMMEDIATE")
-            (before,) = transaction.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()
+            before = last_offset(transaction)
             if strange := [arrival for arrival in own if _is_strange(transaction, arrival, before)]:
                 first = min(strange, key=lambda arrival: arrival.origin_offset)
                 raise LogWentBackError(first.origin, first.origin_offset)
-            count = sum(self._append(transaction, arrival) for arrival in arrivals)
+            told = {one.record.key for one in arrivals if one.record.kind == RECORD_KIND_ERASURE}
+            count = sum(self._append(transaction, arrival, told) for arrival in arrivals)
             transaction.executemany(
                 "INSERT OR IGNORE INTO foreign_records VALUES (?)",  # Kafka has them, so the outbox need not bring them
                 [(arrival.origin_offset,) for arrival in own if arrival.origin_offset in self._unsure],
             )
-            _forget_linked(transaction, [one.record for one in arrivals if not self._is_own(one)])
             transaction.executemany("INSERT OR REPLACE INTO inbox_places VALUES (?, ?)", places.items())
         self._erase()
         return count
@@ -120,7 +120,8 @@ class SqliteInbox:
     def _is_own(self, arrival: Arrival) -> bool:
         return arrival.origin_offset <= self._names.get(arrival.origin, -1)
 
-    def _append(self, transaction: sqlite3.Connection, arrival: Arrival) -> int:
+    def _append(self, transaction: sqlite3.Connection, arrival: Arrival, told: Collection[str]) -> int:
+        """Append what is not there; return how many records. `told` are the visitors that arrivals say to forget."""
         record, is_change = arrival.record, arrival.record.kind in _CHANGES
         if log_erasure.is_forgotten(transaction, record):
             return 0
@@ -142,6 +143,7 @@ class SqliteInbox:
             transaction.execute("INSERT OR REPLACE INTO foreign_changes VALUES (?, ?)", (key, cursor.lastrowid))
         if record.kind == RECORD_KIND_ERASURE:
             _forget(transaction, record)
+            _forget_linked(transaction, record, told)
         return 1
 
     def _erase(self) -> None:
@@ -191,14 +193,18 @@ def _forget(transaction: sqlite3.Connection, erasure: LogRecord) -> None:
     transaction.execute("INSERT OR IGNORE INTO foreign_erasures VALUES (?)", (erasure.key,))
 
 
-def _forget_linked(transaction: sqlite3.Connection, records: Iterable[LogRecord]) -> None:
-    """Append erasures of our own of the anonymous ids that who erased a visitor may not have known."""
-    for erasure in records:
-        if erasure.kind == RECORD_KIND_ERASURE:
-            for key in sorted(log_erasure.linked(transaction, erasure)):
-                own = erasure._replace(key=key, payload=Erasure(visitor_id=key).SerializeToString())
-                transaction.execute(INSERT, _row(own))
-                _forget(transaction, own)
+def _forget_linked(transaction: sqlite3.Connection, erasure: LogRecord, told: Collection[str]) -> None:
+    """Append erasures of the anonymous ids that who erased a visitor may not have known, before what comes next.
+
+    They are our own where this log was the first to have what shows them: that log tells the others.
+    """
+    linked = log_erasure.linked(transaction, erasure)
+    for key in sorted(linked.keys() - set(told)):
+        found = erasure._replace(key=key, payload=Erasure(visitor_id=key).SerializeToString())
+        cursor = transaction.execute(INSERT, _row(found))
+        _forget(transaction, found)
+        if not linked[key]:
+            _mark(transaction, cursor.lastrowid)
 
 
 def _is_outdone(transaction: sqlite3.Connection, key: str, offset: int) -> bool:

@@ -3,14 +3,15 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
 
-from server.ports import StreamUnavailableError
+from server.ports import StoreError, StreamUnavailableError
 from server.settings import KafkaSettings
+from server.streams import PROFILES, TOPICS
 
 MAX_MESSAGE_BYTES: Final = 16_777_216
 """Of a batch on the wire; the largest record of an import fits."""
@@ -97,3 +98,18 @@ def connection_of(settings: KafkaSettings) -> dict[str, Any]:
 def topic_name(settings: KafkaSettings, topic: str) -> str:
     """Return the name of a topic on the brokers."""
     return f"{settings.prefix}.{topic}"
+
+
+def check_places(settings: KafkaSettings, places: Iterable[str]) -> None:
+    """Look whether the names of places that were reached belong to our topics.
+
+    Raises
+    ------
+    StoreError : one is of another prefix
+    """
+    ours = {topic_name(settings, topic) for topic in (*TOPICS, PROFILES)}
+    if strange := sorted(name for name in places if name.partition("/")[0] not in ours):
+        raise StoreError(
+            f"{strange[0]} was read before, which kafka.prefix {settings.prefix!r} does not have; set the prefix back, "
+            "or take an empty database and new data folders"
+        )

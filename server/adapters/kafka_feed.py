@@ -20,12 +20,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
 
 from server import telemetry
-from server.adapters.kafka import LoopThread, connection_of, topic_name
+from server.adapters.kafka import LoopThread, check_places, connection_of, topic_name
 from server.adapters.kafka_check import check_kafka
 from server.adapters.time_order import Message, TimeOrder
 from server.ports import NO_RECORD, Arrival, Batch, LogRecord, StoreError
 from server.settings import KafkaSettings
-from server.streams import FOLLOWED, PROFILES, TOPICS, arrival_of, is_foreign, number_of, offset_of
+from server.streams import FOLLOWED, TOPICS, arrival_of, is_foreign, number_of, offset_of
 
 FETCH_S: Final = 0.5
 """Seconds that the sink's read gathers records, for large batches are cheap."""
@@ -77,12 +77,7 @@ class KafkaFeed(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._group is None:
             self._reached = {}
             self._unplaced = self._parts()
-        ours = {topic_name(self._settings, topic) for topic in (*TOPICS, PROFILES)}
-        if strange := sorted(name for name in positions() if name.partition("/")[0] not in ours):
-            raise StoreError(
-                f"{strange[0]} was read before, which kafka.prefix {self._settings.prefix!r} does not have; set the "
-                "prefix back, or take an empty database and new data folders"
-            )
+        check_places(self._settings, positions())
 
     def read(self, limit: int) -> Batch:
         """Return up to `limit` records; each comes once, in order within its partition."""

@@ -26,6 +26,12 @@ SELECT {COLUMNS} FROM (
 ) ORDER BY "offset" LIMIT :limit
 """  # noqa: S608
 """What was stated about visitors, trimmed or not, in order."""
+RECORDS_OF: Final = f"""
+SELECT {COLUMNS} FROM trimmed_profiles WHERE key = :key AND key != '' AND "offset" > :after
+UNION ALL SELECT {COLUMNS} FROM records WHERE key = :key AND key != '' AND "offset" > :after
+ORDER BY "offset" LIMIT 1000
+"""  # noqa: S608
+"""What is kept of one visitor, in order."""
 SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS erasure_times (key TEXT PRIMARY KEY, time_ms INTEGER NOT NULL) STRICT;
 INSERT OR IGNORE INTO erasure_times
@@ -46,16 +52,13 @@ CREATE INDEX IF NOT EXISTS trimmed_profiles_by_key ON trimmed_profiles (key);
 """  # noqa: S608
 """Of a file that has records; what its erasures say already is taken over."""
 
-_ERASED: Final = f"""
-key = :key AND key != '' AND EXISTS (
-    SELECT 1 FROM (
-        SELECT "offset" AS erasure_offset, time_ms AS erasure_ms FROM records
-        WHERE key = :key AND kind = {RECORD_KIND_ERASURE} ORDER BY "offset" DESC LIMIT 1
-    )
-    WHERE {_among(kinds.ERASED)} AND "offset" < erasure_offset
-        OR {_among(kinds.QUEUED)} AND time_ms <= erasure_ms
-)
+_IS_OLD: Final = "time_ms <= (SELECT time_ms FROM erasure_times WHERE key = :key)"
+_IS_BEFORE: Final = f"""
+"offset" < (SELECT max("offset") FROM records WHERE key = :key AND kind = {RECORD_KIND_ERASURE})
 """  # noqa: S608
+_ERASED: Final = f"""
+key = :key AND key != '' AND {_among(kinds.ERASED)} AND {_IS_OLD} AND ({_among(kinds.QUEUED)} OR {_IS_BEFORE})
+"""
 _ERASE: Final = (
     f"""
     UPDATE records SET kind = 0, time_ms = 0, key = '', record_id = '', payload = x'', checksum = NULL
@@ -65,14 +68,8 @@ _ERASE: Final = (
 )
 """The newest record is emptied and not deleted, for SQLite would give its offset to the next."""
 _LEFT: Final = f"SELECT 1 FROM records WHERE {_ERASED} LIMIT 1"  # noqa: S608
-_ERASE_ALIASES: Final = """
-DELETE FROM aliases WHERE key = :key AND time_ms <= (SELECT time_ms FROM erasure_times WHERE key = :key)
-"""
-_ERASE_PROFILES: Final = f"""
-DELETE FROM trimmed_profiles WHERE key = :key AND "offset" < (
-    SELECT max("offset") FROM records WHERE key = :key AND kind = {RECORD_KIND_ERASURE}
-)
-"""  # noqa: S608
+_ERASE_ALIASES: Final = f"DELETE FROM aliases WHERE key = :key AND {_IS_OLD}"  # noqa: S608
+_ERASE_PROFILES: Final = f"DELETE FROM trimmed_profiles WHERE key = :key AND {_IS_OLD} AND {_IS_BEFORE}"  # noqa: S608
 _KEEP_TIME: Final = """
 INSERT INTO erasure_times VALUES (?, ?) ON CONFLICT DO UPDATE SET time_ms = max(time_ms, excluded.time_ms)
 """
@@ -87,13 +84,14 @@ SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
 """  # noqa: S608
 _ALIASES: Final = "SELECT anonymous_id FROM aliases WHERE key = :key"
 _SHOWN: Final = f"SELECT {COLUMNS} FROM records WHERE key = :key AND kind = {RECORD_KIND_EVENT}"  # noqa: S608
-_SHOWN_HERE: Final = f"""
-{_SHOWN} AND time_ms <= :until AND "offset" NOT IN (SELECT "offset" FROM foreign_records)
-"""  # noqa: S608
+_IS_HERE: Final = '"offset" NOT IN (SELECT "offset" FROM foreign_records)'
 
 
 def erase(connection: sqlite3.Connection, key: str) -> int:
-    """Delete what the visitor's newest erasure record is about; return how many records."""
+    """Delete what the visitor's erasures are about; return how many records.
+
+    That is what any log took up to the time of the newest of them, and this log has before the last.
+    """
     for sql in (_ERASE_ALIASES, _ERASE_PROFILES):
         connection.execute(sql, {"key": key})
     return sum(connection.execute(sql, {"key": key}).rowcount for sql in _ERASE)
@@ -136,14 +134,17 @@ def anonymous_ids(connection: sqlite3.Connection, key: str) -> set[str]:
     return _anonymous_ids(connection, _ALIASES, _SHOWN, {"key": key})
 
 
-def linked(connection: sqlite3.Connection, erasure: LogRecord) -> set[str]:
+def linked(connection: sqlite3.Connection, erasure: LogRecord) -> dict[str, bool]:
     """Return the anonymous ids that became the visitor before its erasure, and were not forgotten since.
 
-    What shows them are events that this log was the first to have, and trimmed ones.
+    Each has whether this log was the first to have an event that shows it; of what was trimmed that is not known.
     """
     at = {"key": erasure.key, "until": erasure.time_ms}
-    found = _anonymous_ids(connection, f"{_ALIASES} AND time_ms <= :until", _SHOWN_HERE, at)
-    return {key for key in found if not is_forgotten(connection, erasure._replace(key=key, kind=RECORD_KIND_EVENT))}
+    aliases, shown = (f"{sql} AND time_ms <= :until" for sql in (_ALIASES, _SHOWN))
+    ours = _anonymous_ids(connection, aliases, f"{shown} AND {_IS_HERE}", at)
+    found = _anonymous_ids(connection, aliases, shown, at)
+    as_event = erasure._replace(kind=RECORD_KIND_EVENT)
+    return {key: key in ours for key in found if not is_forgotten(connection, as_event._replace(key=key))}
 
 
 def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:

@@ -79,6 +79,11 @@ def columns_without_payload(kinds: Collection[int]) -> str:
     return f"{_HEAD}, iif({is_bare}, x'', payload), iif({is_bare}, NULL, checksum)"
 
 
+def last_offset(connection: sqlite3.Connection) -> int:
+    """Return the offset of the last record; 0 if there is none."""
+    return int(connection.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])
+
+
 def statuses_of(connection: sqlite3.Connection, rows: list[Row], before: int) -> list[AppendStatus]:
     """Tell stored rows from duplicates and conflicts, given the last offset before the rows were offered."""
     ids = list({row[2] for row in rows} - {""})

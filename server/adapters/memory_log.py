@@ -78,13 +78,11 @@ class MemoryLog:
         return self.read(after, limit, skip_kinds=set(RecordKind.values()) - kinds.STATING)
 
     def erase(self, key: str) -> int:
-        """Delete what the visitor's newest erasure record is about; return how many."""
+        """Delete what the visitor's erasures are about; return how many records."""
         with self._lock:
             records = list(self.records_of(key))
-            erasure = next((record for record in reversed(records) if record.kind == RECORD_KIND_ERASURE), None)
-            if erasure is None:
-                return 0
-            erased = [record for record in records if _is_erased(record, erasure)]
+            erasures = [record for record in records if record.kind == RECORD_KIND_ERASURE]
+            erased = [record for record in records if _is_erased(record, erasures)]
             gone, last = {record.offset for record in erased}, self.last_offset()
             blank = [LogRecord(last, RECORD_KIND_UNSPECIFIED, 0, "", "", b"")] if last in gone else []
             self._records = [record for record in self._records if record.offset not in gone] + blank
@@ -132,6 +130,7 @@ class MemoryLog:
         return AppendStatus.STORED
 
 
-def _is_erased(record: LogRecord, erasure: LogRecord) -> bool:
-    is_before = record.offset < erasure.offset and record.kind in kinds.ERASED
-    return is_before or (record.kind in kinds.QUEUED and record.time_ms <= erasure.time_ms)
+def _is_erased(record: LogRecord, erasures: list[LogRecord]) -> bool:
+    is_old = any(record.time_ms <= erasure.time_ms for erasure in erasures)
+    is_before = record.kind in kinds.QUEUED or any(record.offset < erasure.offset for erasure in erasures)
+    return record.kind in kinds.ERASED and is_old and is_before

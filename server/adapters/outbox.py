@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from server.adapters import log_erasure
-from server.adapters.log_rows import COLUMNS, read_records, translated
+from server.adapters.log_rows import COLUMNS, last_offset, read_records, translated
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.defaults import ID_PREFIX
 from server.ports import Kept, LogRecord, OutboxSize
@@ -67,7 +67,7 @@ class SqliteOutbox:
     def last_offset(self) -> int:
         """Return the offset of the last record, whoever wrote it; 0 if there is none."""
         with translated(self._path):
-            return int(self._connection.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])
+            return last_offset(self._connection)
 
     def newest(self, after: int) -> int:
         """Return the offset of the newest own record above the offset `after`; `after` if there is none."""

@@ -15,7 +15,6 @@ import structlog
 
 from server.adapters.migrations import FLOOR, Migration, migrations
 from server.ports import Erasure, StoreError, StoreOutdatedError
-from shopkeeper.v1.record_pb2 import RECORD_KIND_DECISION
 
 ROW_FAULTS: Final = frozenset({6, 26, 27, 38, 41, 53, 69, 70, 72, 117, 407, 469})
 """Codes of ClickHouse for a row that does not fit: what cannot be parsed or converted, is out of bounds, or violates a
@@ -55,12 +54,15 @@ _MIGRATIONS_TABLE: Final = (
 _IS_BEFORE: Final = "log_offset < transform(visitor_id, {visitors:Array(String)}, {offsets:Array(Int64)}, toInt64(-1))"
 _IS_AS_OLD: Final = "<= transform(visitor_id, {visitors:Array(String)}, {times:Array(Int64)}, toInt64(-1))"
 _ERASED: Final[Mapping[str, str]] = {
-    "events": f"{_IS_BEFORE} OR arrive_ms > 0 AND arrive_ms {_IS_AS_OLD}",
+    "events": f"if(arrive_ms > 0, arrive_ms {_IS_AS_OLD}, {_IS_BEFORE})",
     "profiles": _IS_BEFORE,
     "decisions": f"time_ms {_IS_AS_OLD}",
-    "bad_events": f"kind != {RECORD_KIND_DECISION} AND {_IS_BEFORE} OR time_ms {_IS_AS_OLD}",
+    "bad_events": f"time_ms {_IS_AS_OLD}",
 }
-"""Rows of each table that the erasures are about, among those of their visitors."""
+"""Rows of each table that the erasures are about, among those of their visitors: what a log took by their time.
+
+A row of `profiles` has what was stated at several times, so what was stated since is a new row, of the erasure's place.
+"""
 
 
 class SqlStore(ABC):

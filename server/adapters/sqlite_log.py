@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -24,6 +24,7 @@ from server.adapters.log_rows import (
     INSERT,
     Row,
     columns_without_payload,
+    last_offset,
     marks,
     read_records,
     row_of,
@@ -152,7 +153,7 @@ class SqliteLog:
     def last_offset(self) -> int:
         """Return the offset of the last record; 0 if there is none."""
         with translated(self._path), self._reading:
-            return _last_offset(self._reader)
+            return last_offset(self._reader)
 
     def trimmed_offset(self) -> int:
         """Return the offset up to which an outbox removed records; 0 if none did."""
@@ -160,13 +161,9 @@ class SqliteLog:
             return int(self._reader.execute('SELECT ifnull(max("offset"), 0) FROM records_trimmed').fetchone()[0])
 
     def records_of(self, key: str) -> Iterator[LogRecord]:
-        """Yield every record of one visitor, in order."""
-        sql = (
-            f"SELECT {COLUMNS} FROM records "  # noqa: S608
-            'WHERE key = ? AND key != \'\' AND "offset" > ? ORDER BY "offset" LIMIT 1000'
-        )
+        """Yield every record of one visitor, in order, and what was stated of it that an outbox removed."""
         after = 0
-        while records := self._select(sql, (key, after), after):
+        while records := self._select(log_erasure.RECORDS_OF, {"key": key, "after": after}, after):
             yield from records
             after = records[-1].offset
 
@@ -186,7 +183,7 @@ class SqliteLog:
         return sum(self.erase(key) for key in keys)
 
     def erase(self, key: str) -> int:
-        """Delete what the visitor's newest erasure record is about, and overwrite its bytes; return how many.
+        """Delete what the visitor's erasures are about, and overwrite its bytes; return how many.
 
         A reader that goes on for long keeps old bytes in use; a log line says so then.
         """
@@ -285,7 +282,7 @@ class SqliteLog:
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.executemany(INSERT, log_erasure.without_late(connection, later))
-            before = _last_offset(connection)
+            before = last_offset(connection)
             stored_count = connection.executemany(INSERT, rows).rowcount if rows else 0
             log_erasure.keep_times(connection, (*later, *rows))
             statuses = (
@@ -293,7 +290,7 @@ class SqliteLog:
                 if stored_count == len(rows)
                 else statuses_of(connection, rows, before)
             )
-            offset = _last_offset(connection)
+            offset = last_offset(connection)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -313,7 +310,7 @@ class SqliteLog:
             self._connection.close()
             self._connection = None
 
-    def _select(self, sql: str, params: Sequence[object] | dict[str, int], after: int) -> list[LogRecord]:
+    def _select(self, sql: str, params: Sequence[object] | Mapping[str, object], after: int) -> list[LogRecord]:
         with translated(self._path), self._reading, closing(self._reader.execute(sql, params)) as cursor:
             return read_records(cursor, after)
 
@@ -366,7 +363,3 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def _last_offset(connection: sqlite3.Connection) -> int:
-    return int(connection.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])

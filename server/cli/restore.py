@@ -17,7 +17,7 @@ from rich.table import Table
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka import topic_name
 from server.adapters.kafka_feed import KafkaFeed
-from server.adapters.log_rows import translated
+from server.adapters.log_rows import last_offset, translated
 from server.adapters.sqlite_log import connect, open_log, turn
 from server.cli.deployment import ConfigOption, DataDirOption, settings_of
 from server.cli.output import CliError, Exit, JsonFlag, handled, note, result
@@ -73,11 +73,11 @@ def _unserved(data_dir: Path) -> FileLock:
         ) from None
 
 
-def _check_empty(settings: Settings, last_offset: int) -> None:
-    if last_offset:
+def _check_empty(settings: Settings, end: int) -> None:
+    if end:
         raise CliError(
             f"The log at {settings.log_path} is not empty.",
-            why=f"its last offset is {last_offset:,}; what is old would come after what is new",
+            why=f"its last offset is {end:,}; what is old would come after what is new",
             then="name another folder with `--data-dir`, or move this one away",
         )
 
@@ -99,7 +99,7 @@ def _move(made: Path, settings: Settings) -> None:
     """
     with turn(settings.log_path):
         with _alone(settings.log_path) as empty:
-            _check_empty(settings, empty.execute('SELECT ifnull(max("offset"), 0) FROM records').fetchone()[0])
+            _check_empty(settings, last_offset(empty))
         with _alone(made):
             made.replace(settings.log_path)
     folder = os.open(settings.data_dir, os.O_RDONLY)

@@ -74,7 +74,7 @@ class ProfileService:
         return await asyncio.shield(self._erase(keys))  # to its end, though the client leaves
 
     async def _erase(self, keys: list[str]) -> pb.EraseUserResponse:
-        now_ms = self._clock.now_ms()
+        newest_ms = max([await asyncio.to_thread(self._newest_ms, key) for key in keys])
         for record, time_ms in statement_records(self._engine):  # of others: what shows them may go now
             if not self._log.append_later([record], time_ms):
                 raise LogUnavailableError("the log cannot keep up with what it is to write; erase again a little later")
@@ -82,16 +82,23 @@ class ProfileService:
             NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in keys
         ]
         for _ in range(2):  # the second is about decisions that were made while the first was on its way
-            await self._log.append(erasures, self._clock.now_ms())
+            erased_ms = max(self._clock.now_ms(), newest_ms + 1)  # clocks may have gone back; answers may tie
+            await self._log.append(erasures, erased_ms)
         for key in reversed(keys):  # the visitor last: until then a repeat finds the others by it
             await asyncio.to_thread(self._log.erase, key)
         response = pb.EraseUserResponse()
         if self._forgotten_after is not None:
-            response.complete_time.FromMilliseconds(now_ms + self._forgotten_after // timedelta(milliseconds=1))
+            response.complete_time.FromMilliseconds(
+                self._clock.now_ms() + self._forgotten_after // timedelta(milliseconds=1)
+            )
         return response
 
     def _known(self, visitor_id: str) -> pb.GetProfileResponse:
         return pb.GetProfileResponse.FromString(self._engine.profile(visitor_id))
+
+    def _newest_ms(self, key: str) -> int:
+        """Return the time of the visitor's newest record, Unix milliseconds."""
+        return max((record.time_ms for record in self._log.records_of(key)), default=0)
 
     async def _linked(self, visitor_id: str) -> list[str]:
         """Return the visitor and the anonymous ids that became it."""

@@ -248,8 +248,7 @@ def record_of(row: BadRow, mended: Mended, erasures: Mapping[str, Erasure]) -> N
         key = _checked(message) or (row.record.key if kind == RECORD_KIND_DECISION else "")
         record = NewRecord(kind, key, _record_id(row), message.SerializeToString(deterministic=True))
     for key in {record.key, row.record.key} - {""}:
-        erasure = erasures.get(key, Erasure(0, -1))
-        if row.record.offset < erasure.offset or row.record.time_ms <= erasure.time_ms:
+        if row.record.time_ms <= erasures.get(key, Erasure(0, -1)).time_ms:
             raise MendError(f"visitor {key} was forgotten since")
     return record
 

@@ -8,16 +8,23 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from core_rs import Engine, EngineError
+from server import kinds
 from server.lockfile import FileLock, LockHeldError
 from server.ports import EventLog, LogRecord, LogUnavailableError
 from server.settings import Settings
-from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, RECORD_KIND_DECISION, RECORD_KIND_UNSPECIFIED
+from shopkeeper.v1.record_pb2 import (
+    RECORD_KIND_ACTIVATION,
+    RECORD_KIND_DECISION,
+    RECORD_KIND_ERASURE,
+    RECORD_KIND_UNSPECIFIED,
+)
 
 CHUNK_ROWS: Final = 10_000
 """Records that are read and applied at once."""
@@ -138,9 +145,19 @@ class Replica:
                 self._apply(waiting)
                 self._before_activation(record)
                 waiting = []
-            waiting.append((record.offset, record.kind, record.time_ms, record.payload))
+            if record.kind == RECORD_KIND_ERASURE and (since := self._since(record)):
+                self._apply(waiting)
+                self._engine.apply_late_erasure(_row(record), since)
+                waiting = []
+            else:
+                waiting.append(_row(record))
         self._apply(waiting)
         return bool(records)
+
+    def _since(self, erasure: LogRecord) -> list[_Row]:
+        """Return what the log took of a visitor after its erasure and has before it: another machine told it late."""
+        records = takewhile(lambda record: record.offset < erasure.offset, self._log.records_of(erasure.key))
+        return [_row(one) for one in records if one.kind in kinds.ERASED and one.time_ms > erasure.time_ms]
 
     def _apply(self, rows: list[_Row]) -> None:
         try:
@@ -217,3 +234,7 @@ class Replica:
 
     def _path_of(self, offset: int) -> Path:
         return self._settings.snapshot_dir / f"{offset:020d}.snapshot"
+
+
+def _row(record: LogRecord) -> _Row:
+    return record.offset, record.kind, record.time_ms, record.payload

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from core_rs import stated_after
+from core_rs import stated_after, stated_since
 from server.ports import LogRecord
 from shopkeeper.v1.common_pb2 import (
     CONSENT_PURPOSE_MARKETING,
@@ -160,10 +160,20 @@ def profile_row(record: LogRecord, known: Row | None) -> Row | None:
             return None
         offset = known["log_offset"]
         before, change = _missing(change, before) if offset >= 0 else change, before
-    stated, payload = stated_after(before, kind, record.time_ms, change)
-    profile = Profile.FromString(payload)
-    if not profile.visitor_id or profile.visitor_id != record.key:
+    row = _profile_row(offset, *stated_after(before, kind, record.time_ms, change))
+    if not row["visitor_id"] or row["visitor_id"] != record.key:
         raise ValueError("`visitor_id` is empty, or not the key of the record")
+    return row
+
+
+def profile_row_since(row: Row, time_ms: int) -> Row | None:
+    """Return the row of what was stated after a time, Unix milliseconds; None if nothing was."""
+    found = stated_since(known_stated(row["stated"], row["payload"]), time_ms)
+    return found and _profile_row(row["log_offset"], *found)
+
+
+def _profile_row(offset: int, stated: bytes, payload: bytes) -> Row:
+    profile = Profile.FromString(payload)
     consents = {consent.purpose: consent.granted for consent in profile.consents}
     return {
         "visitor_id": profile.visitor_id,

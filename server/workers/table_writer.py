@@ -108,12 +108,9 @@ class TableWriter:
         return [row for row in self.bad if row["log_offset"] not in dismissed]
 
     def is_erased(self, record: LogRecord) -> bool:
-        """Return whether the record came, or its log took it, before its visitor was forgotten."""
+        """Return whether a log took the record before its visitor was forgotten, or may have; see `fill_profiles`."""
         erasure = self.erasures.get(record.key) if record.kind in kinds.ERASED else None
-        if erasure is None:
-            return False
-        is_before = record.kind != RECORD_KIND_DECISION and record.offset < erasure.offset
-        return is_before or record.time_ms <= erasure.time_ms
+        return erasure is not None and (record.time_ms <= erasure.time_ms or record.offset < 0)
 
     def _insert(self, name: str, table: pa.Table, by_offset: Mapping[int, LogRecord]) -> None:
         """Insert rows, halving a table that is refused until the rows at fault are alone."""
@@ -172,15 +169,15 @@ class TableWriter:
     def _latest_profiles(self, records: list[LogRecord], by_offset: dict[int, LogRecord]) -> Iterable[Row]:
         about = [record for record in records if record.kind in kinds.STATING or record.kind == RECORD_KIND_ERASURE]
         found = self._known("profiles", "visitor_id", {record.key for record in about})
-        known = {key: row for key, row in found.items() if not self._is_forgotten(row)}  # a replica may still have it
+        known = {key: self._since(row) for key, row in found.items()}
         latest: dict[str, Row] = {}
         for record in about:
-            if record.kind == RECORD_KIND_ERASURE:
-                known.pop(record.key, None)
-                latest.pop(record.key, None)
-                continue
             with self._setting_aside(record):
-                row = rows.profile_row(record, latest.get(record.key) or known.get(record.key))
+                before = latest.get(record.key) or known.get(record.key)
+                if record.kind == RECORD_KIND_ERASURE:
+                    row = before and {**before, "log_offset": max(before["log_offset"], record.offset)}
+                else:
+                    row = rows.profile_row(record, before)
                 if row is None:
                     self.outdated.add(record.offset)
                 else:
@@ -188,9 +185,12 @@ class TableWriter:
                     by_offset.setdefault(row["log_offset"], record)  # it may be the offset of the row that was there
         return latest.values()
 
-    def _is_forgotten(self, row: Row) -> bool:
+    def _since(self, row: Row) -> Row | None:
+        """Return what of a profile's row was stated since the visitor was forgotten; a replica may still have more."""
         erasure = self.erasures.get(row["visitor_id"])
-        return erasure is not None and row["log_offset"] < erasure.offset
+        if erasure is None or row["log_offset"] >= erasure.offset:
+            return row
+        return rows.profile_row_since(row, erasure.time_ms)
 
     def _slates(self, records: list[LogRecord]) -> list[Row]:
         slates: list[Row] = []

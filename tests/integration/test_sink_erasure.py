@@ -98,10 +98,41 @@ def test_sweep_erases_what_another_sink_wrote_late(shop: Shop, monkeypatch: pyte
 
     shop.add(event("e1", "a"), erasure("v"), time_ms=10)
     shop.sink.drain()
-    write("before it", 1, 11)
+    write("taken after it, and told before it, for it came late", 0, 11)
+    write("before it, of a version that kept no time", 1, 0)
     write("taken before it", 3, 10)
     write("after it", 4, 11)
     write("after it, of a version that kept no time", 5, 0)
     monkeypatch.setattr(module, "SWEEP_S", 0)
     shop.sink._sweep()
-    assert shop.rows("SELECT log_offset FROM events FINAL ORDER BY 1") == [(4,), (5,)]
+    assert shop.rows("SELECT log_offset FROM events FINAL ORDER BY 1") == [(0,), (4,), (5,)]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_was_taken_after_an_erasure_that_comes_late_stays(shop: Shop, at_once: bool) -> None:
+    both = {"size": "M", "city": "Ulm"}
+    bad = NewRecord(RecordKind.RECORD_KIND_EVENT, "v", "x", b"\xff")
+    steps = [
+        (9, event("old", "a")),
+        (9, profile("v", both, training=True)),
+        (9, profile("w", both)),
+        (11, event("new", "a")),
+        (11, bad),
+        (11, profile("v", {"size": "L"}, training=False)),
+        (10, erasure("v")),
+        (10, erasure("w")),
+        (12, profile("v", {"shoes": "42"})),
+    ]
+    for time_ms, record in steps:
+        shop.add(record, time_ms=time_ms)
+        if not at_once:
+            shop.sink.drain()
+    shop.sink.drain()
+    again = shop.another_sink()
+    again._feed.begin(dict)  # after a crash all comes again
+    again.drain()
+    assert shop.rows("SELECT event_id FROM events FINAL") == [("new",)]
+    assert shop.rows("SELECT count() FROM bad_events FINAL") == [(1,)]
+    found = "SELECT visitor_id, trait_names, trait_values, training FROM profiles"
+    assert shop.rows(f"{found} FINAL") == [("v", ["shoes", "size"], ["42", "L"], False)]
+    assert not any("city" in names or "M" in values for _, names, values, _ in shop.rows(found)), "nor in older rows"

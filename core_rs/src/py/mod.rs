@@ -49,6 +49,13 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 type Bytes<'py> = Bound<'py, PyBytes>;
 
+/// Offset, kind, time and payload.
+type LogRow = (i64, i32, i64, PyBackedBytes);
+
+fn record(&(offset, kind, time_ms, ref payload): &LogRow) -> Record<'_> {
+    Record { offset, kind, time_ms, payload }
+}
+
 fn bytes_list(py: Python<'_>, messages: Vec<Vec<u8>>) -> Vec<Bytes<'_>> {
     messages.iter().map(|message| PyBytes::new(py, message)).collect()
 }
@@ -203,10 +210,13 @@ impl Engine {
         enter(|| self.0.prepare_events(request, now_ms, history)).map(EventBatch)
     }
 
-    fn apply(&self, py: Python<'_>, records: Vec<(i64, i32, i64, PyBackedBytes)>) -> PyResult<usize> {
-        let records = records.iter();
-        let records = records.map(|&(offset, kind, time_ms, ref payload)| Record { offset, kind, time_ms, payload });
-        enter_detached(py, || Ok::<_, Error>(self.0.apply(records)))
+    fn apply(&self, py: Python<'_>, records: Vec<LogRow>) -> PyResult<usize> {
+        enter_detached(py, || Ok::<_, Error>(self.0.apply(records.iter().map(record))))
+    }
+
+    fn apply_late_erasure(&self, py: Python<'_>, erasure: LogRow, since: Vec<LogRow>) -> PyResult<bool> {
+        let since: Vec<Record> = since.iter().map(record).collect();
+        enter_detached(py, || Ok::<_, Error>(self.0.apply_late_erasure(&record(&erasure), &since)))
     }
 
     #[getter]

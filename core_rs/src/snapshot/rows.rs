@@ -7,7 +7,7 @@ use crate::{
     params::{AFFINITIES, RING},
     place::Places,
     popularity::{Counts, Popularity},
-    profile::{Answer, Stated},
+    profile::{Answer, Stated, StatedTrait},
     proto::{self, Item, ItemChange, Profile},
     sequence::SequenceVector,
     visitor::{Affinity, Bought, Interaction, Visitor},
@@ -317,7 +317,8 @@ impl VisitorRow {
         let times = self.answer_times.iter().copied().chain(std::iter::repeat(0));
         let answers = profile.consents.iter().zip(times);
         let answers = answers.map(|(&consent, time_ms)| Answer::new(consent, time_ms)).collect();
-        Ok(Some(Stated { traits: profile.traits.clone(), answers, ..Stated::default() }))
+        let traits = profile.traits.iter().map(|stated| StatedTrait { stated: stated.clone(), time_ms: 0 }).collect();
+        Ok(Some(Stated { traits, answers, ..Stated::default() }))
     }
 
     fn bought(&self) -> Sound<Vec<Bought>> {

@@ -1,0 +1,190 @@
+"""Machines of which one was cut off when it erased a visitor: what others took since stays, everywhere alike."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core_rs import Engine, NotFoundError
+from server.ports import Arrival, EventLog, Kept
+from server.settings import load_settings
+from server.workers.replica import Replica
+from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE
+from tests.machines import Machine, three_machines
+from tests.table_shop import erasure, event, profile
+
+VISITORS: Final = ("u", "phone")
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[list[Machine]]:
+    yield from three_machines(tmp_path)
+
+
+class Served:
+    """A machine with an engine that follows its log from the beginning."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine = machine
+        self.folder = folder
+        self.replica, self.engine = replica_of(machine.log, folder)
+
+    def known(self) -> list[str]:
+        """Return what its engine knows of the visitors, which is what an engine that reads the whole log knows."""
+        self.replica.follow()
+        anew, engine = replica_of(self.machine.log, self.folder)
+        anew.follow()
+        found = [known(self.engine, visitor_id) for visitor_id in VISITORS]
+        assert found == [known(engine, visitor_id) for visitor_id in VISITORS]
+        return found
+
+
+def replica_of(log: EventLog, folder: Path) -> tuple[Replica, Engine]:
+    engine = Engine()
+    return Replica(engine, log, load_settings(None, {"data_dir": folder})), engine
+
+
+def known(engine: Engine, visitor_id: str) -> str:
+    try:
+        found = GetProfileResponse.FromString(engine.profile(visitor_id))
+    except NotFoundError:
+        return ""
+    items = sorted(one.item_id for one in found.live_state.recent)
+    traits = [trait.value for trait in found.profile.traits]
+    return " ".join([*items, *traits, *(str(one.granted) for one in found.profile.consents)])
+
+
+def exchange(stream: list[Arrival], *machines: Machine) -> None:
+    """Let the machines ship all they have, one after the other, and then follow."""
+    for machine in machines:
+        while machine.shipped < machine.log.last_offset() and machine.outbox.read(machine.shipped, 1):
+            machine.ship(stream)
+    for machine in machines:
+        machine.follow(stream, len(stream))
+
+
+def kept(machine: Machine) -> list[tuple[str, int]]:
+    """Return what a log has of the visitors, beside erasures; a change may be made again, when it comes back."""
+    found = [one for one in machine.records() if one.key in VISITORS and one.kind != RECORD_KIND_ERASURE]
+    return sorted({(one.record_id or "stated", one.time_ms) for one in found})
+
+
+@pytest.mark.parametrize("is_shipped", [True, False])
+def test_what_was_acknowledged_after_a_late_erasure_stays_on_all_machines(
+    machines: list[Machine], tmp_path: Path, *, is_shipped: bool
+) -> None:
+    here, there, third = machines
+    served = [Served(machine, tmp_path / f"data{number}") for number, machine in enumerate(machines)]
+    stream: list[Arrival] = []
+    there.write(event("e1", "old", visitor_id="u"), profile("u", {"size": "M"}, training=True), time_ms=1_000)
+    exchange(stream, *machines)
+    assert [one.known()[0] for one in served] == ["old M True"] * 3
+    here.write(erasure("u"), time_ms=2_000)
+    here.log.erase("u")
+    there.write(event("e2", "new", visitor_id="u"), profile("u", {"city": "Ulm"}, training=False), time_ms=3_000)
+    assert served[1].known()[0] == "new old M Ulm False"
+    if is_shipped:
+        exchange(stream, there, third)
+    exchange(stream, here, there, third)
+    assert [one.known()[0] for one in served] == ["new Ulm False"] * 3
+    assert [kept(machine) for machine in machines] == [[("e2", 3_000), ("stated", 3_000)]] * 3
+    exchange(stream, *machines)
+    assert [one.known()[0] for one in served] == ["new Ulm False"] * 3
+
+
+def test_a_denial_of_the_browser_binds_who_logged_in_there_after_the_erasure(
+    machines: list[Machine], tmp_path: Path
+) -> None:
+    here, there, _ = machines
+    served = Served(there, tmp_path / "data")
+    stream: list[Arrival] = []
+    here.write(erasure("u"), time_ms=2_000)
+    there.write(profile("phone", training=False), event("e1", "a", visitor_id="phone", user_id="u"), time_ms=3_000)
+    assert served.known() == ["a False", "False"]
+    exchange(stream, *machines)
+    assert served.known() == ["a False", "False"]
+
+
+def test_what_was_stated_after_a_late_erasure_and_trimmed_before_it_came_stays(
+    machines: list[Machine], tmp_path: Path
+) -> None:
+    here, there, _ = machines
+    served = Served(there, tmp_path / "data")
+    stream: list[Arrival] = []
+    there.write(profile("u", {"size": "M"}), time_ms=1_000)
+    there.write(profile("u", training=False), event("e1", "new", visitor_id="u"), time_ms=3_000)
+    there.write(event("w1", "a", visitor_id="w"), time_ms=3_000)
+    assert served.known()[0] == "new M False"
+    assert there.outbox.trim(Kept(2, range(2**60, 2**61)), 2) == 2
+    here.write(erasure("u"), time_ms=2_000)
+    exchange(stream, here, there)
+    served.replica.follow()
+    assert known(served.engine, "u") == "new False"
+    assert [one.time_ms for one in there.log.statements(0, 9)] == [3_000]
+
+
+visits = st.tuples(st.just("visit"), st.sampled_from(VISITORS))
+logins = st.tuples(st.just("login"), st.just("u"))
+answers = st.tuples(st.sampled_from(["deny", "grant"]), st.sampled_from(VISITORS))
+erasures = st.tuples(st.just("erase"), st.sampled_from(VISITORS))
+shipments = st.tuples(st.just("ship"), st.just(""))
+
+
+def steps(*kinds: st.SearchStrategy[tuple[str, str]]) -> st.SearchStrategy[list[tuple[int, tuple[str, str]]]]:
+    """Return what happens one after the other: on which machine, what, and to whom."""
+    return st.lists(st.tuples(st.integers(0, 2), st.one_of(*kinds)), max_size=16)
+
+
+def act(machine: Machine, what: str, visitor_id: str, time_ms: int) -> None:
+    name = f"e{time_ms}"
+    if what == "visit":
+        machine.write(event(name, name, visitor_id=visitor_id), time_ms=time_ms)
+    elif what == "login":
+        machine.write(event(name, name, visitor_id="phone", user_id=visitor_id), time_ms=time_ms)
+    elif what == "erase":
+        keys = [visitor_id, *sorted(machine.log.anonymous_ids(visitor_id))]
+        machine.write(*(erasure(key) for key in keys), time_ms=time_ms)
+        for key in reversed(keys):
+            machine.log.erase(key)
+    else:
+        machine.write(profile(visitor_id, training=what == "grant"), time_ms=time_ms)
+
+
+def play(machines: list[Machine], taken: list[tuple[int, tuple[str, str]]], folder: Path) -> list[Served]:
+    """Let it happen, then let all hear of all; return the machines with engines that followed throughout."""
+    served = [Served(machine, folder / f"data{number}") for number, machine in enumerate(machines)]
+    stream: list[Arrival] = []
+    for number, (where, (what, visitor_id)) in enumerate(taken, 1):
+        if what == "ship":
+            exchange(stream, machines[where])
+        else:
+            act(machines[where], what, visitor_id, 10 * number)
+        for one in served:
+            one.replica.follow()
+    for _ in range(3):  # what a machine finds to be erased beside goes to the others in the next round
+        exchange(stream, *machines)
+    return served
+
+
+@given(steps(visits, answers, erasures, shipments))
+@settings(max_examples=100, deadline=None)
+def test_machines_that_are_cut_off_at_any_time_end_alike(taken: list[tuple[int, tuple[str, str]]]) -> None:
+    with TemporaryDirectory() as name:
+        for machines in three_machines(Path(name)):
+            served = play(machines, taken, Path(name))
+            assert len({tuple(one.known()) for one in served}) == 1
+            assert len({tuple(kept(machine)) for machine in machines}) == 1
+
+
+@given(steps(visits, logins, answers, erasures, shipments))
+@settings(max_examples=100, deadline=None)
+def test_logs_of_machines_between_which_somebody_logs_in_end_alike(taken: list[tuple[int, tuple[str, str]]]) -> None:
+    with TemporaryDirectory() as name:
+        for machines in three_machines(Path(name)):
+            play(machines, taken, Path(name))
+            assert len({tuple(kept(machine)) for machine in machines}) == 1
