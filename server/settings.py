@@ -3,72 +3,34 @@
 `settings.toml` beside this file documents every key.
 """
 
-import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Any, Final, Literal, Self, cast
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
+
+from server.setting_types import (
+    KeptHours,
+    OptionalPath,
+    OptionalTime,
+    Port,
+    Server,
+    Servers,
+    TimeZone,
+    is_loopback,
+)
 
 ENV_PREFIX = "SHOPKEEPER__"
 """`SHOPKEEPER__LOG__COMMIT_WAIT_MS` sets `log.commit_wait_ms`."""
 
 SECRETS: Final = ("token_key", "clickhouse.password", "kafka.password")
 """Keys that only the environment may hold."""
-
-_empty_is_none = BeforeValidator(lambda value: None if value == "" else value)
-Port = Annotated[int, Field(ge=0, le=65_535)]
-OptionalPath = Annotated[Path | None, _empty_is_none]
-OptionalTime = Annotated[
-    datetime | None,
-    _empty_is_none,
-    AfterValidator(lambda time: time.replace(tzinfo=UTC) if time and time.tzinfo is None else time),
-]
-
-
-def _known_zone(name: str) -> str:
-    try:
-        return ZoneInfo(name).key
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{name} names no time zone; take a name of the IANA, e.g. Europe/Berlin") from error
-
-
-TimeZone = Annotated[str, AfterValidator(_known_zone)]
-
-
-def _open_ports(servers: str) -> str:
-    for server in filter(None, servers.split(",")):
-        if not 0 < int(server.rpartition(":")[2]) <= 65_535:  # noqa: PLR2004 - the last of TCP
-            raise ValueError(f"{server} has no port that there is; give one from 1 to 65535")
-    return servers
-
-
-Server = Annotated[str, Field(pattern=r"^$|^[^,\s]+:\d{1,5}$"), AfterValidator(_open_ports)]
-Servers = Annotated[str, Field(pattern=r"^$|^[^,\s]+:\d{1,5}(,[^,\s]+:\d{1,5})*$"), AfterValidator(_open_ports)]
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(address.strip("[]")).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 class SettingsError(Exception):
@@ -160,7 +122,7 @@ class KafkaSettings(Section):
     partitions: int = Field(default=12, ge=1, le=1_024)
     replication: int = Field(default=3, ge=1, le=9)
     retention_hours: int = Field(default=720, ge=0, le=876_000)
-    keep_hours: int = Field(default=0, ge=0, le=876_000)
+    keep_hours: KeptHours = 0
     user: str = ""
     password: SecretStr = SecretStr("")
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from server import kinds
-from server.adapters.log_rows import COLUMNS, Row, records_of
-from server.ports import LogRecord
+from server.adapters.log_rows import COLUMNS, Row, records_of, row_of
+from server.ports import LogRecord, NewRecord
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT
 
@@ -34,6 +34,7 @@ ORDER BY "offset" LIMIT 1000
 """What is kept of one visitor, in order."""
 SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS erasure_times (key TEXT PRIMARY KEY, time_ms INTEGER NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS erasure_times_by_time ON erasure_times (time_ms);
 INSERT OR IGNORE INTO erasure_times
     SELECT key, max(time_ms) FROM records WHERE kind = {RECORD_KIND_ERASURE} GROUP BY key;
 CREATE TABLE IF NOT EXISTS aliases (
@@ -112,10 +113,32 @@ def keep_times(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
     """Return whether the record's visitor was forgotten after a log took the record, wherever that was."""
-    if record.kind not in kinds.ERASED:
-        return False
-    found = connection.execute("SELECT time_ms FROM erasure_times WHERE key = ?", (record.key,)).fetchone()
-    return found is not None and record.time_ms <= found[0]
+    return record.kind in kinds.ERASED and record.time_ms <= _erased_ms(connection, record.key)
+
+
+def _erased_ms(connection: sqlite3.Connection, key: str) -> int:
+    """Return when a visitor was forgotten, Unix milliseconds; -1 for never."""
+    found = connection.execute("SELECT time_ms FROM erasure_times WHERE key = ?", (key,)).fetchone()
+    return found[0] if found else -1
+
+
+def after_erasures(connection: sqlite3.Connection, rows: list[Row]) -> list[Row]:
+    """Return the rows of what comes now; a visitor who is back has a time after its erasure, whatever the clock says.
+
+    Other machines and the tables go by the time. What was queued has the time at which it was made.
+    """
+    (newest_ms,) = connection.execute("SELECT max(time_ms) FROM erasure_times").fetchone()
+    if newest_ms is None or all(row[4] > newest_ms for row in rows):
+        return rows
+    return [_after_erasure(connection, row) for row in rows]
+
+
+def _after_erasure(connection: sqlite3.Connection, row: Row) -> Row:
+    kind, key, record_id, payload, time_ms, _ = row
+    erased_ms = _erased_ms(connection, key)
+    if kind not in kinds.ERASED - kinds.QUEUED or time_ms > erased_ms:
+        return row
+    return row_of(NewRecord(kind, key, record_id, payload), erased_ms + 1)
 
 
 def without_late(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Row]:

@@ -21,12 +21,13 @@ class MemoryLog:
     def __init__(self) -> None:
         self._records: list[LogRecord] = []
         self._payloads: dict[str, bytes] = {}
+        self._erased_ms: dict[str, int] = {}
         self._hooks: list[Callable[[int], object]] = []
         self._lock = threading.RLock()
 
     async def append(self, records: Sequence[NewRecord], time_ms: int) -> list[AppendStatus]:
         """Return one status a record, once the commit hooks have run."""
-        return self._commit(records, time_ms)
+        return self._commit(records, time_ms, is_now=True)
 
     def append_later(self, records: Sequence[NewRecord], time_ms: int) -> bool:
         """Store the records now, but for late ones, and return True."""
@@ -36,7 +37,7 @@ class MemoryLog:
     def import_records(self, batches: Iterable[Sequence[NewRecord]], time_ms: int) -> Iterator[list[AppendStatus]]:
         """Yield the statuses of each batch."""
         for batch in batches:
-            yield self._commit(batch, time_ms)
+            yield self._commit(batch, time_ms, is_now=True)
 
     @property
     def dropped_count(self) -> int:
@@ -103,9 +104,10 @@ class MemoryLog:
     def close(self) -> None:
         """Do nothing; the records stay readable."""
 
-    def _commit(self, records: Sequence[NewRecord], time_ms: int) -> list[AppendStatus]:
+    def _commit(self, records: Sequence[NewRecord], time_ms: int, *, is_now: bool = False) -> list[AppendStatus]:
         with self._lock:
-            statuses = [self._store(record, time_ms) for record in records]
+            times = [self._after_erasure(record, time_ms) if is_now else time_ms for record in records]
+            statuses = list(map(self._store, records, times))
         for hook in self._hooks:
             hook(self.last_offset())
         return statuses
@@ -116,8 +118,12 @@ class MemoryLog:
 
     def _is_late(self, record: NewRecord, time_ms: int) -> bool:
         """Return whether the record was made before its visitor was forgotten, and waited meanwhile."""
-        erasures = (one for one in self.records_of(record.key) if one.kind == RECORD_KIND_ERASURE)
-        return record.kind in kinds.QUEUED and any(time_ms <= one.time_ms for one in erasures)
+        return record.kind in kinds.QUEUED and time_ms <= self._erased_ms.get(record.key, -1)
+
+    def _after_erasure(self, record: NewRecord, time_ms: int) -> int:
+        """Return the time of what comes now: a visitor who is back is back after its erasure."""
+        is_theirs = record.kind in kinds.ERASED - kinds.QUEUED
+        return max(time_ms, self._erased_ms.get(record.key, -1) + 1) if is_theirs else time_ms
 
     def _store(self, record: NewRecord, time_ms: int) -> AppendStatus:
         if record.record_id in self._payloads:
@@ -126,6 +132,8 @@ class MemoryLog:
         if record.record_id:
             self._payloads[record.record_id] = record.payload
         kind, key, record_id, payload = record
+        if kind == RECORD_KIND_ERASURE:
+            self._erased_ms[key] = max(time_ms, self._erased_ms.get(key, time_ms))
         self._records.append(LogRecord(self.last_offset() + 1, kind, time_ms, key, record_id, payload))
         return AppendStatus.STORED
 

@@ -39,7 +39,7 @@ BUSY_S: Final = 5.0
 LATER_WAIT_S: Final = 0.05
 """Seconds that records nobody waits for hope for company, so that the disk is free for the others."""
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Of the tables; a log that was begun before has less and gets what it lacks."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS records (
@@ -283,6 +283,7 @@ class SqliteLog:
         try:
             connection.executemany(INSERT, log_erasure.without_late(connection, later))
             before = last_offset(connection)
+            rows = log_erasure.after_erasures(connection, rows)
             stored_count = connection.executemany(INSERT, rows).rowcount if rows else 0
             log_erasure.keep_times(connection, (*later, *rows))
             statuses = (

@@ -20,9 +20,12 @@ from server.workers.log_feed import LogFeed
 from server.workers.replica import Replica
 from server.workers.sink import Sink
 from shopkeeper.aio import AsyncClient, event
+from shopkeeper.calls import CallError
 from shopkeeper.v1.event_pb2 import EVENT_TYPE_PURCHASE, Event
 from shopkeeper.v1.event_service_pb2 import EventResult
 from shopkeeper.v1.item_pb2 import Item
+from shopkeeper.v1.profile_service_pb2 import EraseUserRequest
+from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
 from shopkeeper.v1.recommendation_service_pb2 import PlacementRequest
 from shopkeeper.v1.record_pb2 import RECORD_KIND_EVENT
 from tests.table_shop import wait_until
@@ -101,6 +104,27 @@ async def test_jumps_lose_nothing_and_leave_every_page_full(
         Sink(LogFeed(log), store, settings.sink).drain()
         rows = store.query("SELECT event_id FROM events FINAL").column("event_id").to_pylist()
         assert sorted(rows) == sorted(f"e{number}" for number in range(sent))
+
+
+async def test_who_is_forgotten_after_the_clock_went_back_is_forgotten_and_may_come_back(
+    tmp_path: Path, clock: JumpingClock
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", listen=ListenSettings(port=0))
+    async with serving(settings) as client:
+        clock.time_ms = START_MS + 400 * DAY_MS
+        await client.record([purchase("e1", 1, None)])
+        clock.time_ms = START_MS
+        await ProfileServiceStub(client._channel).EraseUser(EraseUserRequest(visitor_id="v"))
+        with pytest.raises(CallError, match="PROFILE_NOT_FOUND"):
+            await client.profile("v")
+        await client.record([purchase("e2", 2, None)])
+        assert (await client.profile("v")).live_state.event_count == 1
+    with closing(open_log(settings)) as log, closing(ChdbStore(settings.store_dir)) as store:
+        store.migrate()
+        sink = Sink(LogFeed(log), store, settings.sink)
+        sink.drain()
+        store.erase(store.erasures())  # as a sweep does
+        assert store.query("SELECT event_id FROM events FINAL").column("event_id").to_pylist() == ["e2"]
 
 
 def test_snapshots_go_on_though_the_newest_seems_to_be_of_the_future(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from server.settings import ClickHouseSettings, KafkaSettings, Settings
 from server.tables import open_store, prepare_store, request_export
 from server.workers.exports import KEEP_S
 from server.workers.follower import Follower
+from server.workers.replica import Replica
 from shopkeeper.v1 import profile_service_pb2 as profiles
 from shopkeeper.v1.catalog_service_pb2 import UpsertItemsRequest
 from shopkeeper.v1.common_pb2 import Context
@@ -203,9 +204,8 @@ def test_nothing_of_a_visitor_is_left_anywhere(settings: Settings, tmp_path: Pat
 def known(machine: Machine) -> list[str]:
     """Return the event ids that a log has, and whether its replicas serve the visitor u."""
     engine = Engine()
-    records = machine.log.read(0, 1_000)
-    engine.apply([(one.offset, one.kind, one.time_ms, one.payload) for one in records])
-    ids = [one.record_id for one in records if one.record_id]
+    Replica(engine, machine.log, Settings()).follow()
+    ids = [one.record_id for one in machine.log.read(0, 1_000) if one.record_id]
     try:
         engine.profile("u")
     except NotFoundError:
@@ -249,4 +249,32 @@ def test_what_was_cut_off_when_its_visitor_was_forgotten_comes_back_nowhere(
             drain(sink, 5)
     assert sorted(tables.rows("SELECT event_id FROM events")) == [("back",), ("w1",)]
     assert tables.rows("SELECT count() FROM profiles") == [(0,)]
+    tables.store.close()
+
+
+def test_what_was_acknowledged_after_an_erasure_that_comes_late_stays_everywhere(
+    kafka_address: str, clickhouse_address: str, tmp_path: Path
+) -> None:
+    kafka = topics(kafka_settings(kafka_address, partitions=1))
+    tables = Shop(clickhouse_store(clickhouse_address))
+    with ExitStack() as stack:
+        here, there, third = (stack.enter_context(Machine(tmp_path / name, kafka)) for name in "abc")
+        there.add(event("old", "a", visitor_id="u"), profile("u", {"size": TRACE}, training=True), time_ms=1_000)
+        there.ship()
+        for machine in (here, there, third):
+            follow(machine, kafka, 2)
+        here.add(erasure("u"), time_ms=2_000)
+        here.log.erase("u")
+        there.add(event("new", "a", visitor_id="u"), profile("u", {"city": "Ulm"}, training=False), time_ms=3_000)
+        there.ship()
+        with sink_of(kafka, tables.store) as sink:
+            drain(sink, 4)
+            here.ship()
+            for machine in (here, there, third):
+                follow(machine, kafka, 5)
+            drain(sink, 1)
+        assert [known(one) for one in (here, there, third)] == [["new", "u is served"]] * 3
+    assert tables.rows("SELECT event_id FROM events") == [("new",)]
+    names = f"trait_names, training, position(payload, '{TRACE}') + position(stated, '{TRACE}')"
+    assert tables.rows(f"SELECT {names} FROM profiles") == [(["city"], False, 0)]  # noqa: S608
     tables.store.close()

@@ -165,6 +165,27 @@ async def test_erasure_deletes_what_came_before_it_and_stays(log: EventLog) -> N
     assert log.last_offset() == 8
 
 
+async def test_erasure_that_comes_late_deletes_what_is_older(log: EventLog) -> None:
+    for time_ms in (9, 11, 10):
+        await log.append(
+            [event(time_ms), NewRecord(PROFILE, "v", "", b"p"), NewRecord(DECISION, "v", "", b"d")], time_ms
+        )
+    await log.append([NewRecord(ERASURE, "v", "", b"x")], 10)
+    await log.append([NewRecord(ERASURE, "v", "", b"x")], 8)
+    assert log.erase("v") == 6
+    assert [record.time_ms for record in log.read(0, 99)] == [11, 11, 11, 10, 8]
+
+
+async def test_who_is_back_after_an_erasure_is_so_by_time_too_though_the_clock_went_back(log: EventLog) -> None:
+    await log.append([NewRecord(ERASURE, "v", "", b"x"), NewRecord(ERASURE, "w", "", b"x")], 10)
+    others = [event(3, key="u"), NewRecord(ITEM, "v", "", b"i"), NewRecord(DECISION, "v", "", b"d")]
+    await log.append([event(1), NewRecord(PROFILE, "w", "", b"p"), *others, event(2, key="x")], 5)
+    list(log.import_records([[event(4)]], 10))
+    await log.append([event(5)], 12)
+    assert [record.time_ms for record in log.read(2, 99)] == [11, 11, 5, 5, 5, 5, 11, 12]
+    assert await log.append([event(1)], 4) == [DUPLICATE]
+
+
 @pytest.mark.parametrize("kind", [DECISION, STATED])
 async def test_erasure_deletes_what_was_queued_before_it_and_stored_after(log: EventLog, kind: int) -> None:
     await log.append([NewRecord(ERASURE, "v", "", b"x")], 10)

@@ -117,6 +117,13 @@ def test_ports_of_servers_are_ports(key: str) -> None:
             load_settings(None, {key: f"shop.example:{port}"})
 
 
+def test_event_ids_are_kept_as_long_as_the_contract_says() -> None:
+    assert [load_settings(None, {"kafka.keep_hours": hours}).kafka.keep_hours for hours in (0, 168)] == [0, 168]
+    for hours in (1, 167):
+        with pytest.raises(SettingsError, match=f"kafka.keep_hours: {hours} h is less than the 168 h"):
+            load_settings(None, {"kafka.keep_hours": hours})
+
+
 @pytest.mark.parametrize("text", ["not toml", None])
 def test_unreadable_file_is_named(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "shop.toml"

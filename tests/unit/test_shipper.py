@@ -38,7 +38,7 @@ class FakeStream:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings(None, {"data_dir": tmp_path, "kafka.keep_hours": 1})
+    return load_settings(None, {"data_dir": tmp_path, "kafka.keep_hours": 168})
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_log_is_trimmed_where_it_is_old_shipped_and_in_a_snapshot(outbox: Sqlite
         Shipper(outbox, FakeStream(), FrozenClock(), lambda: exchange.kept(settings, now_ms))._trim()
         return [record.offset for record in outbox.read(0, 9)]
 
-    now_ms = 3_600_000 + 3_500
+    now_ms = 168 * 3_600_000 + 3_500
     assert left() == [1, 2, 3, 4, 5], "no snapshot"
     settings.snapshot_dir.mkdir()
     (settings.snapshot_dir / f"{3:020d}.snapshot").touch()
