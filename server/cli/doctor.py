@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import grpc
 
@@ -123,20 +123,19 @@ def _log(settings: Settings) -> Row:
     return Row("log", "ok", f"{count:,} records, last offset {last or 0:,}")
 
 
-def _is_trimmed(settings: Settings) -> bool:
-    """Return whether the log dropped what is old; a log that cannot be read is told by its own check."""
+def _in_log(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
+    """Return what the log answers; nothing where it cannot be read, which is told by its own check."""
     try:
         with closing(sqlite3.connect(f"file:{settings.log_path}?mode=ro", uri=True, timeout=_CHECK_S)) as connection:
-            ((count,),) = connection.execute("SELECT count(*) FROM records_trimmed")
-            return bool(count)
+            return connection.execute(sql).fetchall()
     except sqlite3.Error:
-        return False
+        return []
 
 
 def _snapshot(settings: Settings) -> Row:
     files = list(settings.snapshot_dir.glob("*.snapshot"))
     remake = "bring a snapshot back from a copy, or move the log away and make it again by `shopkeeper restore`"
-    is_whole = not _is_trimmed(settings)
+    is_whole = not _in_log(settings, "SELECT 1 FROM records_trimmed")
     if not files and not is_whole:
         return _fail("snapshot", "none, and the log has dropped what is old", remake)
     if not files:
@@ -154,14 +153,16 @@ def _kafka(settings: Settings) -> Row:
     servers = settings.kafka.servers
     if not servers:
         return Row("kafka", "ok", "not set: the log stays on this machine")
-    from server.adapters.kafka_topics import differences, missing_topics  # noqa: PLC0415 - slow, and seldom needed
-    from server.ports import StreamUnavailableError  # noqa: PLC0415
+    from server.adapters.kafka import check_places  # noqa: PLC0415 - slow, and seldom needed
+    from server.adapters.kafka_topics import differences, missing_topics  # noqa: PLC0415
+    from server.ports import StoreError, StreamUnavailableError  # noqa: PLC0415
 
     try:
+        check_places(settings.kafka, (name for (name,) in _in_log(settings, "SELECT name FROM inbox_places")))
         missing = missing_topics(settings.kafka)
-    except StreamUnavailableError as error:
+    except (StoreError, StreamUnavailableError) as error:
         then = "look at [kafka] in the settings; meanwhile the log waits here"
-        return _fail("kafka", str(error), then, exit_of(error))
+        return _fail("kafka", str(error), then, Exit.CONFIG if isinstance(error, StoreError) else exit_of(error))
     if missing:
         return _fail("kafka", f"{servers} lacks the topics {', '.join(missing)}", "`shopkeeper migrate`")
     try:

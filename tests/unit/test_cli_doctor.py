@@ -7,10 +7,11 @@ from contextlib import closing
 import pytest
 from pydantic import SecretStr
 
+from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
 from server.cli import doctor
-from server.cli.doctor import Row, _reached, _token_key, status_of
+from server.cli.doctor import Row, _kafka, _reached, _token_key, status_of
 from server.cli.output import Exit
 from server.defaults import PLACEMENTS
 from server.ports import Kept, NewRecord
@@ -70,6 +71,17 @@ def test_doctor_adds_no_offsets_of_partitions_up():
 def test_doctor_warns_of_machines_with_keys_of_their_own(kafka, key, state):
     row = _token_key(Settings(kafka=KafkaSettings(servers=kafka), token_key=SecretStr(key)))
     assert (row.state, "SHOPKEEPER__TOKEN_KEY" in row.then) == (state, state == "warn")
+
+
+def test_doctor_tells_of_a_log_that_followed_another_prefix(tmp_path):
+    kafka = KafkaSettings(servers="127.0.0.1:1", prefix="new")
+    settings = Settings(data_dir=tmp_path, kafka=kafka)
+    with closing(SqliteInbox(settings.log_path)) as inbox:
+        inbox.take([], {"new.events/0": 4})
+        assert "was read before" not in _kafka(settings).finding
+        inbox.take([], {"old.events/0": 4})
+    row = _kafka(settings)
+    assert (row.state, row.code, "old.events/0 was read before" in row.finding) == ("fail", Exit.CONFIG, True)
 
 
 def test_doctor_with_broken_settings_ends_with_3(run, monkeypatch):
