@@ -41,7 +41,6 @@ __all__ = [
     "sequence_neighbours",
     "source_names",
     "stated_after",
-    "stated_since",
 ]
 
 class EngineError(Exception):
@@ -257,8 +256,9 @@ class Engine:
     ) -> bool:
         """Apply the record of an erasure, and anew what the log took of its visitor after it and has before it.
 
-        No answer comes in between. The records `since` have counted for their items and do not again; those up to the
-        time of the newest erasure are passed over. Return whether the state changed, as `apply` counts it.
+        No answer comes in between. The records `since` have counted for their items and do not again; of an anonymous
+        id, what went over to a user at a login stays there. Those up to the time of the erasure are passed over. Return
+        whether the state changed: not by an erasure that is no newer than another of the visitor.
         """
     @property
     def offset(self) -> int:
@@ -404,12 +404,6 @@ def stated_after(known: bytes, kind: int, time_ms: int, payload: bytes) -> tuple
     Raises
     ------
     InvalidRequestError : the bytes hold no such messages, or records of the kind state nothing
-    """
-
-def stated_since(known: bytes, time_ms: int) -> tuple[bytes, bytes] | None:
-    """Return what of a `Stated` was stated after a time, Unix milliseconds, as `stated_after` does; None if nothing.
-
-    What has no time was before. Raises InvalidRequestError where the bytes hold no `Stated`.
     """
 
 def event_columns(

@@ -178,8 +178,8 @@ class EventLog(Protocol):
         """Return the offset up to which records were removed because others have them; 0 if none was."""
         ...
 
-    def records_of(self, key: str) -> Iterator[LogRecord]:
-        """Yield every record of one visitor, in order."""
+    def records_of(self, key: str, *, after_ms: int = -1) -> Iterator[LogRecord]:
+        """Yield the records of one visitor that a log took after a time, in order; what it stated also if trimmed."""
         ...
 
     def anonymous_ids(self, key: str) -> set[str]:

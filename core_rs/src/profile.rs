@@ -91,20 +91,11 @@ impl BrowserDenial {
     }
 }
 
-/// Property that the shop stated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StatedTrait {
-    /// Name and value, which is not empty.
-    pub stated: Trait,
-    /// When the log took it, Unix milliseconds; 0 where it is not known.
-    pub time_ms: i64,
-}
-
 /// What was stated about a visitor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stated {
     /// Properties, none twice.
-    pub traits: Vec<StatedTrait>,
+    pub traits: Vec<Trait>,
     /// Answers of the visitor, one a purpose; where it gave none, what a browser granted.
     pub answers: Vec<Answer>,
     /// Denials of browsers, the latest of each purpose.
@@ -138,7 +129,7 @@ impl Stated {
 
     /// Sets the traits and consents of `change`; an empty trait is removed.
     pub fn update(&mut self, change: Profile, time_ms: i64) {
-        self.set_traits(change.traits.into_iter().map(|stated| StatedTrait { stated, time_ms }));
+        self.set_traits(change.traits);
         for consent in change.consents {
             let mut answer = Answer::new(consent, time_ms).after(self.own(consent.purpose));
             let is_tie = self.denial(consent.purpose).is_some_and(|denial| denial.bound_ms == time_ms);
@@ -153,7 +144,7 @@ impl Stated {
     /// milliseconds.
     pub fn adopt(&mut self, browser: &Self, log_ms: i64) {
         for new in &browser.traits {
-            if self.traits.iter().all(|old| old.stated.name != new.stated.name) {
+            if self.traits.iter().all(|old| old.name != new.name) {
                 self.traits.push(new.clone());
             }
         }
@@ -175,8 +166,7 @@ impl Stated {
     /// Merges what others know, whose traits replace ours. Denials of browsers and repeated grants merge alike in any
     /// order; where a grant meets a denial of the visitor itself, the later counts.
     pub fn merge(&mut self, known: proto::Stated) {
-        let times = known.trait_times.into_iter().chain(std::iter::repeat(UNKNOWN));
-        self.set_traits(known.traits.into_iter().zip(times).map(|(stated, time_ms)| StatedTrait { stated, time_ms }));
+        self.set_traits(known.traits);
         self.is_user |= known.is_user;
         for stated::Answer { consent, first_ms, last_ms } in known.answers {
             let Some(consent) = consent else { continue };
@@ -222,19 +212,9 @@ impl Stated {
         found
     }
 
-    /// Keeps what was stated after a time; where that is not known, it was before.
-    fn keep_since(&mut self, time_ms: i64) {
-        self.traits.retain(|known| known.time_ms > time_ms);
-        self.answers.retain(|own| own.last_ms > time_ms);
-        for own in self.answers.iter_mut().filter(|own| own.first_ms <= time_ms) {
-            own.first_ms = own.last_ms; // said again since, it is a new one
-        }
-        self.denials.retain(|denial| denial.bound_ms > time_ms);
-    }
-
     /// Puts the lists in order of name and purpose.
     fn sort(&mut self) {
-        self.traits.sort_by(|a, b| a.stated.name.cmp(&b.stated.name));
+        self.traits.sort_by(|a, b| a.name.cmp(&b.name));
         self.answers.sort_by_key(|own| own.consent.purpose);
         self.denials.sort_by_key(|denial| denial.purpose);
     }
@@ -245,7 +225,7 @@ impl Stated {
         let purposes: BTreeSet<i32> = own.chain(self.denials.iter().map(|denial| denial.purpose)).collect();
         let consent = |purpose| self.granted(purpose).map(|granted| Consent { purpose, granted });
         let consents = purposes.into_iter().filter_map(consent).collect();
-        Profile { visitor_id: visitor_id.to_owned(), traits: self.named_traits(), consents }
+        Profile { visitor_id: visitor_id.to_owned(), traits: self.traits.clone(), consents }
     }
 
     /// The message that [`Self::merge`] takes.
@@ -262,11 +242,10 @@ impl Stated {
         };
         proto::Stated {
             visitor_id: visitor_id.to_owned(),
-            traits: self.named_traits(),
+            traits: self.traits.clone(),
             answers: self.answers.iter().map(answer).collect(),
             denials: self.denials.iter().map(denial).collect(),
             is_user: self.is_user,
-            trait_times: self.traits.iter().map(|known| known.time_ms).collect(),
         }
     }
 
@@ -278,14 +257,10 @@ impl Stated {
         self.denials.iter().find(|denial| denial.purpose == purpose)
     }
 
-    fn named_traits(&self) -> Vec<Trait> {
-        self.traits.iter().map(|known| known.stated.clone()).collect()
-    }
-
-    fn set_traits(&mut self, traits: impl Iterator<Item = StatedTrait>) {
+    fn set_traits(&mut self, traits: Vec<Trait>) {
         for new in traits {
-            self.traits.retain(|old| old.stated.name != new.stated.name);
-            if !new.stated.value.is_empty() {
+            self.traits.retain(|old| old.name != new.name);
+            if !new.value.is_empty() {
                 self.traits.push(new);
             }
         }
@@ -333,20 +308,4 @@ pub fn stated_after(known: &[u8], kind: i32, time_ms: i64, payload: &[u8]) -> Re
     };
     stated.sort();
     Ok((stated.to_proto(&visitor_id), stated.profile(&visitor_id)))
-}
-
-/// What of an encoded `Stated` was stated after a time, Unix milliseconds, and the profile that the contract shows, as
-/// [`stated_after`] gives them; `None` where nothing was.
-///
-/// # Errors
-/// Malformed where the bytes do not hold the message.
-pub fn stated_since(known: &[u8], time_ms: i64) -> Result<Option<(proto::Stated, Profile)>> {
-    let mut known = decode::<proto::Stated>(known, "Stated")?;
-    let visitor_id = std::mem::take(&mut known.visitor_id);
-    let mut stated = Stated::default();
-    stated.merge(known);
-    stated.keep_since(time_ms);
-    stated.sort();
-    let is_empty = stated.traits.is_empty() && stated.answers.is_empty() && stated.denials.is_empty();
-    Ok((!is_empty).then(|| (stated.to_proto(&visitor_id), stated.profile(&visitor_id))))
 }

@@ -99,20 +99,31 @@ impl State {
     }
 
     /// Applies an erasure that came late, and then anew what the log took of its visitor after the time of the erasure
-    /// and before its offset: these records, which have counted for their items. Returns as [`Self::apply`] does.
+    /// and before its offset: these records, in order, which have counted for their items. What had gone over to a user
+    /// at a login stays with it. Returns as [`Self::apply`] does.
     ///
     /// # Errors
     /// As [`Self::apply`]; a record of `since` that cannot be read is passed over, as it was before.
     pub fn apply_late_erasure(&mut self, erasure: &Record, since: &[Record]) -> Result<bool> {
+        let key = decode::<Erasure>(erasure.payload, "Erasure").map(|erasure| erasure.visitor_id).unwrap_or_default();
+        let since_offset = self.visitors.get(&*key).map(|visitor| visitor.since_offset);
         let is_new = self.apply(erasure)?;
-        if is_new {
-            let key = decode::<Erasure>(erasure.payload, "Erasure")?.visitor_id;
-            let erased_ms = self.erased.get(&*key).copied().unwrap_or(erasure.time_ms);
-            for record in since.iter().filter(|record| record.time_ms > erased_ms) {
-                self.change(record, false).ok();
-            }
+        let (true, Some(since_offset)) = (is_new, since_offset) else { return Ok(is_new) };
+        let since: Vec<&Record> = since.iter().filter(|record| record.time_ms > erasure.time_ms).collect();
+        let (gone_over, own) = since.split_at(since.partition_point(|record| record.offset < since_offset));
+        for record in gone_over.iter().filter(|record| record.kind != RecordKind::Event as i32) {
+            self.change(record, false).ok();
         }
-        Ok(is_new)
+        if let Some(left) = self.visitors.remove(&*key).and_then(|visitor| visitor.left_at_login(i64::MAX)) {
+            self.visitors.insert(key.as_str().into(), Box::new(left));
+        }
+        for record in own {
+            self.change(record, false).ok();
+        }
+        if let Some(visitor) = self.visitors.get_mut(&*key) {
+            visitor.since_offset = since_offset;
+        }
+        Ok(true)
     }
 
     /// Applies a record; an event `counts` for its items too, or for its visitor alone.
@@ -126,12 +137,14 @@ impl State {
                 Arc::make_mut(&mut self.documents).apply(decode::<DocumentChange>(payload, "DocumentChange")?);
             }
             Ok(RecordKind::Erasure) => {
-                let erasure: Erasure = decode(payload, "Erasure")?;
-                self.visitors.remove(&*erasure.visitor_id);
-                self.waiting.remove(&erasure.visitor_id);
-                self.unrecorded_users.remove(&*erasure.visitor_id);
-                let erased_ms = self.erased.entry(erasure.visitor_id.into()).or_insert(time_ms);
-                *erased_ms = time_ms.max(*erased_ms);
+                let Erasure { visitor_id: key } = decode(payload, "Erasure")?;
+                if self.erased.get(&*key).is_some_and(|&erased_ms| time_ms <= erased_ms) {
+                    return Ok(false); // all that it is about was forgotten then
+                }
+                self.visitors.remove(&*key);
+                self.waiting.remove(&key);
+                self.unrecorded_users.remove(&*key);
+                self.erased.insert(key.into(), time_ms);
             }
             Ok(RecordKind::Stated) => self.apply_stated(decode(payload, "Stated")?),
             Ok(RecordKind::Activation) => self.activate(decode(payload, "Activation")?),
@@ -210,7 +223,7 @@ impl State {
 
     fn restate(&mut self, key: &str, change: impl FnOnce(&mut Visitor)) {
         if !key.is_empty() {
-            change(self.visitors.entry_ref(key).or_default());
+            change(self.visitors.entry_ref(key).or_insert_with(|| Box::new(Visitor::since(self.offset))));
             self.after_statement(key);
         }
     }
@@ -229,8 +242,9 @@ impl State {
         let time_ms = event.event_time.as_ref().map_or(log_ms, millis);
         let kind = event.event_type();
         self.events += u64::from(counts);
-        let anonymous = self.take_anonymous(context, log_ms);
-        let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_default();
+        let anonymous = self.take_anonymous(context, log_ms, counts);
+        let begin = || Box::new(Visitor::since(self.offset));
+        let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_insert_with(begin);
         visitor.is_user |= !context.user_id.is_empty();
         let known_lines = visitor.ring_lines;
         if let Some(anonymous) = &anonymous {
@@ -268,16 +282,20 @@ impl State {
         }
     }
 
-    /// Takes the anonymous visitor that an event shows to be a known one, but for what stays in the browser; a
-    /// key that ever was a user's is not anonymous.
-    fn take_anonymous(&mut self, context: &Context, log_ms: i64) -> Option<Box<Visitor>> {
+    /// Takes the anonymous visitor that an event shows to be a known one, but for what stays in the browser, which is
+    /// all there is to take of an event that has counted; a key that ever was a user's is not anonymous.
+    fn take_anonymous(&mut self, context: &Context, log_ms: i64, counts: bool) -> Option<Box<Visitor>> {
         let (key, user_id) = (&*context.visitor_id, &*context.user_id);
         if key.is_empty() || user_id.is_empty() || user_id == key || self.visitors.get(key)?.is_user {
             return None;
         }
+        if !counts {
+            return self.visitors.get(key)?.left_at_login(log_ms).map(Box::new);
+        }
         self.waiting.remove(key);
         let anonymous = self.visitors.remove(key)?;
-        if let Some(left) = anonymous.left_at_login(log_ms) {
+        if let Some(mut left) = anonymous.left_at_login(log_ms) {
+            left.since_offset = self.offset;
             self.visitors.insert(key.into(), Box::new(left));
         }
         Some(anonymous)

@@ -72,6 +72,9 @@ pub struct Visitor {
     pub sequence: Option<Box<SequenceVector>>,
     /// Whether an event named this key as `user_id`; such a visitor is never merged into another.
     pub is_user: bool,
+    /// Offset from which on this is what the log says of the key, but for denials: what was before went to a user at a
+    /// login, or was forgotten; 0 where that is not known.
+    pub since_offset: i64,
     /// Events applied.
     pub events: u32,
     /// Purchase events applied.
@@ -102,6 +105,7 @@ impl Default for Visitor {
             stated: None,
             sequence: None,
             is_user: false,
+            since_offset: 0,
             events: 0,
             baskets: 0,
             lines: 0,
@@ -115,6 +119,11 @@ impl Default for Visitor {
 }
 
 impl Visitor {
+    /// Visitor of whom the log first says something at an offset.
+    pub fn since(since_offset: i64) -> Self {
+        Self { since_offset, ..Self::default() }
+    }
+
     /// Latest interactions, newest first.
     pub fn recent(&self) -> impl Iterator<Item = &Interaction> {
         self.ring[..self.ring_len as usize].iter()

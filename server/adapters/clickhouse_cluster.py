@@ -19,6 +19,7 @@ SHARDING: Final = {
     "events": "visitor_id",
     "items": "item_id",
     "profiles": "visitor_id",
+    "statements": "visitor_id",
     "decisions": "log_offset",
     "bad_events": "log_offset",
     "sink_offsets": "name",

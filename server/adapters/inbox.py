@@ -10,7 +10,7 @@ A file that is an older copy is found out by records of its own in Kafka that it
 
 import sqlite3
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -84,7 +84,7 @@ class SqliteInbox:
             if strange := [arrival for arrival in own if _is_strange(transaction, arrival, before)]:
                 first = min(strange, key=lambda arrival: arrival.origin_offset)
                 raise LogWentBackError(first.origin, first.origin_offset)
-            told = {one.record.key for one in arrivals if one.record.kind == RECORD_KIND_ERASURE}
+            told = _newest_erasures(arrivals)
             count = sum(self._append(transaction, arrival, told) for arrival in arrivals)
             transaction.executemany(
                 "INSERT OR IGNORE INTO foreign_records VALUES (?)",  # Kafka has them, so the outbox need not bring them
@@ -120,10 +120,10 @@ class SqliteInbox:
     def _is_own(self, arrival: Arrival) -> bool:
         return arrival.origin_offset <= self._names.get(arrival.origin, -1)
 
-    def _append(self, transaction: sqlite3.Connection, arrival: Arrival, told: Collection[str]) -> int:
-        """Append what is not there; return how many records. `told` are the visitors that arrivals say to forget."""
+    def _append(self, transaction: sqlite3.Connection, arrival: Arrival, told: Mapping[str, int]) -> int:
+        """Append what is not there; return how many records. `told` is when arrivals say that whom was forgotten."""
         record, is_change = arrival.record, arrival.record.kind in _CHANGES
-        if log_erasure.is_forgotten(transaction, record):
+        if log_erasure.is_forgotten(transaction, record) or log_erasure.is_known(transaction, record):
             return 0
         key = f"{record.kind}/{key_of(record)}" if is_change else ""
         is_own = self._is_own(arrival)
@@ -193,13 +193,21 @@ def _forget(transaction: sqlite3.Connection, erasure: LogRecord) -> None:
     transaction.execute("INSERT OR IGNORE INTO foreign_erasures VALUES (?)", (erasure.key,))
 
 
-def _forget_linked(transaction: sqlite3.Connection, erasure: LogRecord, told: Collection[str]) -> None:
+def _newest_erasures(arrivals: Iterable[Arrival]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for record, *_ in arrivals:
+        if record.kind == RECORD_KIND_ERASURE:
+            found[record.key] = max(record.time_ms, found.get(record.key, record.time_ms))
+    return found
+
+
+def _forget_linked(transaction: sqlite3.Connection, erasure: LogRecord, told: Mapping[str, int]) -> None:
     """Append erasures of the anonymous ids that who erased a visitor may not have known, before what comes next.
 
     They are our own where this log was the first to have what shows them: that log tells the others.
     """
     linked = log_erasure.linked(transaction, erasure)
-    for key in sorted(linked.keys() - set(told)):
+    for key in sorted(key for key in linked if told.get(key, -1) < erasure.time_ms):
         found = erasure._replace(key=key, payload=Erasure(visitor_id=key).SerializeToString())
         cursor = transaction.execute(INSERT, _row(found))
         _forget(transaction, found)

@@ -26,12 +26,12 @@ SELECT {COLUMNS} FROM (
 ) ORDER BY "offset" LIMIT :limit
 """  # noqa: S608
 """What was stated about visitors, trimmed or not, in order."""
+_IS_OF: Final = """key = :key AND key != '' AND "offset" > :after AND time_ms > :after_ms"""
 RECORDS_OF: Final = f"""
-SELECT {COLUMNS} FROM trimmed_profiles WHERE key = :key AND key != '' AND "offset" > :after
-UNION ALL SELECT {COLUMNS} FROM records WHERE key = :key AND key != '' AND "offset" > :after
+SELECT {COLUMNS} FROM trimmed_profiles WHERE {_IS_OF} UNION ALL SELECT {COLUMNS} FROM records WHERE {_IS_OF}
 ORDER BY "offset" LIMIT 1000
 """  # noqa: S608
-"""What is kept of one visitor, in order."""
+"""What is kept of one visitor and was taken after a time, in order."""
 SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS erasure_times (key TEXT PRIMARY KEY, time_ms INTEGER NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS erasure_times_by_time ON erasure_times (time_ms);
@@ -85,7 +85,7 @@ SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT}
 """  # noqa: S608
 _ALIASES: Final = "SELECT anonymous_id FROM aliases WHERE key = :key"
 _SHOWN: Final = f"SELECT {COLUMNS} FROM records WHERE key = :key AND kind = {RECORD_KIND_EVENT}"  # noqa: S608
-_IS_HERE: Final = '"offset" NOT IN (SELECT "offset" FROM foreign_records)'
+_IS_FOREIGN: Final = '"offset" IN (SELECT "offset" FROM foreign_records)'
 
 
 def erase(connection: sqlite3.Connection, key: str) -> int:
@@ -116,6 +116,11 @@ def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
     return record.kind in kinds.ERASED and record.time_ms <= _erased_ms(connection, record.key)
 
 
+def is_known(connection: sqlite3.Connection, record: LogRecord) -> bool:
+    """Return whether the record is an erasure, and the visitor was forgotten then or later."""
+    return record.kind == RECORD_KIND_ERASURE and record.time_ms <= _erased_ms(connection, record.key)
+
+
 def _erased_ms(connection: sqlite3.Connection, key: str) -> int:
     """Return when a visitor was forgotten, Unix milliseconds; -1 for never."""
     found = connection.execute("SELECT time_ms FROM erasure_times WHERE key = ?", (key,)).fetchone()
@@ -127,15 +132,19 @@ def after_erasures(connection: sqlite3.Connection, rows: list[Row]) -> list[Row]
 
     Other machines and the tables go by the time. What was queued has the time at which it was made.
     """
-    (newest_ms,) = connection.execute("SELECT max(time_ms) FROM erasure_times").fetchone()
-    if newest_ms is None or all(row[4] > newest_ms for row in rows):
+    (newest_ms,) = connection.execute("SELECT ifnull(max(time_ms), -1) FROM erasure_times").fetchone()
+    if all(row[4] > newest_ms and row[0] != RECORD_KIND_ERASURE for row in rows):
         return rows
-    return [_after_erasure(connection, row) for row in rows]
+    told: dict[str, int] = {}
+    return [_after_erasure(connection, row, told) for row in rows]
 
 
-def _after_erasure(connection: sqlite3.Connection, row: Row) -> Row:
+def _after_erasure(connection: sqlite3.Connection, row: Row, told: dict[str, int]) -> Row:
+    """Return a row with its time; `told` are the erasures of rows before it."""
     kind, key, record_id, payload, time_ms, _ = row
-    erased_ms = _erased_ms(connection, key)
+    erased_ms = max(_erased_ms(connection, key), told.get(key, -1))
+    if kind == RECORD_KIND_ERASURE:
+        told[key] = max(time_ms, erased_ms)
     if kind not in kinds.ERASED - kinds.QUEUED or time_ms > erased_ms:
         return row
     return row_of(NewRecord(kind, key, record_id, payload), erased_ms + 1)
@@ -163,11 +172,15 @@ def linked(connection: sqlite3.Connection, erasure: LogRecord) -> dict[str, bool
     Each has whether this log was the first to have an event that shows it; of what was trimmed that is not known.
     """
     at = {"key": erasure.key, "until": erasure.time_ms}
-    aliases, shown = (f"{sql} AND time_ms <= :until" for sql in (_ALIASES, _SHOWN))
-    ours = _anonymous_ids(connection, aliases, f"{shown} AND {_IS_HERE}", at)
-    found = _anonymous_ids(connection, aliases, shown, at)
+    shown = f"{_SHOWN} AND time_ms <= :until"
+    found = _anonymous_ids(connection, f"{_ALIASES} AND time_ms <= :until", shown, at)
     as_event = erasure._replace(kind=RECORD_KIND_EVENT)
-    return {key: key in ours for key in found if not is_forgotten(connection, as_event._replace(key=key))}
+    left = {key for key in found if not is_forgotten(connection, as_event._replace(key=key))}
+    if not left:
+        return {}
+    elsewhere = {context.visitor_id for context in _contexts(connection, f"{shown} AND {_IS_FOREIGN}", at)}
+    here = {context.visitor_id for context in _contexts(connection, f"{shown} AND NOT {_IS_FOREIGN}", at)}
+    return {key: key in here or key not in elsewhere for key in left}
 
 
 def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:

@@ -63,11 +63,11 @@ class MemoryLog:
         """Return 0."""
         return 0
 
-    def records_of(self, key: str) -> Iterator[LogRecord]:
-        """Yield every record of one visitor, in order."""
+    def records_of(self, key: str, *, after_ms: int = -1) -> Iterator[LogRecord]:
+        """Yield the records of one visitor that a log took after a time, in order."""
         with self._lock:
             records = list(self._records)
-        return (record for record in records if key and record.key == key)
+        return (record for record in records if key and record.key == key and record.time_ms > after_ms)
 
     def anonymous_ids(self, key: str) -> set[str]:
         """Return the anonymous ids that became the visitor, as its events show."""
@@ -106,8 +106,7 @@ class MemoryLog:
 
     def _commit(self, records: Sequence[NewRecord], time_ms: int, *, is_now: bool = False) -> list[AppendStatus]:
         with self._lock:
-            times = [self._after_erasure(record, time_ms) if is_now else time_ms for record in records]
-            statuses = list(map(self._store, records, times))
+            statuses = [self._store(one, self._after_erasure(one, time_ms) if is_now else time_ms) for one in records]
         for hook in self._hooks:
             hook(self.last_offset())
         return statuses

@@ -20,7 +20,7 @@ ROW_FAULTS: Final = frozenset({6, 26, 27, 38, 41, 53, 69, 70, 72, 117, 407, 469}
 """Codes of ClickHouse for a row that does not fit: what cannot be parsed or converted, is out of bounds, or violates a
 constraint."""
 
-RETAINED_TABLES: Final = ("events", "decisions", "bad_events")
+RETAINED_TABLES: Final = ("events", "decisions", "bad_events", "statements")
 """Tables whose rows may end by age; the others hold what is true now."""
 
 _NEW: Final = "new"
@@ -56,12 +56,13 @@ _IS_AS_OLD: Final = "<= transform(visitor_id, {visitors:Array(String)}, {times:A
 _ERASED: Final[Mapping[str, str]] = {
     "events": f"if(arrive_ms > 0, arrive_ms {_IS_AS_OLD}, {_IS_BEFORE})",
     "profiles": _IS_BEFORE,
+    "statements": f"time_ms {_IS_AS_OLD}",
     "decisions": f"time_ms {_IS_AS_OLD}",
     "bad_events": f"time_ms {_IS_AS_OLD}",
 }
 """Rows of each table that the erasures are about, among those of their visitors: what a log took by their time.
 
-A row of `profiles` has what was stated at several times, so what was stated since is a new row, of the erasure's place.
+A row of `profiles` is made of statements, and of those since an erasure a new one is, of the erasure's place.
 """
 
 

@@ -160,10 +160,12 @@ class SqliteLog:
         with translated(self._path), self._reading:
             return int(self._reader.execute('SELECT ifnull(max("offset"), 0) FROM records_trimmed').fetchone()[0])
 
-    def records_of(self, key: str) -> Iterator[LogRecord]:
-        """Yield every record of one visitor, in order, and what was stated of it that an outbox removed."""
+    def records_of(self, key: str, *, after_ms: int = -1) -> Iterator[LogRecord]:
+        """Yield the records of one visitor that a log took after a time, in order; what was stated also if trimmed."""
         after = 0
-        while records := self._select(log_erasure.RECORDS_OF, {"key": key, "after": after}, after):
+        while records := self._select(
+            log_erasure.RECORDS_OF, {"key": key, "after": after, "after_ms": after_ms}, after
+        ):
             yield from records
             after = records[-1].offset
 

@@ -147,7 +147,7 @@ class Replica:
                 waiting = []
             if record.kind == RECORD_KIND_ERASURE and (since := self._since(record)):
                 self._apply(waiting)
-                self._engine.apply_late_erasure(_row(record), since)
+                self._apply_late(record, since)
                 waiting = []
             else:
                 waiting.append(_row(record))
@@ -156,14 +156,22 @@ class Replica:
 
     def _since(self, erasure: LogRecord) -> list[_Row]:
         """Return what the log took of a visitor after its erasure and has before it: another machine told it late."""
-        records = takewhile(lambda record: record.offset < erasure.offset, self._log.records_of(erasure.key))
-        return [_row(one) for one in records if one.kind in kinds.ERASED and one.time_ms > erasure.time_ms]
+        found = self._log.records_of(erasure.key, after_ms=erasure.time_ms)
+        before = takewhile(lambda record: record.offset < erasure.offset, found)
+        return [_row(record) for record in before if record.kind in kinds.ERASED]
 
     def _apply(self, rows: list[_Row]) -> None:
         try:
             self._engine.apply(rows)
         except EngineError:
             self._apply_singly(rows)
+
+    def _apply_late(self, erasure: LogRecord, since: list[_Row]) -> None:
+        try:
+            self._engine.apply_late_erasure(_row(erasure), since)
+        except EngineError:
+            _logger.exception("record_skipped", offset=erasure.offset, kind=erasure.kind)
+            self._engine.apply([(erasure.offset, RECORD_KIND_UNSPECIFIED, erasure.time_ms, b"")])
 
     def _apply_singly(self, rows: list[_Row]) -> None:
         for row in rows:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from core_rs import stated_after, stated_since
+from core_rs import stated_after
 from server.ports import LogRecord
 from shopkeeper.v1.common_pb2 import (
     CONSENT_PURPOSE_MARKETING,
@@ -60,6 +60,15 @@ PROFILE_SCHEMA: Final = pa.schema(
         "marketing": pa.bool_(),
         "payload": pa.binary(),
         "stated": pa.binary(),
+    }
+)
+STATEMENT_SCHEMA: Final = pa.schema(
+    {
+        "visitor_id": pa.string(),
+        "log_offset": pa.int64(),
+        "kind": pa.int64(),
+        "time_ms": pa.int64(),
+        "payload": pa.binary(),
     }
 )
 DECISION_SCHEMA: Final = pa.schema(
@@ -160,20 +169,10 @@ def profile_row(record: LogRecord, known: Row | None) -> Row | None:
             return None
         offset = known["log_offset"]
         before, change = _missing(change, before) if offset >= 0 else change, before
-    row = _profile_row(offset, *stated_after(before, kind, record.time_ms, change))
-    if not row["visitor_id"] or row["visitor_id"] != record.key:
-        raise ValueError("`visitor_id` is empty, or not the key of the record")
-    return row
-
-
-def profile_row_since(row: Row, time_ms: int) -> Row | None:
-    """Return the row of what was stated after a time, Unix milliseconds; None if nothing was."""
-    found = stated_since(known_stated(row["stated"], row["payload"]), time_ms)
-    return found and _profile_row(row["log_offset"], *found)
-
-
-def _profile_row(offset: int, stated: bytes, payload: bytes) -> Row:
+    stated, payload = stated_after(before, kind, record.time_ms, change)
     profile = Profile.FromString(payload)
+    if not profile.visitor_id or profile.visitor_id != record.key:
+        raise ValueError("`visitor_id` is empty, or not the key of the record")
     consents = {consent.purpose: consent.granted for consent in profile.consents}
     return {
         "visitor_id": profile.visitor_id,
@@ -186,6 +185,17 @@ def _profile_row(offset: int, stated: bytes, payload: bytes) -> Row:
         "payload": payload,
         "stated": stated,
     }
+
+
+def statement_row(record: LogRecord) -> Row:
+    """Return the row of a record of what was stated."""
+    kept = ("log_offset", record.offset), ("kind", record.kind), ("time_ms", record.time_ms)
+    return {"visitor_id": record.key, **dict(kept), "payload": record.payload}
+
+
+def statement_of(row: Row) -> LogRecord:
+    """Return the record of which `statement_row` made a row."""
+    return LogRecord(row["log_offset"], row["kind"], row["time_ms"], row["visitor_id"], "", row["payload"])
 
 
 def known_stated(stated: bytes, payload: bytes) -> bytes:

@@ -90,6 +90,7 @@ class TableWriter:
         found: tuple[tuple[str, Iterable[Row], pa.Schema], ...] = (
             ("items", self._latest_items(records), rows.ITEM_SCHEMA),
             ("profiles", self._latest_profiles(records, by_offset), rows.PROFILE_SCHEMA),
+            ("statements", self._statements(records), rows.STATEMENT_SCHEMA),
             ("decisions", self._slates(records), rows.DECISION_SCHEMA),
             ("documents", self._documents(records), rows.DOCUMENT_SCHEMA),
         )
@@ -108,7 +109,7 @@ class TableWriter:
         return [row for row in self.bad if row["log_offset"] not in dismissed]
 
     def is_erased(self, record: LogRecord) -> bool:
-        """Return whether a log took the record before its visitor was forgotten, or may have; see `fill_profiles`."""
+        """Return whether a log took the record before its visitor was forgotten, or may have: what was filled in."""
         erasure = self.erasures.get(record.key) if record.kind in kinds.ERASED else None
         return erasure is not None and (record.time_ms <= erasure.time_ms or record.offset < 0)
 
@@ -168,29 +169,43 @@ class TableWriter:
 
     def _latest_profiles(self, records: list[LogRecord], by_offset: dict[int, LogRecord]) -> Iterable[Row]:
         about = [record for record in records if record.kind in kinds.STATING or record.kind == RECORD_KIND_ERASURE]
-        found = self._known("profiles", "visitor_id", {record.key for record in about})
-        known = {key: self._since(row) for key, row in found.items()}
+        known = self._known_profiles({record.key for record in about})
         latest: dict[str, Row] = {}
         for record in about:
             with self._setting_aside(record):
                 before = latest.get(record.key) or known.get(record.key)
-                if record.kind == RECORD_KIND_ERASURE:
-                    row = before and {**before, "log_offset": max(before["log_offset"], record.offset)}
-                else:
-                    row = rows.profile_row(record, before)
-                if row is None:
-                    self.outdated.add(record.offset)
-                else:
+                row = rows.profile_row(record, before) if record.kind in kinds.STATING else before
+                if row is not None:
                     latest[record.key] = row
-                    by_offset.setdefault(row["log_offset"], record)  # it may be the offset of the row that was there
-        return latest.values()
+                    by_offset[self._place(row)] = record  # it may be the place of the row that was there
+                elif record.kind in kinds.STATING:
+                    self.outdated.add(record.offset)
+        return [{**row, "log_offset": self._place(row)} for row in latest.values()]
 
-    def _since(self, row: Row) -> Row | None:
-        """Return what of a profile's row was stated since the visitor was forgotten; a replica may still have more."""
+    def _place(self, row: Row) -> int:
+        """Return the place of a profile's row: not before that of an erasure, which deletes what is."""
+        offset: int = row["log_offset"]
         erasure = self.erasures.get(row["visitor_id"])
-        if erasure is None or row["log_offset"] >= erasure.offset:
-            return row
-        return rows.profile_row_since(row, erasure.time_ms)
+        return offset if erasure is None else max(offset, erasure.offset)
+
+    def _known_profiles(self, visitors: set[str]) -> dict[str, Row]:
+        """Return the rows of profiles; one of before an erasure, which a replica may still have, is made anew."""
+        known = self._known("profiles", "visitor_id", visitors)
+        old = {visitor_id for visitor_id, row in known.items() if self._place(row) > row["log_offset"]}
+        for visitor_id in old:
+            del known[visitor_id]
+        stated = map(rows.statement_of, self._found("statements", "visitor_id", old))
+        for record in sorted(stated, key=lambda record: record.offset):
+            if not self.is_erased(record):
+                with self._setting_aside(record):
+                    known[record.key] = rows.profile_row(record, known.get(record.key)) or known[record.key]
+        return known
+
+    def _statements(self, records: list[LogRecord]) -> list[Row]:
+        """Return the rows of what was stated and can be read; what a log knew before Kafka is not of one time."""
+        bad = {row["log_offset"] for row in self.bad}
+        stated = (record for record in records if record.kind in kinds.STATING and record.offset > 0)
+        return [rows.statement_row(record) for record in stated if record.offset not in bad]
 
     def _slates(self, records: list[LogRecord]) -> list[Row]:
         slates: list[Row] = []
@@ -220,13 +235,13 @@ class TableWriter:
         return {(row["kind"], row["document_id"]) for row in found}
 
     def _known(self, table: str, key: str, values: set[str]) -> dict[str, Row]:
+        return {row[key]: row for row in self._found(table, key, values)}
+
+    def _found(self, table: str, key: str, values: set[str]) -> Iterator[Row]:
         sql = f"SELECT * FROM {table} FINAL WHERE {key} IN {{keys:Array(String)}}"  # noqa: S608
-        known: dict[str, Row] = {}
         ordered = sorted(values)
         for start in range(0, len(ordered), _LOOKUP_ROWS):
-            found = self._store.query(sql, {"keys": ordered[start : start + _LOOKUP_ROWS]})
-            known |= {row[key]: row for row in rows.rows_of(found)}
-        return known
+            yield from rows.rows_of(self._store.query(sql, {"keys": ordered[start : start + _LOOKUP_ROWS]}))
 
     def _parsed(
         self, records: list[LogRecord], kind: int, message_type: type[MessageType]

@@ -241,7 +241,6 @@ class Stated(_message.Message):
     ANSWERS_FIELD_NUMBER: _builtins.int
     DENIALS_FIELD_NUMBER: _builtins.int
     IS_USER_FIELD_NUMBER: _builtins.int
-    TRAIT_TIMES_FIELD_NUMBER: _builtins.int
     visitor_id: _builtins.str
     """Visitor."""
     is_user: _builtins.bool
@@ -258,10 +257,6 @@ class Stated(_message.Message):
     def denials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stated.Denial]:
         """Denials of browsers in which the visitor logged in, the latest of each purpose."""
 
-    @_builtins.property
-    def trait_times(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """When the log took each of the traits, Unix milliseconds; fewer where it is not known of the last ones."""
-
     def __init__(
         self,
         *,
@@ -270,11 +265,10 @@ class Stated(_message.Message):
         answers: _abc.Iterable[Global___Stated.Answer] | None = ...,
         denials: _abc.Iterable[Global___Stated.Denial] | None = ...,
         is_user: _builtins.bool = ...,
-        trait_times: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "denials", b"denials", "is_user", b"is_user", "trait_times", b"trait_times", "traits", b"traits", "visitor_id", b"visitor_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "denials", b"denials", "is_user", b"is_user", "traits", b"traits", "visitor_id", b"visitor_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

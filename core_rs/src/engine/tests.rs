@@ -41,7 +41,11 @@ fn the_profile_shows_what_was_done_newest_first() {
 }
 
 fn denial(visitor_id: &str) -> Vec<u8> {
-    let consent = Consent { purpose: ConsentPurpose::Personalization as i32, granted: false };
+    said(visitor_id, false)
+}
+
+fn said(visitor_id: &str, granted: bool) -> Vec<u8> {
+    let consent = Consent { purpose: ConsentPurpose::Personalization as i32, granted };
     Profile { visitor_id: visitor_id.into(), consents: vec![consent], ..Profile::default() }.encode_to_vec()
 }
 
@@ -79,13 +83,52 @@ fn a_late_erasure_leaves_what_came_after_it_and_counts_nothing_twice() {
     assert_eq!((state.events, bought("old"), bought("new"), bought("a")), (4, 2, 1, 1));
 }
 
+fn login(item_id: &str) -> Vec<u8> {
+    purchase("phone", "w", &[item_id])
+}
+
 #[test]
-fn an_older_erasure_that_comes_late_brings_nothing_back() {
-    let (event, erased) = (purchase("", "u", &["a"]), erasure("u"));
-    let record = timed(3, RecordKind::Event, &event);
+fn what_went_over_at_a_login_is_not_brought_back_by_a_late_erasure_of_the_browser() {
+    let visit = |item_id: &'static str| purchase("phone", "", &[item_id]);
+    let (first, second, third, erased) = (visit("a"), visit("b"), visit("c"), erasure("phone"));
+    let (granted, denied, logged_in) = (said("phone", true), denial("phone"), login("d"));
+    let event = |offset, payload| timed(offset, RecordKind::Event, payload);
+    let stated = |offset, payload| timed(offset, RecordKind::Profile, payload);
+    for (before, left) in [(&granted, None), (&denied, Some(false))] {
+        let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
+        let of_phone = [event(1, &first), event(2, &second), stated(3, before), event(5, &third)];
+        engine.apply([of_phone[0], of_phone[1], of_phone[2], event(4, &logged_in), of_phone[3]]);
+        let late = Record { time_ms: 15, ..timed(6, RecordKind::Erasure, &erased) };
+        assert!(engine.apply_late_erasure(&late, &of_phone));
+        engine.apply([event(7, &logged_in)]);
+        let state = engine.read();
+        let items = state.visitors["w"].recent().map(|seen| state.items.name(seen.item)).collect::<Vec<_>>();
+        assert_eq!((items.len(), state.visitors["w"].events), (5, 5), "{items:?}: each once, and d twice");
+        let context = Context { visitor_id: "phone".into(), ..Context::default() };
+        assert_eq!(state.answer(&context, ConsentPurpose::Personalization), left);
+    }
+}
+
+#[test]
+fn a_login_that_is_applied_anew_takes_over_what_the_browser_denied_and_nothing_that_came_since() {
+    let (denied, logged_in, since) = (denial("phone"), login("a"), purchase("phone", "", &["b"]));
     let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
-    engine.apply([timed(3, RecordKind::Event, &event), timed(4, RecordKind::Erasure, &erased)]);
-    let late = Record { time_ms: 25, ..timed(5, RecordKind::Erasure, &erased) };
-    assert!(engine.apply_late_erasure(&late, &[record]));
-    assert!(engine.profile("u").is_err());
+    let record = timed(3, RecordKind::Event, &logged_in);
+    engine.apply([timed(2, RecordKind::Profile, &denied), record, timed(4, RecordKind::Event, &since)]);
+    let erased = erasure("w");
+    assert!(engine.apply_late_erasure(&Record { time_ms: 15, ..timed(5, RecordKind::Erasure, &erased) }, &[record]));
+    let state = engine.read();
+    assert_eq!((state.visitors["w"].events, state.visitors["phone"].events), (1, 1));
+    assert!(state.visitors["w"].is_denied() && state.visitors["phone"].is_denied());
+}
+
+#[test]
+fn an_erasure_that_is_no_newer_changes_nothing() {
+    let (event, erased) = (purchase("", "u", &["a"]), erasure("u"));
+    let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
+    let erasure = |offset, time_ms| Record { time_ms, ..timed(offset, RecordKind::Erasure, &erased) };
+    engine.apply([timed(3, RecordKind::Event, &event), erasure(4, 40), timed(5, RecordKind::Event, &event)]);
+    assert!(!engine.apply_late_erasure(&erasure(6, 25), &[timed(3, RecordKind::Event, &event)]));
+    engine.apply([erasure(7, 40)]);
+    assert_eq!(engine.read().visitors["u"].events, 1);
 }

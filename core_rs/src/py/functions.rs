@@ -31,7 +31,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_placement, module)?)?;
     module.add_function(wrap_pyfunction!(check_control, module)?)?;
     module.add_function(wrap_pyfunction!(stated_after, module)?)?;
-    module.add_function(wrap_pyfunction!(stated_since, module)?)?;
     module.add_function(wrap_pyfunction!(encode_events, module)?)?;
     module.add_function(wrap_pyfunction!(event_columns, module)?)
 }
@@ -94,17 +93,6 @@ fn stated_after<'py>(
 ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     let (stated, profile) = enter(|| profile::stated_after(known, kind, time_ms, payload))?;
     Ok((PyBytes::new(py, &stated.encode_to_vec()), PyBytes::new(py, &profile.encode_to_vec())))
-}
-
-#[pyfunction]
-fn stated_since<'py>(
-    py: Python<'py>,
-    known: &[u8],
-    time_ms: i64,
-) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
-    let found = enter(|| profile::stated_since(known, time_ms))?;
-    let bytes = |message: Vec<u8>| PyBytes::new(py, &message);
-    Ok(found.map(|(stated, profile)| (bytes(stated.encode_to_vec()), bytes(profile.encode_to_vec()))))
 }
 
 #[pyfunction]

@@ -7,7 +7,7 @@ use crate::{
     params::{AFFINITIES, RING},
     place::Places,
     popularity::{Counts, Popularity},
-    profile::{Answer, Stated, StatedTrait},
+    profile::{Answer, Stated},
     proto::{self, Item, ItemChange, Profile},
     sequence::SequenceVector,
     visitor::{Affinity, Bought, Interaction, Visitor},
@@ -137,6 +137,8 @@ pub struct VisitorRow {
     pub unrecorded_purposes: Vec<i32>,
     #[prost(sint64, repeated, tag = "34")]
     pub unrecorded_times: Vec<i64>,
+    #[prost(sint64, tag = "35")]
+    pub since_offset: i64,
 }
 
 /// Sequence vector of a visitor.
@@ -258,6 +260,7 @@ impl VisitorRow {
             recorded: denials.map(|denial| denial.is_recorded).collect(),
             unrecorded_purposes,
             unrecorded_times,
+            since_offset: visitor.since_offset,
         }
     }
 
@@ -266,6 +269,7 @@ impl VisitorRow {
         visitor.bought = self.bought()?;
         visitor.stated = self.stated()?.map(Box::new);
         visitor.is_user = self.is_user;
+        visitor.since_offset = self.since_offset;
         visitor.sequence = self.sequence.as_ref().map(|row| Box::new(row.vector()));
         visitor.events = self.events;
         visitor.baskets = self.baskets;
@@ -317,8 +321,7 @@ impl VisitorRow {
         let times = self.answer_times.iter().copied().chain(std::iter::repeat(0));
         let answers = profile.consents.iter().zip(times);
         let answers = answers.map(|(&consent, time_ms)| Answer::new(consent, time_ms)).collect();
-        let traits = profile.traits.iter().map(|stated| StatedTrait { stated: stated.clone(), time_ms: 0 }).collect();
-        Ok(Some(Stated { traits, answers, ..Stated::default() }))
+        Ok(Some(Stated { traits: profile.traits.clone(), answers, ..Stated::default() }))
     }
 
     fn bought(&self) -> Sound<Vec<Bought>> {
