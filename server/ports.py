@@ -95,7 +95,7 @@ class Erasure(NamedTuple):
     """When a visitor was forgotten."""
 
     offset: int
-    """Of the record; events and what was stated before it are forgotten."""
+    """Of the record; what does not tell when a log took it is forgotten where it is before this."""
     time_ms: int
     """Of the record; what a log took at this time or before is forgotten, wherever it comes."""
 

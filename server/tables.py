@@ -17,7 +17,7 @@ from server.adapters.asked_store import AskedStore, answer_asks
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.clickhouse_cluster import ClickHouseCluster
 from server.adapters.clickhouse_store import ClickHouseStore
-from server.adapters.inbox import SqliteInbox
+from server.adapters.inbox import places_of
 from server.adapters.kafka import check_places, topic_name
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.outbox import SqliteOutbox
@@ -167,8 +167,7 @@ def fill(settings: Settings, store: SqlStore, stopping: threading.Event) -> None
     StoreError : the log followed topics of another prefix
     """
     if settings.tables_follow_kafka:
-        with closing(SqliteInbox(settings.log_path)) as inbox:
-            check_places(settings.kafka, inbox.places())
+        check_places(settings.kafka, places_of(settings.log_path))
         with closing(open_log(settings)) as log, closing(SqliteOutbox(settings.log_path)) as outbox:
             fill_profiles(log, store, f"{topic_name(settings.kafka, PROFILES)}/{outbox.origin}", stopping)
 

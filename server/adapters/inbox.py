@@ -11,6 +11,7 @@ A file that is an older copy is found out by records of its own in Kafka that it
 import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -68,7 +69,7 @@ class SqliteInbox:
     def places(self) -> dict[str, int]:
         """Return the place reached in each part of the stream."""
         with translated(self._path):
-            return dict(self._connection.execute('SELECT name, "offset" FROM inbox_places'))
+            return _places(self._connection)
 
     def take(self, arrivals: Sequence[Arrival], places: Mapping[str, int]) -> int:
         """Append what others wrote and the log has not, and keep the places; return how many were appended.
@@ -154,6 +155,22 @@ class SqliteInbox:
                 self._log.erase(key)
                 with turn(self._path):
                     self._connection.execute("DELETE FROM foreign_erasures WHERE key = ?", (key,))
+
+
+def places_of(path: Path) -> dict[str, int]:
+    """Return the places that the inbox of a log has reached, for who is not that inbox; empty where it has none.
+
+    Raises
+    ------
+    LogUnavailableError : the file cannot be used
+    """
+    with translated(path), closing(connect(path)) as connection:
+        is_made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'inbox_places'").fetchone()
+        return _places(connection) if is_made else {}
+
+
+def _places(connection: sqlite3.Connection) -> dict[str, int]:
+    return dict(connection.execute('SELECT name, "offset" FROM inbox_places'))
 
 
 def _row(record: LogRecord) -> Row:

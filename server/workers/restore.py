@@ -1,8 +1,8 @@
 """Records made again of what the tables hold: what a new machine needs and Kafka keeps no longer.
 
-Events and erasures that Kafka still has are left out, so that they come once and in its order. What was stated is
-merged, so it is harmless that newer changes of it come again. Items, placements, controls and activations Kafka keeps
-for ever.
+Events that Kafka still has are left out, so that they come once and in its order. What was stated is merged, so it is
+harmless that newer changes of it come again, and erasures go by their time. Items, placements, controls and activations
+Kafka keeps for ever.
 """
 
 import base64
@@ -33,6 +33,8 @@ DUMPS: Final[Mapping[str, str]] = {
 ORIGIN: Final = "tables"
 """Of these records; as those of another machine they are not shipped."""
 
+_TOPIC: Final = "events"
+"""Of all of these records; what other topics told is left to them."""
 _BATCH_ROWS: Final = 10_000
 
 
@@ -47,11 +49,14 @@ def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator
     def time_of(key: str, time_ms: int) -> int:
         return max(time_ms, forgotten.get(key, -1) + 1)
 
+    def is_ours(row: Mapping[str, Any]) -> bool:
+        return place_of(row["log_offset"])[0] == _TOPIC
+
     def is_gone(row: Mapping[str, Any]) -> bool:
         topic, partition, offset = place_of(row["log_offset"])
-        return offset < begins.get((topic, partition), 0)  # other topics hold none of these
+        return topic == _TOPIC and offset < begins.get((topic, partition), 0)
 
-    for row in filter(is_gone, _rows(folder / "erasures.parquet")):
+    for row in filter(is_ours, _rows(folder / "erasures.parquet")):
         forgotten[row["visitor_id"]] = row["time_ms"]
         payload = Erasure(visitor_id=row["visitor_id"]).SerializeToString()
         yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", payload)

@@ -49,6 +49,7 @@ class Sink:
         self._batch: Batch | None = None
         self._writer = TableWriter(store)
         self._swept = time.monotonic()
+        self._swept_erasures = self._writer.erasures
         self._outage = Outage("batch_not_stored", "what the reason says; the batch is kept and tried again")
         feed.begin(self._positions)
 
@@ -118,13 +119,15 @@ class Sink:
         return time.monotonic() - since >= self._settings.batch_ms / 1000
 
     def _sweep(self) -> None:
-        """Erase once more what was erased lately: another sink may have written old records since."""
+        """Erase once more what was erased lately, or came late: another sink may have written old records since."""
         if time.monotonic() - self._swept >= SWEEP_S:
             self._swept = time.monotonic()  # whatever becomes of it: rows do not wait for a sweep
             self._writer.learn_erasures()
-            erasures = self._writer.erasures
+            erasures, known = self._writer.erasures, self._swept_erasures
             since_ms = max((one.time_ms for one in erasures.values()), default=0) - SWEPT_MS
-            self._store.erase({key: one for key, one in erasures.items() if one.time_ms >= since_ms})
+            lately = {key: one for key, one in erasures.items() if one.time_ms >= since_ms or one != known.get(key)}
+            self._store.erase(lately)
+            self._swept_erasures = erasures
 
 
 def _cause(error: Exception) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core_rs import event_columns
-from server.ports import NewRecord
+from server.ports import LogRecord, NewRecord
 from server.settings import SinkSettings
 from server.workers import rows
 from server.workers import sink as module
@@ -136,3 +136,31 @@ def test_what_was_taken_after_an_erasure_that_comes_late_stays(shop: Shop, at_on
     found = "SELECT visitor_id, trait_names, trait_values, training FROM profiles"
     assert shop.rows(f"{found} FINAL") == [("v", ["shoes", "size"], ["42", "L"], False)]
     assert not any("city" in names or "M" in values for _, names, values, _ in shop.rows(found)), "nor in older rows"
+
+
+def test_sweep_takes_an_erasure_that_came_late_though_it_is_old(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    day_ms = 86_400_000
+    shop.add(erasure("w"), time_ms=3 * day_ms)
+    shop.sink.drain()
+    monkeypatch.setattr(module, "SWEEP_S", 0)
+    shop.sink._sweep()
+    shop.add(erasure("v"), time_ms=10)
+    shop.sink.drain()
+    made = event("e1", "a").payload
+    shop.store.insert("events", rows.event_table(event_columns([(1, 9, made)]), {1: 9}))
+    shop.sink._sweep()
+    assert shop.rows("SELECT event_id FROM events") == []
+    shop.store.insert("events", rows.event_table(event_columns([(1, 9, made)]), {1: 9}))
+    shop.sink._sweep()
+    assert shop.rows("SELECT event_id FROM events") == [("e1",)], "each once, and those of the day before the newest"
+
+
+def test_what_is_put_back_after_an_erasure_outlives_the_next_sweep(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.add(erasure("v"), time_ms=10)
+    shop.sink.drain()
+    new = profile("v", training=False)
+    record = LogRecord(0, new.kind, 11, "v", "", new.payload)
+    shop.sink._writer.write([record._replace(offset=-1), record])
+    monkeypatch.setattr(module, "SWEEP_S", 0)
+    shop.sink._sweep()
+    assert shop.rows("SELECT training FROM profiles FINAL") == [(False,)]
