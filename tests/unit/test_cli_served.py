@@ -24,6 +24,9 @@ from tests.command_line import failed
 
 
 class Models(model_service_pb2_grpc.ModelServiceServicer):
+    mode = model_service_pb2.Trial.MODE_SHADOW
+    previous = ""
+
     def PublishModel(self, request, context):  # noqa: N802
         if request.version == "bad":
             fault = ServiceError("BUNDLE_REJECTED", "bundle `bad`: golden answers differ")
@@ -32,7 +35,7 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
         return model_service_pb2.PublishModelResponse(model=model)
 
     def GetTrial(self, _request, _context):  # noqa: N802
-        trial = model_service_pb2.Trial(version="v1", mode=model_service_pb2.Trial.MODE_SHADOW, share=0.1)
+        trial = model_service_pb2.Trial(version="v1", mode=self.mode, share=0.1)
         report = model_service_pb2.TrialReport(request_count=1_234, mean_agreement=0.5)
         return model_service_pb2.GetTrialResponse(trial=trial, report=report)
 
@@ -40,6 +43,8 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
         return model_service_pb2.StopTrialResponse()
 
     def RollbackModel(self, _request, context):  # noqa: N802
+        if self.previous:
+            return model_service_pb2.RollbackModelResponse(model=model_service_pb2.Model(version=self.previous))
         context.abort_with_status(rpc_status.to_status(to_status(ServiceError("NO_PREVIOUS_MODEL", "none"), "r1")))
 
 
@@ -116,6 +121,12 @@ def test_publish_prints_the_card_and_names_the_next_command(run, address):
 
 def test_rollback_without_a_bundle_before_is_a_failure(run, address):
     assert "activate" in failed(run("rollback", "--address", address, "--json"), 1)["next"]
+
+
+def test_rollback_says_what_serves_and_what_a_second_one_would_do(run, address, monkeypatch):
+    monkeypatch.setattr(Models, "previous", "v1")
+    said = run("rollback", "--address", address).stderr
+    assert "v1 serves; another rollback would bring back the bundle that served until now" in said
 
 
 def test_recommend_names_product_brand_price_and_reason(run, address):
