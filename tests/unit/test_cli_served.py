@@ -174,5 +174,14 @@ def test_trial_show_gives_counts_as_numbers(run, address):
     assert (report["request_count"], report["failed_count"], report["mean_agreement"]) == (1_234, 0, 0.5)
 
 
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_trial_show_names_the_mode_as_trial_start_does(run, address, monkeypatch, mode):
+    monkeypatch.setattr(Models, "mode", model_service_pb2.Trial.Mode.Value(f"MODE_{mode.upper()}"))
+    shown = json.loads(run("trial", "show", "--address", address, "--json").stdout)
+    assert shown["trial"]["mode"] == mode
+    (line,) = [line for line in run("trial", "show", "--address", address).stdout.splitlines() if "mode" in line]
+    assert line.split("│")[2].strip() == mode
+
+
 def test_trial_stop_says_that_none_is_in_force(run, address):
     assert run("trial", "stop", "--address", address).stdout.strip() == "no trial is in force"
