@@ -43,9 +43,10 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
         return model_service_pb2.StopTrialResponse()
 
     def RollbackModel(self, _request, context):  # noqa: N802
-        if self.previous:
-            return model_service_pb2.RollbackModelResponse(model=model_service_pb2.Model(version=self.previous))
-        context.abort_with_status(rpc_status.to_status(to_status(ServiceError("NO_PREVIOUS_MODEL", "none"), "r1")))
+        if not self.previous:
+            fault = ServiceError("NO_PREVIOUS_MODEL", "none")
+            context.abort_with_status(rpc_status.to_status(to_status(fault, "r1")))
+        return model_service_pb2.RollbackModelResponse(model=model_service_pb2.Model(version=self.previous))
 
 
 class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServicer):
