@@ -5,7 +5,7 @@ Results go to standard output, progress to standard error. Exit codes: 0 ok · 1
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from trainers.baselines import Baselines
 from trainers.bundle import learnt_until
 from trainers.console import JsonOption, answer, errors_told, progress_told
 from trainers.dataset import Export, read_export
-from trainers.gate import facts, judge, unseen_half
+from trainers.gate import judge, undecided, unseen_half
 from trainers.item_vectors import TITLES, with_vectors
 from trainers.offline.commands import COMMANDS
 from trainers.parts import CONTENT, left_out, parts_of
@@ -67,7 +67,11 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         typer.Option(help="What to measure beside: what costs next to nothing, or iALS, EASE and others too."),
     ] = Baselines.TRIVIAL,
     against: Annotated[
-        Path | None, typer.Option(help="Bundle that serves: say whether the new one is not worse on what it never saw.")
+        Path | None,
+        typer.Option(
+            help="Bundle that serves: say whether the new one is not worse on what it never saw; train none where too "
+            "few visitors tell."
+        ),
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of its NDCG@10 that may be lost.")] = 0.02,
     parts: Annotated[str, typer.Option("--with", help="Parts to add, comma-separated: content, sequence.")] = "",
@@ -86,6 +90,9 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         read, moment = _opened(export, split, tell)
         if against is not None:
             moment = max(moment, unseen_half(read, learnt_until(against)))
+            if why := undecided(read.dataset, moment):
+                answer({"gate": {"passed": False, "why": why}}, f"no bundle was made: {why}", json=json)
+                return
         named = {"ranker": ranker, "question": question, "parts": names}
         pipeline = _pipeline(read, moment, seed, tell, item_vectors=item_vectors, **named)
         fitted = pipeline.run()
@@ -94,7 +101,7 @@ def train(  # noqa: PLR0913, PLR0917 - an option of a command is a parameter
         rows = report.lines_of(_measured(fitted, pipeline, tell, baselines))
         found: dict[str, object] = {"ranked_by": fitted.ranked_by, "asked": len(fitted.task.visitor)}
         if against is not None:
-            found["gate"] = facts(judge(pipeline, fitted, against, tolerance))
+            found["gate"] = asdict(judge(pipeline, fitted, against, tolerance))
         version = write(fitted, pipeline, out)
     _answer({"version": version, **found}, rows, f"bundle {version}", json=json)
 

@@ -51,8 +51,8 @@ def retrain(
 
     Without --with, --ranker and --item-vectors the new bundle is made as the serving one was. Where it takes over, the
     one before, one on trial and the five newest stay published, and older ones are removed. Ends with status 5 where
-    the new bundle is worse or nothing can be said yet, and leaves it in `bundles/incoming`; with --every that is told,
-    the bundle is removed, and the next time comes.
+    nothing can be said yet, before it trains, and where the new bundle is worse, which it leaves in `bundles/incoming`;
+    with --every that is told, the bundle is removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
     asked = {"--with": parts, "--ranker": ranker, "--item-vectors": item_vectors}
@@ -82,16 +82,11 @@ def _once(
         options = made_as(settings.bundle_dir / active, options)
         options |= {"--against": str(settings.bundle_dir / active), "--tolerance": str(tolerance)}
     trained = run_trainers(["train", *(text for option in options.items() for text in option), "--json"])
-    version, gate = trained["version"], trained.get("gate")
+    version, gate = trained.get("version", ""), trained.get("gate")
     if gate is not None and not gate["passed"]:
-        if not keep:
+        if version and not keep:
             shutil.rmtree(incoming / version)
-        raise CliError(
-            f"Bundle {version} does not take the place of {active}.",
-            why=gate["why"],
-            then=f"`shopkeeper publish {version}` and try it as a shadow, or remove {incoming / version}",
-            code=Exit.GATE,
-        )
+        raise _not_taken(incoming, version, active, gate["why"])
     with connected(address) as remote:
         remote.models.PublishModel(pb.PublishModelRequest(version=version), timeout=PUBLISH_S)
         if _active(remote) != active:
@@ -104,6 +99,17 @@ def _once(
         remote.models.ActivateModel(pb.ActivateModelRequest(version=version), timeout=LOAD_S)
         _remove_old(remote, settings.bundle_dir, before=active)
     _show({**trained, "replaced": active}, as_json=as_json)
+
+
+def _not_taken(incoming: Path, version: str, active: str, why: str) -> CliError:
+    """Return the error of a bundle that does not take over; without a version none was made."""
+    if not version:
+        what = f"No new bundle takes the place of {active}; none was trained."
+        then = "`shopkeeper retrain` later, or `shopkeeper train` and try that bundle as a shadow"
+    else:
+        what = f"Bundle {version} does not take the place of {active}."
+        then = f"`shopkeeper publish {version}` and try it as a shadow, or remove {incoming / version}"
+    return CliError(what, why=why, then=then, code=Exit.GATE)
 
 
 def made_as(folder: Path, options: dict[str, str]) -> dict[str, str]:

@@ -98,6 +98,22 @@ def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_p
     assert options["--item-vectors"] == "titles"
 
 
+def test_where_nothing_can_be_judged_no_bundle_is_published_or_removed(monkeypatch, tmp_path):
+    settings = Settings(data_dir=tmp_path)
+    serving(settings.bundle_dir / "b1")
+    monkeypatch.setattr("server.cli.retrain.connected", lambda _: nullcontext())
+    monkeypatch.setattr("server.cli.retrain._active", lambda _: "b1")
+    monkeypatch.setattr("server.cli.retrain.fresh_export", lambda _: tmp_path)
+    told = {"gate": {"passed": False, "why": "only 3 visitors"}}
+    monkeypatch.setattr("server.cli.retrain.run_trainers", lambda _: told)
+    incoming = settings.bundle_dir / "incoming" / "b0"
+    incoming.mkdir(parents=True)
+    with pytest.raises(CliError, match="none was trained") as caught:
+        _once(settings, "", {}, 0.02, keep=False, as_json=True)
+    assert (caught.value.code, caught.value.why) == (Exit.GATE, "only 3 visitors")
+    assert incoming.exists()
+
+
 def serving(folder, **card):
     """Write the manifest of a bundle with both parts, trees and vectors of titles."""
     folder.mkdir(parents=True)
