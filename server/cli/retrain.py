@@ -11,14 +11,8 @@ from rich.text import Text
 
 from server.bundles import read_manifest
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
-from server.cli.models import (
-    PUBLISH_S,
-    PartsOption,
-    RankerOption,
-    VectorsOption,
-    fresh_export,
-    quality_table,
-)
+from server.cli.making import PART_FILES, PartsOption, RankerOption, VectorsOption, asked_for, check_installed
+from server.cli.models import PUBLISH_S, fresh_export, quality_table
 from server.cli.output import EXPECTED, CliError, Exit, JsonFlag, as_cli_error, handled, note, result
 from server.cli.remote import CALL_S, DEFAULT_ADDRESS, LOAD_S, AddressOption, Remote, connected
 from server.settings import Settings
@@ -27,7 +21,6 @@ from shopkeeper.v1 import model_service_pb2 as pb
 _HOUR_S = 3_600.0
 _KEPT = 5
 """Newest published bundles that stay."""
-_PART_FILES = {"content": "content_items.safetensors", "sequence": "sequence.onnx"}
 
 
 @handled
@@ -39,7 +32,7 @@ def retrain(
         float, typer.Option(min=0.0, max=1.0, help="Share of the serving bundle's NDCG@10 that may be lost.")
     ] = 0.02,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    ranker: RankerOption = "",
+    ranker: RankerOption = None,
     parts: PartsOption = "",
     item_vectors: VectorsOption = "",
     config: ConfigOption = None,
@@ -55,8 +48,8 @@ def retrain(
     with --every that is told, the bundle is removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
-    asked = {"--with": parts, "--ranker": ranker, "--item-vectors": item_vectors}
-    options = {"--seed": str(seed), **{name: value for name, value in asked.items() if value}}
+    check_installed(parts, item_vectors)
+    options = {"--seed": str(seed), **asked_for(ranker, parts, item_vectors)}
     while True:
         started = time.monotonic()
         try:
@@ -115,7 +108,7 @@ def _not_taken(incoming: Path, version: str, active: str, why: str) -> CliError:
 def made_as(folder: Path, options: dict[str, str]) -> dict[str, str]:
     """Return the options of the trainers with what they do not say of parts, ranker and vectors as a bundle has it."""
     manifest = read_manifest(folder)
-    parts = ",".join(part for part, file in _PART_FILES.items() if file in manifest.files)
+    parts = ",".join(part for part, file in PART_FILES.items() if file in manifest.files)
     made = {"--with": parts, "--ranker": manifest.ranker, "--item-vectors": manifest.item_vectors}
     found = {name: value for name, value in made.items() if value} | options
     if "content" not in found.get("--with", "") and "--item-vectors" not in options:
