@@ -61,7 +61,10 @@ class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServi
             because_item_id="i2",
             sources=["bought_together"],
         )
-        slate = recommendation_service_pb2.Slate(placement_id=request.placements[0].placement_id, items=[shown])
+        missing = [item_id for item_id in request.placements[0].anchor_item_ids if item_id != "i1"]
+        slate = recommendation_service_pb2.Slate(
+            placement_id=request.placements[0].placement_id, items=[shown], missing_item_ids=missing
+        )
         told = f"{request.context.user_id}|{request.context.visitor_id}"
         return recommendation_service_pb2.RecommendResponse(request_id=told, slates=[slate], degraded=["model_missing"])
 
@@ -138,6 +141,13 @@ def test_recommend_names_product_brand_price_and_reason(run, address):
     assert data["items"][0]["item_id"] == "i1"
     assert data["items"][0]["price"] == pytest.approx(1.99)
     assert data["degraded"] == ["model_missing"]
+
+
+@pytest.mark.parametrize("command", ["recommend", "explain"])
+def test_items_of_the_question_that_the_catalogue_lacks_are_named(run, address, command):
+    anchored = run(command, "u1", "--item", "i1", "--item", "[gone]", "--address", address).stdout
+    assert "the catalogue lacks: [gone]" in anchored
+    assert "catalogue" not in run(command, "u1", "--item", "i1", "--address", address).stdout
 
 
 def test_recommend_asks_for_a_customer_or_for_an_anonymous_visitor(run, address):
