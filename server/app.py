@@ -65,7 +65,7 @@ class App:
             decision_share=settings.decisions.share,
             time_zone=settings.time_zone,
         )
-        store = BundleStore(settings.bundle_dir)
+        store = BundleStore(settings.bundle_dir, settings.time_zone)
         self._models = Models(self.engine, store)
         self._replica = Replica(
             self.engine, self._log, settings, telemetry.LOG_LAG_RECORDS.set, self._models.before_apply

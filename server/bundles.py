@@ -89,16 +89,29 @@ def check_file(path: Path, digest: str) -> None:
             raise ValueError(f"{path.name} does not have the sha256 of the manifest; copy it or export it again")
 
 
+def time_zone_fault(manifest: Manifest, time_zone: str) -> str:
+    """Return why a bundle does not serve where the setting `time_zone` is so; empty if it does."""
+    if manifest.time_zone == time_zone:
+        return ""
+    theirs = manifest.time_zone
+    return (
+        f"it was trained for the time zone {theirs} and the setting `time_zone` is {time_zone}; "
+        f"set `time_zone` to {theirs} and restart, or train again"
+    )
+
+
 class BundleStore:
     """Bundles of one server: `incoming/` holds what trainers offer, the folder itself what passed the check.
 
     Parameters
     ----------
     folder : the folder `bundles`; made where it is missing
+    time_zone : of the shop; bundles that were trained for another do not serve
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, time_zone: str = "UTC") -> None:
         self._folder = folder
+        self._time_zone = time_zone
         self._incoming = folder / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
 
@@ -136,6 +149,18 @@ class BundleStore:
         with _damage_translated(version):
             return read_manifest(folder)
 
+    def manifest_to_serve(self, version: str) -> Manifest:
+        """Return the manifest of a published bundle that fits the settings.
+
+        Raises
+        ------
+        ServiceError : as `manifest`, and BUNDLE_REJECTED
+        """
+        manifest = self.manifest(version)
+        if fault := time_zone_fault(manifest, self._time_zone):
+            raise _rejected(version, fault)
+        return manifest
+
     def manifests(self) -> list[Manifest]:
         """Return the manifests of all published bundles, newest first; a damaged one is left out."""
         found = []
@@ -160,7 +185,7 @@ class BundleStore:
             raise _rejected(version, "a bundle of this version is published; give the new one another version")
         if not source.is_dir() or source.is_symlink():
             raise _rejected(version, "there is no such folder in bundles/incoming; write the bundle there")
-        if fault := await _fault_of(source):
+        if fault := await _fault_of(source) or time_zone_fault(read_manifest(source), self._time_zone):
             raise _rejected(version, fault)
         source.rename(target)
         return read_manifest(target)

@@ -3,13 +3,12 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core_rs import EngineError
-from trainers.dataset import Export
+from trainers.dataset import Dataset, Export
 from trainers.evaluate import Measured, interval
 from trainers.pipeline import Fitted, Pipeline
 from trainers.protocols import ANY_SHOP
@@ -65,6 +64,14 @@ def unseen_half(export: Export, learnt_until_ms: int) -> int:
     return max(learnt_until_ms, (learnt_until_ms + end_ms) // 2)
 
 
+def undecided(dataset: Dataset, split_ms: int) -> str:
+    """Return why nothing can be decided on what follows the split, before anything is learnt; empty where it can."""
+    count = len(ANY_SHOP.task(dataset, split_ms).visitor)
+    if count >= LEAST_VISITORS:
+        return ""
+    return f"only {count} visitors have an answer in the window; {LEAST_VISITORS} are needed, so wait for more"
+
+
 def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) -> Verdict:
     """Return whether the new bundle is not worse than the one in `folder` on what followed the split.
 
@@ -98,26 +105,13 @@ def judge(pipeline: Pipeline, fitted: Fitted, folder: Path, tolerance: float) ->
 
 
 def compare(new: Measured, old: Measured, tolerance: float, seed: int) -> Verdict:
-    """Return the verdict on two models that were asked about the same visitors; the interval is drawn from `seed`."""
+    """Return the verdict on two models that were asked about the same visitors, at least one.
+
+    The interval is drawn from `seed`.
+    """
     ours, theirs = new.values[MEASURE], old.values[MEASURE]
-    count = len(ours)
-    if count < LEAST_VISITORS:
-        return Verdict(
-            passed=False,
-            why=f"only {count} visitors have an answer in the window; {LEAST_VISITORS} are needed, so wait for more",
-            visitors=count,
-            new=float(ours.mean()) if count else 0.0,
-            old=float(theirs.mean()) if count else 0.0,
-            low=float("-inf"),
-            high=float("inf"),
-        )
     low, high = interval(ours - theirs, seed)
     floor = -tolerance * float(theirs.mean())
     passed = low >= floor
     why = f"the difference lies in {low:+.4f} to {high:+.4f}; its lower end may not be below {floor:+.4f}"
-    return Verdict(passed, why, count, float(ours.mean()), float(theirs.mean()), low, high)
-
-
-def facts(verdict: Verdict) -> dict[str, Any]:
-    """Return the verdict for JSON, in which a bound that does not exist is null."""
-    return {name: None if value in {float("inf"), float("-inf")} else value for name, value in vars(verdict).items()}
+    return Verdict(passed, why, len(ours), float(ours.mean()), float(theirs.mean()), low, high)

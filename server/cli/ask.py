@@ -7,6 +7,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from server.cli.output import JsonFlag, handled, result
 from server.cli.remote import CALL_S, DEFAULT_ADDRESS, AddressOption, connected, slate_table
@@ -58,7 +59,7 @@ def recommend(
     }
     ranked = f"ranked by {response.model_version}" if response.model_version else "ranked by the heuristic"
     table = slate_table(f"{placement} for {user}, {ranked}", rows)
-    table.caption = f"not as configured: {', '.join(response.degraded)}" if response.degraded else None
+    table.caption = _caption(response, slate)
     result({"placement": placement, "user": user, **facts, "items": rows}, table, as_json=json)
 
 
@@ -82,7 +83,9 @@ def explain(
         response = remote.recommendations.Explain(request, timeout=CALL_S)
         (slate,), (trace,) = response.response.slates, response.traces
         rows = remote.slate_rows(slate)
-    shown = Group(slate_table(f"{placement} for {user}", rows), _stages(trace), _scores(trace), _removed(trace))
+    table = slate_table(f"{placement} for {user}", rows)
+    table.caption = _caption(response.response, slate)
+    shown = Group(table, _stages(trace), _scores(trace), _removed(trace))
     result(MessageToDict(response, preserving_proto_field_name=True), shown, as_json=json)
 
 
@@ -136,6 +139,12 @@ def _controls(controls: list[placement_pb2.Control], missing: list[str]) -> Tabl
         where = ", ".join(control.placement_ids) or "all"
         table.add_row(control.control_id, where, does.get(action, action).replace("[", r"\["), state)
     return table
+
+
+def _caption(response: pb.RecommendResponse, slate: pb.Slate) -> Text | None:
+    """Return what is not as it was asked for; None where all is."""
+    facts = {"not as configured": response.degraded, "the catalogue lacks": slate.missing_item_ids}
+    return Text("; ".join(f"{what}: {', '.join(found)}" for what, found in facts.items() if found)) or None
 
 
 def _slate(placement: str, count: int, items: list[str] | None, categories: list[str] | None) -> pb.PlacementRequest:

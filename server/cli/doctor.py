@@ -10,7 +10,7 @@ import sqlite3
 import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +21,11 @@ from server.cli.output import Exit, exit_of
 from server.cli.remote import is_serving
 from server.settings import Settings, SettingsError, load_settings
 from server.streams import PROFILES
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION
 
 _LOW_DISK_BYTES = 1 << 30
 _CHECK_S = 2.0
+_ACTIVATIONS = 'SELECT "offset", kind, time_ms, payload FROM records WHERE kind = ? AND "offset" > ? ORDER BY "offset"'
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,11 @@ def _reached(positions: Mapping[str, int]) -> str:
 
 
 def _bundles(settings: Settings) -> Row:
-    from server.bundles import BundleStore, check_files  # noqa: PLC0415 - needs core_rs, which is a check of its own
+    from server.bundles import (  # noqa: PLC0415 - needs core_rs, which is a check of its own
+        BundleStore,
+        check_files,
+        time_zone_fault,
+    )
 
     if not settings.bundle_dir.is_dir():
         return Row("bundles", "warn", "none; the heuristic ranks", "`shopkeeper train`")
@@ -234,7 +240,23 @@ def _bundles(settings: Settings) -> Row:
             check_files(settings.bundle_dir / manifest.version, manifest)
         except (ValueError, OSError) as error:
             return _fail("bundles", f"{manifest.version}: {error}", "`shopkeeper rollback`, then train again")
+    faults = {one.version: time_zone_fault(one, settings.time_zone) for one in manifests}
+    if any(faults.values()) and (fault := faults.get(version := _serving(settings))):
+        return _fail("bundles", f"{version} serves no more: {fault}", "mend `time_zone`, or `shopkeeper train`")
     return Row("bundles", "ok", f"{len(manifests)} published, newest {manifests[0].version}")
+
+
+def _serving(settings: Settings) -> str:
+    """Return the version that serves by the newest snapshot and the log; empty where they cannot be read."""
+    engine = importlib.import_module("core_rs").Engine()
+    with suppress(Exception):  # a snapshot or a log that cannot be read is told by its own check
+        engine.load_snapshot(str(max(settings.snapshot_dir.glob("*.snapshot"))))
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"file:{settings.log_path}?mode=ro", uri=True, timeout=_CHECK_S)) as connection,
+    ):
+        engine.apply(connection.execute(_ACTIVATIONS, (RECORD_KIND_ACTIVATION, engine.offset)).fetchall())
+    return str(engine.active_model)
 
 
 def _port(settings: Settings) -> Row:

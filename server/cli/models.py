@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from server.cli.deployment import ConfigOption, DataDirOption, existing_log, run_trainers, settings_of
+from server.cli.making import PartsOption, RankerOption, VectorsOption, asked_for, check_installed
 from server.cli.output import JsonFlag, handled, note, result
 from server.cli.remote import DEFAULT_ADDRESS, LOAD_S, AddressOption, connected
 from server.settings import Settings
@@ -21,21 +22,11 @@ PUBLISH_S = 200.0
 """Deadline of a publish, which replays a bundle in a child process, seconds."""
 _EXPORT_S = 600.0
 
-PartsOption = Annotated[str, typer.Option("--with", help="Parts to add, comma-separated: content, sequence.")]
-VectorsOption = Annotated[
-    str,
-    typer.Option(
-        "--item-vectors", help="What the part content reads too: a Parquet file of item_id and vector, or `titles`."
-    ),
-]
 VersionArgument = Annotated[str, typer.Argument(help="Name of the bundle's folder.")]
 ExportOption = Annotated[Path | None, typer.Option("--export", help="Export to read; without it a fresh one is made.")]
 SeedOption = Annotated[
     list[int] | None,
     typer.Option(min=0, help="Seed of everything random, 0 where none is named; several measure a ranker each."),
-]
-RankerOption = Annotated[
-    str, typer.Option(help="What the ranker is made of, `network` or `trees`; without it a network, learnt sooner.")
 ]
 
 
@@ -43,7 +34,7 @@ RankerOption = Annotated[
 def train(
     export: ExportOption = None,
     seed: SeedOption = None,
-    ranker: RankerOption = "",
+    ranker: RankerOption = None,
     parts: PartsOption = "",
     item_vectors: VectorsOption = "",
     config: ConfigOption = None,
@@ -51,12 +42,15 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Train a bundle from the log and offer it for publishing."""
+    if item_vectors and "content" not in parts.split(","):
+        raise typer.BadParameter("--item-vectors are read by the part content; add `--with content`")
+    check_installed(parts, item_vectors)
     settings = settings_of(config, data_dir)
     incoming = settings.bundle_dir / "incoming"
     folder = export or fresh_export(settings)
-    options = ["--export", str(folder), "--out", str(incoming), "--with", parts, *seeds_of(seed)]
-    options += asked_for(ranker, item_vectors)
-    trained = run_trainers(["train", *options, "--json"])
+    options = {"--export": str(folder), "--out": str(incoming), **asked_for(ranker, parts, item_vectors)}
+    named = [text for option in options.items() for text in option]
+    trained = run_trainers(["train", *named, *seeds_of(seed), "--json"])
     result(trained, quality_table(trained.get("rows", ()), title=f"bundle {trained['version']}"), as_json=json)
     note(f"next: shopkeeper publish {trained['version']}")
 
@@ -103,10 +97,11 @@ def activate(version: VersionArgument, address: AddressOption = DEFAULT_ADDRESS,
 
 @handled
 def rollback(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
-    """Make the bundle before serve again."""
+    """Make the bundle before serve again; a second rollback brings back the one that the first left."""
     with connected(address) as remote:
         model = remote.models.RollbackModel(pb.RollbackModelRequest(), timeout=LOAD_S).model
     _show_model(model, as_json=json)
+    note(f"{model.version} serves; another rollback would bring back the bundle that served until now")
 
 
 def quality_table(rows: Sequence[Mapping[str, Any]], title: str = "quality") -> Table:
@@ -126,12 +121,6 @@ def fresh_export(settings: Settings) -> Path:
     with existing_log(settings):
         note("writing an export of the log")
         return request_export(settings, _EXPORT_S)
-
-
-def asked_for(ranker: str, item_vectors: str) -> list[str]:
-    """Return the options of `python -m trainers train` that were given."""
-    given = {"--ranker": ranker, "--item-vectors": item_vectors}
-    return [text for name, value in given.items() if value for text in (name, value)]
 
 
 def seeds_of(seeds: Sequence[int] | None) -> list[str]:

@@ -11,14 +11,8 @@ from rich.text import Text
 
 from server.bundles import read_manifest
 from server.cli.deployment import ConfigOption, DataDirOption, run_trainers, settings_of
-from server.cli.models import (
-    PUBLISH_S,
-    PartsOption,
-    RankerOption,
-    VectorsOption,
-    fresh_export,
-    quality_table,
-)
+from server.cli.making import PART_FILES, PartsOption, RankerOption, VectorsOption, asked_for, check_installed
+from server.cli.models import PUBLISH_S, fresh_export, quality_table
 from server.cli.output import EXPECTED, CliError, Exit, JsonFlag, as_cli_error, handled, note, result
 from server.cli.remote import CALL_S, DEFAULT_ADDRESS, LOAD_S, AddressOption, Remote, connected
 from server.settings import Settings
@@ -27,7 +21,6 @@ from shopkeeper.v1 import model_service_pb2 as pb
 _HOUR_S = 3_600.0
 _KEPT = 5
 """Newest published bundles that stay."""
-_PART_FILES = {"content": "content_items.safetensors", "sequence": "sequence.onnx"}
 
 
 @handled
@@ -39,7 +32,7 @@ def retrain(
         float, typer.Option(min=0.0, max=1.0, help="Share of the serving bundle's NDCG@10 that may be lost.")
     ] = 0.02,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    ranker: RankerOption = "",
+    ranker: RankerOption = None,
     parts: PartsOption = "",
     item_vectors: VectorsOption = "",
     config: ConfigOption = None,
@@ -51,12 +44,12 @@ def retrain(
 
     Without --with, --ranker and --item-vectors the new bundle is made as the serving one was. Where it takes over, the
     one before, one on trial and the five newest stay published, and older ones are removed. Ends with status 5 where
-    the new bundle is worse or nothing can be said yet, and leaves it in `bundles/incoming`; with --every that is told,
-    the bundle is removed, and the next time comes.
+    nothing can be said yet, before it trains, and where the new bundle is worse, which it leaves in `bundles/incoming`;
+    with --every that is told, the bundle is removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
-    asked = {"--with": parts, "--ranker": ranker, "--item-vectors": item_vectors}
-    options = {"--seed": str(seed), **{name: value for name, value in asked.items() if value}}
+    check_installed(parts, item_vectors)
+    options = {"--seed": str(seed), **asked_for(ranker, parts, item_vectors)}
     while True:
         started = time.monotonic()
         try:
@@ -82,16 +75,11 @@ def _once(
         options = made_as(settings.bundle_dir / active, options)
         options |= {"--against": str(settings.bundle_dir / active), "--tolerance": str(tolerance)}
     trained = run_trainers(["train", *(text for option in options.items() for text in option), "--json"])
-    version, gate = trained["version"], trained.get("gate")
+    version, gate = trained.get("version", ""), trained.get("gate")
     if gate is not None and not gate["passed"]:
-        if not keep:
+        if version and not keep:
             shutil.rmtree(incoming / version)
-        raise CliError(
-            f"Bundle {version} does not take the place of {active}.",
-            why=gate["why"],
-            then=f"`shopkeeper publish {version}` and try it as a shadow, or remove {incoming / version}",
-            code=Exit.GATE,
-        )
+        raise _not_taken(incoming, version, active, gate["why"])
     with connected(address) as remote:
         remote.models.PublishModel(pb.PublishModelRequest(version=version), timeout=PUBLISH_S)
         if _active(remote) != active:
@@ -106,10 +94,21 @@ def _once(
     _show({**trained, "replaced": active}, as_json=as_json)
 
 
+def _not_taken(incoming: Path, version: str, active: str, why: str) -> CliError:
+    """Return the error of a bundle that does not take over; without a version none was made."""
+    if not version:
+        what = f"No new bundle takes the place of {active}; none was trained."
+        then = "`shopkeeper retrain` later, or `shopkeeper train` and try that bundle as a shadow"
+    else:
+        what = f"Bundle {version} does not take the place of {active}."
+        then = f"`shopkeeper publish {version}` and try it as a shadow, or remove {incoming / version}"
+    return CliError(what, why=why, then=then, code=Exit.GATE)
+
+
 def made_as(folder: Path, options: dict[str, str]) -> dict[str, str]:
     """Return the options of the trainers with what they do not say of parts, ranker and vectors as a bundle has it."""
     manifest = read_manifest(folder)
-    parts = ",".join(part for part, file in _PART_FILES.items() if file in manifest.files)
+    parts = ",".join(part for part, file in PART_FILES.items() if file in manifest.files)
     made = {"--with": parts, "--ranker": manifest.ranker, "--item-vectors": manifest.item_vectors}
     found = {name: value for name, value in made.items() if value} | options
     if "content" not in found.get("--with", "") and "--item-vectors" not in options:

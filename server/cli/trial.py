@@ -74,6 +74,7 @@ def _show(found: pb.GetTrialResponse, *, as_json: bool) -> None:
     facts: dict[str, Any] = MessageToDict(
         found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+    facts["trial"]["mode"] = pb.Trial.Mode.Name(found.trial.mode).removeprefix("MODE_").lower()
     counts = {field.name for field in pb.TrialReport.DESCRIPTOR.fields if field.cpp_type == field.CPPTYPE_INT64}
     for name in counts & set(facts.get("report", ())):  # JSON of protobuf has them as text
         facts["report"][name] = int(facts["report"][name])

@@ -86,7 +86,7 @@ class ModelService:
         trial = _checked(request.trial)
         trial.start_time.FromMilliseconds(self._clock.now_ms())
         async with self._changes.turn():
-            self._store.manifest(trial.version)
+            self._store.manifest_to_serve(trial.version)
             await asyncio.to_thread(self._models.load, trial.version)
             active = self._engine.active_model
             if active in {"", trial.version}:
@@ -111,7 +111,7 @@ class ModelService:
         return pb.StopTrialResponse()
 
     async def _activate(self, version: str) -> pb.Model:
-        manifest = self._store.manifest(version)
+        manifest = self._store.manifest_to_serve(version)
         await asyncio.to_thread(self._models.load, version)
         if version != self._engine.active_model or self._engine.trial:
             await self._append(Activation(version=version))

@@ -103,6 +103,7 @@ BAD = {
     "broken_manifest": ({"after": truncate("manifest.json")}, "manifest"),
     "other_version": ({"manifest": {"version": "another"}}, "rename one"),
     "path_in_manifest": ({"manifest": {"files": {"../../x.onnx": "0" * 64}}}, "files"),
+    "other_time_zone": ({"manifest": {"time_zone": "Asia/Tokyo"}}, "`time_zone` is UTC; set `time_zone` to Asia/Tokyo"),
     "other_features": ({"manifest": {"schema_hash": "0" * 16}}, "train it again"),
     "wrong_input": ({"graph": ranker(WIDE)}, "must be `features`"),
     "wrong_output": ({"graph": ranker(OTHER, output="scores")}, "must be `actions`"),
@@ -182,6 +183,18 @@ async def test_a_bundle_damaged_after_it_was_published_is_not_activated(shop, tm
     await publish(stub, bundles.make("rotten"))
     truncate(name)(tmp_path / "bundles" / "rotten")
     assert (await refusal(activate(stub, "rotten")))[0] == "DATA_LOSS"
+    assert (await client.recommend("home_for_you", "v1")).model_version == ""
+
+
+async def test_a_bundle_of_another_time_zone_is_refused_alike_wherever_it_is_to_serve(shop, tmp_path):
+    _, client, stub, bundles = shop
+    bundles.make("tokyo", manifest={"time_zone": "Asia/Tokyo"})
+    refused = await refusal(publish(stub, "tokyo"))
+    (tmp_path / "bundles" / "incoming" / "tokyo").rename(tmp_path / "bundles" / "tokyo")  # the setting was another then
+    trial = pb.Trial(version="tokyo", mode=pb.Trial.MODE_SHADOW, share=0.5)
+    tried = await refusal(stub.StartTrial(pb.StartTrialRequest(trial=trial), timeout=60))
+    assert refused == tried == await refusal(activate(stub, "tokyo"))
+    assert refused[0] == "FAILED_PRECONDITION"
     assert (await client.recommend("home_for_you", "v1")).model_version == ""
 
 

@@ -49,6 +49,8 @@ def test_the_first_bundle_serves_and_one_without_a_window_does_not_replace_it(tm
         assert second.exit_code == 5, second.output
         error = json.loads(second.stdout)["error"]
         assert "0 visitors have an answer in the window" in error["why"]
+        assert "none was trained" in error["what"]
+        assert list((data_dir / "bundles" / "incoming").iterdir()) == []
         assert states(shop) == {version: Model.STATE_ACTIVE}
 
 
@@ -77,5 +79,5 @@ def test_every_round_judges_anew_and_goes_on(tmp_path, monkeypatch):
     gate = json.loads(ran.stdout.splitlines()[0])["gate"]
     assert gate["passed"]
     assert gate["visitors"] >= 100
-    assert f"does not take the place of {second}" in ran.stderr
+    assert f"No new bundle takes the place of {second}" in ran.stderr
     assert all(0 < seconds <= 3_600 for seconds in slept)

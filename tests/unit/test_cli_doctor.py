@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 from pydantic import SecretStr
 
+from core_rs import Engine
 from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
@@ -16,6 +17,8 @@ from server.cli.output import Exit
 from server.defaults import PLACEMENTS
 from server.ports import Kept, NewRecord
 from server.settings import KafkaSettings, Settings
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ACTIVATION, Activation
+from tests.bundle_maker import BundleMaker
 
 
 def test_doctor_names_every_check_and_what_comes_next(run, tmp_path):
@@ -49,6 +52,30 @@ def test_doctor_counts_the_records_of_a_good_log(run, events_file, tmp_path):
     run("import", "events", events_file, "--data-dir", tmp_path / "data")
     rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", "data", "--json").stdout)["checks"]}
     assert rows["log"]["finding"].startswith(f"{1 + len(PLACEMENTS)} records")
+
+
+def test_doctor_finds_that_the_time_zone_was_changed_under_the_bundle_that_serves(run, monkeypatch, tmp_path):
+    maker = BundleMaker(tmp_path / "bundles")
+    for version, zone in (("tokyo", "Asia/Tokyo"), ("utc", "UTC")):
+        maker.make(version, manifest={"time_zone": zone})
+    (tmp_path / "bundles" / "incoming").mkdir()
+    for version, state in (("utc", "ok"), ("tokyo", "fail")):
+        activation = NewRecord(RECORD_KIND_ACTIVATION, "", "", Activation(version=version).SerializeToString())
+        with closing(SqliteLog(tmp_path / "log.sqlite")) as log:
+            list(log.import_records([[activation]], 1))
+        outcome = run("doctor", "--data-dir", tmp_path, "--json")
+        rows = {row["check"]: row for row in json.loads(outcome.stdout)["checks"]}
+        assert (rows["bundles"]["state"], outcome.exit_code) == (state, int(state == "fail"))
+    assert "tokyo serves no more" in rows["bundles"]["finding"]
+    assert "set `time_zone` to Asia/Tokyo" in rows["bundles"]["finding"]
+    assert "time_zone" in rows["bundles"]["then"]
+    engine = Engine()
+    engine.apply([(9, RECORD_KIND_ACTIVATION, 1, Activation(version="utc").SerializeToString())])
+    (tmp_path / "snapshots").mkdir(exist_ok=True)
+    engine.save_snapshot(str(tmp_path / "snapshots" / f"{9:020d}.snapshot"))
+    monkeypatch.setenv("SHOPKEEPER__TIME_ZONE", "Asia/Tokyo")
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--data-dir", tmp_path, "--json").stdout)["checks"]}
+    assert "utc serves no more" in rows["bundles"]["finding"]
 
 
 def test_doctor_takes_no_lock_for_a_snapshot(run, tmp_path):

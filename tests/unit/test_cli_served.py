@@ -24,6 +24,9 @@ from tests.command_line import failed
 
 
 class Models(model_service_pb2_grpc.ModelServiceServicer):
+    mode = model_service_pb2.Trial.MODE_SHADOW
+    previous = ""
+
     def PublishModel(self, request, context):  # noqa: N802
         if request.version == "bad":
             fault = ServiceError("BUNDLE_REJECTED", "bundle `bad`: golden answers differ")
@@ -32,7 +35,7 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
         return model_service_pb2.PublishModelResponse(model=model)
 
     def GetTrial(self, _request, _context):  # noqa: N802
-        trial = model_service_pb2.Trial(version="v1", mode=model_service_pb2.Trial.MODE_SHADOW, share=0.1)
+        trial = model_service_pb2.Trial(version="v1", mode=self.mode, share=0.1)
         report = model_service_pb2.TrialReport(request_count=1_234, mean_agreement=0.5)
         return model_service_pb2.GetTrialResponse(trial=trial, report=report)
 
@@ -40,7 +43,10 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
         return model_service_pb2.StopTrialResponse()
 
     def RollbackModel(self, _request, context):  # noqa: N802
-        context.abort_with_status(rpc_status.to_status(to_status(ServiceError("NO_PREVIOUS_MODEL", "none"), "r1")))
+        if not self.previous:
+            fault = ServiceError("NO_PREVIOUS_MODEL", "none")
+            context.abort_with_status(rpc_status.to_status(to_status(fault, "r1")))
+        return model_service_pb2.RollbackModelResponse(model=model_service_pb2.Model(version=self.previous))
 
 
 class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServicer):
@@ -55,7 +61,10 @@ class Recommendations(recommendation_service_pb2_grpc.RecommendationServiceServi
             because_item_id="i2",
             sources=["bought_together"],
         )
-        slate = recommendation_service_pb2.Slate(placement_id=request.placements[0].placement_id, items=[shown])
+        missing = [item_id for item_id in request.placements[0].anchor_item_ids if item_id != "i1"]
+        slate = recommendation_service_pb2.Slate(
+            placement_id=request.placements[0].placement_id, items=[shown], missing_item_ids=missing
+        )
         told = f"{request.context.user_id}|{request.context.visitor_id}"
         return recommendation_service_pb2.RecommendResponse(request_id=told, slates=[slate], degraded=["model_missing"])
 
@@ -118,6 +127,12 @@ def test_rollback_without_a_bundle_before_is_a_failure(run, address):
     assert "activate" in failed(run("rollback", "--address", address, "--json"), 1)["next"]
 
 
+def test_rollback_says_what_serves_and_what_a_second_one_would_do(run, address, monkeypatch):
+    monkeypatch.setattr(Models, "previous", "v1")
+    said = run("rollback", "--address", address).stderr
+    assert "v1 serves; another rollback would bring back the bundle that served until now" in said
+
+
 def test_recommend_names_product_brand_price_and_reason(run, address):
     shown = run("recommend", "u1", "--address", address).stdout
     for word in ("Bread", "Own brand", "1.99", "bought together: Butter", "model_missing"):
@@ -126,6 +141,13 @@ def test_recommend_names_product_brand_price_and_reason(run, address):
     assert data["items"][0]["item_id"] == "i1"
     assert data["items"][0]["price"] == pytest.approx(1.99)
     assert data["degraded"] == ["model_missing"]
+
+
+@pytest.mark.parametrize("command", ["recommend", "explain"])
+def test_items_of_the_question_that_the_catalogue_lacks_are_named(run, address, command):
+    anchored = run(command, "u1", "--item", "i1", "--item", "[gone]", "--address", address).stdout
+    assert "the catalogue lacks: [gone]" in anchored
+    assert "catalogue" not in run(command, "u1", "--item", "i1", "--address", address).stdout
 
 
 def test_recommend_asks_for_a_customer_or_for_an_anonymous_visitor(run, address):
@@ -161,6 +183,15 @@ def test_explain_tells_what_went_into_a_filter_and_came_out(run, address):
 def test_trial_show_gives_counts_as_numbers(run, address):
     report = json.loads(run("trial", "show", "--address", address, "--json").stdout)["report"]
     assert (report["request_count"], report["failed_count"], report["mean_agreement"]) == (1_234, 0, 0.5)
+
+
+@pytest.mark.parametrize("mode", ["shadow", "canary"])
+def test_trial_show_names_the_mode_as_trial_start_does(run, address, monkeypatch, mode):
+    monkeypatch.setattr(Models, "mode", model_service_pb2.Trial.Mode.Value(f"MODE_{mode.upper()}"))
+    shown = json.loads(run("trial", "show", "--address", address, "--json").stdout)
+    assert shown["trial"]["mode"] == mode
+    (line,) = [line for line in run("trial", "show", "--address", address).stdout.splitlines() if "mode" in line]
+    assert line.split("│")[2].strip() == mode
 
 
 def test_trial_stop_says_that_none_is_in_force(run, address):

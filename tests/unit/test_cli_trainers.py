@@ -1,5 +1,6 @@
 """Commands that run the trainers pass on what they are asked for, and what came of it."""
 
+import importlib.util
 import json
 import signal
 from contextlib import nullcontext
@@ -7,12 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.cli import deployment
+from server.cli import deployment, making
 from server.cli.output import CliError, Exit
 from server.cli.retrain import _once, _remove_old, made_as
 from server.settings import Settings
 from shopkeeper.v1 import model_service_pb2 as pb
 from tests.command_line import failed
+from trainers import item_vectors, parts, rankers
 
 
 @pytest.fixture
@@ -67,12 +69,63 @@ class _Done:
     stdout = "{}"
 
 
-@pytest.mark.parametrize("options", [[], ["--ranker", "trees"], ["--ranker", "network", "--item-vectors", "titles"]])
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--ranker", "trees"], ["--with", "content"], ["--with", "content", "--item-vectors", "vectors.parquet"]],
+    ids=" ".join,
+)
 def test_train_passes_on_what_was_asked_for_and_nothing_else(run, monkeypatch, tmp_path, options):
+    (tmp_path / "vectors.parquet").touch()
     seen = []
     monkeypatch.setattr("server.cli.models.run_trainers", lambda command: seen.extend(command) or {"version": "b1"})
     assert run("train", "--export", tmp_path, "--json", *options).exit_code == 0
-    assert [text for text in seen if text in {"--ranker", "trees", "network", "--item-vectors", "titles"}] == options
+    assert seen[seen.index("--out") + 2 : -1] == options
+
+
+@pytest.fixture
+def no_export(monkeypatch):
+    for module in ("models", "retrain"):
+        monkeypatch.setattr(f"server.cli.{module}.fresh_export", lambda _: pytest.fail("exported before it looked"))
+
+
+@pytest.mark.usefixtures("no_export")
+@pytest.mark.parametrize("command", ["train", "retrain"])
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--ranker", "forest"], "trees"),
+        (["--with", "content,kontext"], "no part kontext"),
+        (["--with", "content", "--item-vectors", "none.parquet"], "no file none.parquet"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_options_that_cannot_be_end_with_2_before_anything_is_exported(run, command, options, word):
+    outcome = run(command, *options)
+    assert outcome.exit_code == 2
+    assert word in " ".join(outcome.stderr.replace("│", "").split())
+
+
+@pytest.mark.usefixtures("no_export")
+def test_vectors_that_no_part_reads_end_train_before_it_exports(run):
+    outcome = run("train", "--item-vectors", "titles")
+    assert outcome.exit_code == 2
+    assert "add `--with content`" in " ".join(outcome.stderr.replace("│", "").split())
+
+
+@pytest.mark.usefixtures("no_export")
+@pytest.mark.parametrize("command", ["train", "retrain"])
+@pytest.mark.parametrize(
+    ("options", "extra"), [("--with sequence", "torch"), ("--with content --item-vectors titles", "text")]
+)
+def test_what_is_not_installed_is_said_before_anything_is_exported(run, monkeypatch, command, options, extra):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in {"torch", "wordllama"} else find(name))
+    assert f"shopkeeper[{extra}]" in failed(run(command, *options.split(), "--json"), 1)["next"]
+
+
+def test_the_words_for_parts_and_rankers_are_those_of_the_trainers():
+    assert set(making.PART_FILES) == set(parts.PARTS)
+    assert [set(making.RankerKind), making.TITLES] == [set(rankers.RankerKind), item_vectors.TITLES]
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -96,6 +149,22 @@ def test_a_bundle_that_the_gate_refuses_stays_by_name_or_goes(monkeypatch, tmp_p
     assert options["--with"] == "content,sequence"
     assert options["--ranker"] == "network"
     assert options["--item-vectors"] == "titles"
+
+
+def test_where_nothing_can_be_judged_no_bundle_is_published_or_removed(monkeypatch, tmp_path):
+    settings = Settings(data_dir=tmp_path)
+    serving(settings.bundle_dir / "b1")
+    monkeypatch.setattr("server.cli.retrain.connected", lambda _: nullcontext())
+    monkeypatch.setattr("server.cli.retrain._active", lambda _: "b1")
+    monkeypatch.setattr("server.cli.retrain.fresh_export", lambda _: tmp_path)
+    told = {"gate": {"passed": False, "why": "only 3 visitors"}}
+    monkeypatch.setattr("server.cli.retrain.run_trainers", lambda _: told)
+    incoming = settings.bundle_dir / "incoming" / "b0"
+    incoming.mkdir(parents=True)
+    with pytest.raises(CliError, match="none was trained") as caught:
+        _once(settings, "", {}, 0.02, keep=False, as_json=True)
+    assert (caught.value.code, caught.value.why) == (Exit.GATE, "only 3 visitors")
+    assert incoming.exists()
 
 
 def serving(folder, **card):

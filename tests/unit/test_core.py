@@ -131,6 +131,14 @@ def test_the_plan_serves_finish_and_explain_alike(engine: Engine) -> None:
     assert any(name.startswith("source.") for name, _ in finished.stage_us)
 
 
+def test_ids_of_a_request_that_nothing_is_known_of_are_told(engine: Engine) -> None:
+    wanted = PlacementRequest(placement_id="home", anchor_item_ids=["i1", "gone"], exclude_item_ids=["i2", "lost"])
+    asked = RecommendRequest(context=Context(visitor_id="v1", cart_item_ids=["left"]), placements=[wanted])
+    reply = engine.finish(engine.begin(asked.SerializeToString(), NOW), None).response
+    (slate,) = RecommendResponse.FromString(reply).slates
+    assert sorted(slate.missing_item_ids) == ["gone", "left", "lost"]
+
+
 def test_many_plans_are_those_of_each(engine: Engine) -> None:
     wanted = [request(visitor=f"v{number % 5}", page_size=number) for number in range(1, 40)]
     plans = engine.begin_all(wanted, NOW)
