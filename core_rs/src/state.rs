@@ -183,7 +183,7 @@ impl State {
     }
 
     fn activate(&mut self, activation: Activation) {
-        let Activation { version, trial, is_trial_only } = activation;
+        let Activation { version, trial, is_trial_only, is_rollback } = activation;
         let trial = trial.filter(|trial| !is_trial_only || trial.version != self.active_version);
         self.on_trial = trial.as_ref().and_then(|trial| self.joined(&trial.version));
         self.trial = trial;
@@ -192,7 +192,8 @@ impl State {
         }
         self.active = self.joined(&version);
         if version != self.active_version {
-            self.previous_version = std::mem::replace(&mut self.active_version, version);
+            let left = std::mem::replace(&mut self.active_version, version);
+            self.previous_version = if is_rollback { String::new() } else { left };
         }
     }
 

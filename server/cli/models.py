@@ -97,11 +97,10 @@ def activate(version: VersionArgument, address: AddressOption = DEFAULT_ADDRESS,
 
 @handled
 def rollback(address: AddressOption = DEFAULT_ADDRESS, json: JsonFlag = False) -> None:
-    """Make the bundle before serve again; a second rollback brings back the one that the first left."""
+    """Make the bundle before serve again; another one serves by `activate`."""
     with connected(address) as remote:
         model = remote.models.RollbackModel(pb.RollbackModelRequest(), timeout=LOAD_S).model
     _show_model(model, as_json=json)
-    note(f"{model.version} serves; another rollback would bring back the bundle that served until now")
 
 
 def quality_table(rows: Sequence[Mapping[str, Any]], title: str = "quality") -> Table:

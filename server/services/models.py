@@ -78,8 +78,11 @@ class ModelService:
         """Return the card of the bundle that served before and serves again."""
         async with self._changes.turn():
             if not self._engine.previous_model:
-                raise ServiceError("NO_PREVIOUS_MODEL", "no other bundle was active before; activate one")
-            return pb.RollbackModelResponse(model=await self._activate(self._engine.previous_model))
+                raise ServiceError(
+                    "NO_PREVIOUS_MODEL", "there is no bundle to go back to; activate the one that shall serve"
+                )
+            model = await self._activate(self._engine.previous_model, is_rollback=True)
+            return pb.RollbackModelResponse(model=model)
 
     async def start_trial(self, request: pb.StartTrialRequest) -> pb.StartTrialResponse:
         """Return the trial that is in force now; the one before, if any, ended."""
@@ -110,11 +113,11 @@ class ModelService:
                 await self._append(Activation(is_trial_only=True))
         return pb.StopTrialResponse()
 
-    async def _activate(self, version: str) -> pb.Model:
+    async def _activate(self, version: str, *, is_rollback: bool = False) -> pb.Model:
         manifest = self._store.manifest_to_serve(version)
         await asyncio.to_thread(self._models.load, version)
         if version != self._engine.active_model or self._engine.trial:
-            await self._append(Activation(version=version))
+            await self._append(Activation(version=version, is_rollback=is_rollback))
         return self._card(manifest)
 
     async def _append(self, activation: Activation) -> None:

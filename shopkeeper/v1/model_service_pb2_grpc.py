@@ -110,7 +110,7 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RollbackModel(self, request, context):
-        """Makes the bundle before serve again.
+        """Makes the bundle before serve again, once: NO_PREVIOUS_MODEL until another was activated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

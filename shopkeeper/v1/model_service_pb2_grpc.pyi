@@ -42,7 +42,7 @@ class ModelServiceStub:
     ActivateModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ActivateModelRequest, _model_service_pb2.ActivateModelResponse]
     """Makes a published bundle serve on every replica."""
     RollbackModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.RollbackModelRequest, _model_service_pb2.RollbackModelResponse]
-    """Makes the bundle before serve again."""
+    """Makes the bundle before serve again, once: NO_PREVIOUS_MODEL until another was activated."""
     StartTrial: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.StartTrialRequest, _model_service_pb2.StartTrialResponse]
     """Tries a published bundle beside the one that serves, on every replica. Any activation ends the trial."""
     GetTrial: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetTrialRequest, _model_service_pb2.GetTrialResponse]
@@ -64,7 +64,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ActivateModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ActivateModelRequest, _model_service_pb2.ActivateModelResponse]  # type: ignore[assignment]
     """Makes a published bundle serve on every replica."""
     RollbackModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RollbackModelRequest, _model_service_pb2.RollbackModelResponse]  # type: ignore[assignment]
-    """Makes the bundle before serve again."""
+    """Makes the bundle before serve again, once: NO_PREVIOUS_MODEL until another was activated."""
     StartTrial: _aio.UnaryUnaryMultiCallable[_model_service_pb2.StartTrialRequest, _model_service_pb2.StartTrialResponse]  # type: ignore[assignment]
     """Tries a published bundle beside the one that serves, on every replica. Any activation ends the trial."""
     GetTrial: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetTrialRequest, _model_service_pb2.GetTrialResponse]  # type: ignore[assignment]
@@ -113,7 +113,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.RollbackModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.RollbackModelResponse, _abc.Awaitable[_model_service_pb2.RollbackModelResponse]]:
-        """Makes the bundle before serve again."""
+        """Makes the bundle before serve again, once: NO_PREVIOUS_MODEL until another was activated."""
 
     @_abc_1.abstractmethod
     def StartTrial(

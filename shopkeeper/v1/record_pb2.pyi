@@ -283,10 +283,13 @@ class Activation(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     TRIAL_FIELD_NUMBER: _builtins.int
     IS_TRIAL_ONLY_FIELD_NUMBER: _builtins.int
+    IS_ROLLBACK_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Bundle that serves from here on; empty means the heuristic alone."""
     is_trial_only: _builtins.bool
     """Whether only the trial changes and `version` says nothing."""
+    is_rollback: _builtins.bool
+    """Whether the bundle before serves again; then there is none to go back to."""
     @_builtins.property
     def trial(self) -> _model_service_pb2.Trial:
         """Bundle on trial from here on; unset means none."""
@@ -297,10 +300,11 @@ class Activation(_message.Message):
         version: _builtins.str = ...,
         trial: _model_service_pb2.Trial | None = ...,
         is_trial_only: _builtins.bool = ...,
+        is_rollback: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_trial_only", b"is_trial_only", "trial", b"trial", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_rollback", b"is_rollback", "is_trial_only", b"is_trial_only", "trial", b"trial", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

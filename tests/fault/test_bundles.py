@@ -210,6 +210,9 @@ async def test_rollback_is_quick_and_the_bundle_before_serves(shop):
     assert (await client.recommend("home_for_you", "v1")).model_version == "one"
     listed = await stub.ListModels(pb.ListModelsRequest())
     assert {model.version: model.state for model in listed.models} == {"one": 2, "two": 1}
+    assert (await refusal(stub.RollbackModel(pb.RollbackModelRequest())))[0] == "FAILED_PRECONDITION", "it went back"
+    await activate(stub, "two")
+    assert (await stub.RollbackModel(pb.RollbackModelRequest())).model.version == "one"
 
 
 @pytest.mark.parametrize("version", ["", "../x", "incoming", "a/b", "x" * 65, "x" * 100_000])

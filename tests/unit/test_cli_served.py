@@ -127,12 +127,6 @@ def test_rollback_without_a_bundle_before_is_a_failure(run, address):
     assert "activate" in failed(run("rollback", "--address", address, "--json"), 1)["next"]
 
 
-def test_rollback_says_what_serves_and_what_a_second_one_would_do(run, address, monkeypatch):
-    monkeypatch.setattr(Models, "previous", "v1")
-    said = run("rollback", "--address", address).stderr
-    assert "v1 serves; another rollback would bring back the bundle that served until now" in said
-
-
 def test_recommend_names_product_brand_price_and_reason(run, address):
     shown = run("recommend", "u1", "--address", address).stdout
     for word in ("Bread", "Own brand", "1.99", "bought together: Butter", "model_missing"):
