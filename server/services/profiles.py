@@ -78,13 +78,14 @@ class ProfileService:
         for record, time_ms in statement_records(self._engine):  # of others: what shows them may go now
             if not self._log.append_later([record], time_ms):
                 raise LogUnavailableError("the log cannot keep up with what it is to write; erase again a little later")
+        others_first = keys[::-1]  # the visitor last: until then a repeat finds the others by it
         erasures = [
-            NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in keys
+            NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in others_first
         ]
         for _ in range(2):  # the second is about decisions that were made while the first was on its way
             erased_ms = max(self._clock.now_ms(), newest_ms + 1)  # clocks may have gone back; answers may tie
             await self._log.append(erasures, erased_ms)
-        for key in reversed(keys):  # the visitor last: until then a repeat finds the others by it
+        for key in others_first:
             await asyncio.to_thread(self._log.erase, key)
         response = pb.EraseUserResponse()
         if self._forgotten_after is not None:
