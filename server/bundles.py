@@ -109,7 +109,7 @@ class BundleStore:
     time_zone : of the shop; bundles that were trained for another do not serve
     """
 
-    def __init__(self, folder: Path, time_zone: str = "UTC") -> None:
+    def __init__(self, folder: Path, time_zone: str) -> None:
         self._folder = folder
         self._time_zone = time_zone
         self._incoming = folder / "incoming"

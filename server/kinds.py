@@ -23,6 +23,9 @@ QUEUED: Final = frozenset({RECORD_KIND_DECISION, RECORD_KIND_STATED})
 ERASED: Final = frozenset({RECORD_KIND_EVENT, *STATING, *QUEUED})
 """Go when their visitor is forgotten."""
 
+ACTS: Final = ERASED - QUEUED
+"""What a visitor does or says now."""
+
 
 def context_of(payload: bytes | None) -> Context:
     """Return who an event is about; nobody where the payload cannot be read."""

@@ -197,9 +197,9 @@ class EventLog(Protocol):
         ...
 
     def erase(self, key: str) -> int:
-        """Delete the events, decisions and statements before the visitor's newest erasure record; return how many.
+        """Delete the events, decisions and statements of the visitor's newest erasure's time or older; return how many.
 
-        What is queued, decisions and what was taken over, is deleted after it too where it is of its time or older.
+        What came after its last erasure record is kept, but for what is queued: decisions and what was taken over.
         The erasure record stays, so that every view learns of it, and no offset is used twice.
         """
         ...

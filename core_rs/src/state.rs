@@ -1,4 +1,4 @@
-//! The memory view: everything the log says, ready for answers. Changed only by [`State::apply`], in log order.
+//! The memory view: everything the log says, ready for answers. Changed only by records, in log order.
 
 use crate::{
     bundle::ActiveBundle,
@@ -19,6 +19,7 @@ use crate::{
 use hashbrown::HashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -103,27 +104,38 @@ impl State {
     /// at a login stays with it. Returns as [`Self::apply`] does.
     ///
     /// # Errors
-    /// As [`Self::apply`]; a record of `since` that cannot be read is passed over, as it was before.
+    /// As [`Self::apply`]; a record of `since` that cannot be applied is passed over, as it was before.
     pub fn apply_late_erasure(&mut self, erasure: &Record, since: &[Record]) -> Result<bool> {
-        let key = decode::<Erasure>(erasure.payload, "Erasure").map(|erasure| erasure.visitor_id).unwrap_or_default();
+        let Erasure { visitor_id: key } = decode(erasure.payload, "Erasure").unwrap_or_default();
         let since_offset = self.visitors.get(&*key).map(|visitor| visitor.since_offset);
         let is_new = self.apply(erasure)?;
-        let (true, Some(since_offset)) = (is_new, since_offset) else { return Ok(is_new) };
-        let since: Vec<&Record> = since.iter().filter(|record| record.time_ms > erasure.time_ms).collect();
-        let (gone_over, own) = since.split_at(since.partition_point(|record| record.offset < since_offset));
-        for record in gone_over.iter().filter(|record| record.kind != RecordKind::Event as i32) {
-            self.change(record, false).ok();
+        if let (true, Some(since_offset)) = (is_new, since_offset) {
+            let since: Vec<&Record> = since.iter().filter(|record| record.time_ms > erasure.time_ms).collect();
+            self.apply_anew(&key, &since, since_offset);
         }
-        if let Some(left) = self.visitors.remove(&*key).and_then(|visitor| visitor.left_at_login(i64::MAX)) {
-            self.visitors.insert(key.as_str().into(), Box::new(left));
+        Ok(is_new)
+    }
+
+    /// Applies records of a visitor who is not there anew; of those before `since_offset` only denials are its own.
+    fn apply_anew(&mut self, key: &str, records: &[&Record], since_offset: i64) {
+        let (gone_over, own) = records.split_at(records.partition_point(|record| record.offset < since_offset));
+        for record in gone_over.iter().filter(|record| record.kind != RecordKind::Event as i32) {
+            self.change_if_sound(record);
+        }
+        if let Some(left) = self.visitors.remove(key).and_then(|visitor| visitor.left_at_login(i64::MAX)) {
+            self.visitors.insert(key.into(), Box::new(left));
         }
         for record in own {
-            self.change(record, false).ok();
+            self.change_if_sound(record);
         }
-        if let Some(visitor) = self.visitors.get_mut(&*key) {
+        if let Some(visitor) = self.visitors.get_mut(key) {
             visitor.since_offset = since_offset;
         }
-        Ok(true)
+    }
+
+    /// Applies a record that has counted, unless it cannot be.
+    fn change_if_sound(&mut self, record: &Record) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.change(record, false))));
     }
 
     /// Applies a record; an event `counts` for its items too, or for its visitor alone.
@@ -138,19 +150,25 @@ impl State {
             }
             Ok(RecordKind::Erasure) => {
                 let Erasure { visitor_id: key } = decode(payload, "Erasure")?;
-                if self.erased.get(&*key).is_some_and(|&erased_ms| time_ms <= erased_ms) {
-                    return Ok(false); // all that it is about was forgotten then
-                }
-                self.visitors.remove(&*key);
-                self.waiting.remove(&key);
-                self.unrecorded_users.remove(&*key);
-                self.erased.insert(key.into(), time_ms);
+                return Ok(self.forget(&key, time_ms));
             }
             Ok(RecordKind::Stated) => self.apply_stated(decode(payload, "Stated")?),
             Ok(RecordKind::Activation) => self.activate(decode(payload, "Activation")?),
             Ok(RecordKind::Decision | RecordKind::Unspecified) | Err(_) => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Forgets a visitor; returns whether that was not done as of this time or later: then nothing is left of it.
+    fn forget(&mut self, key: &str, time_ms: i64) -> bool {
+        if self.erased.get(key).is_some_and(|&erased_ms| time_ms <= erased_ms) {
+            return false;
+        }
+        self.visitors.remove(key);
+        self.waiting.remove(key);
+        self.unrecorded_users.remove(key);
+        self.erased.insert(key.into(), time_ms);
+        true
     }
 
     /// Keeps a loaded bundle, of which any item may be looked up; joins it at once if the log says that it serves.
@@ -243,7 +261,8 @@ impl State {
         let time_ms = event.event_time.as_ref().map_or(log_ms, millis);
         let kind = event.event_type();
         self.events += u64::from(counts);
-        let anonymous = self.take_anonymous(context, log_ms, counts);
+        let anonymous =
+            if counts { self.take_anonymous(context, log_ms) } else { self.left_in_browser(context, log_ms) };
         let begin = || Box::new(Visitor::since(self.offset));
         let visitor = self.visitors.entry_ref(Self::visitor_key(context)).or_insert_with(begin);
         visitor.is_user |= !context.user_id.is_empty();
@@ -283,16 +302,9 @@ impl State {
         }
     }
 
-    /// Takes the anonymous visitor that an event shows to be a known one, but for what stays in the browser, which is
-    /// all there is to take of an event that has counted; a key that ever was a user's is not anonymous.
-    fn take_anonymous(&mut self, context: &Context, log_ms: i64, counts: bool) -> Option<Box<Visitor>> {
-        let (key, user_id) = (&*context.visitor_id, &*context.user_id);
-        if key.is_empty() || user_id.is_empty() || user_id == key || self.visitors.get(key)?.is_user {
-            return None;
-        }
-        if !counts {
-            return self.visitors.get(key)?.left_at_login(log_ms).map(Box::new);
-        }
+    /// Takes the anonymous visitor that an event shows to be a known one, but for what stays in the browser.
+    fn take_anonymous(&mut self, context: &Context, log_ms: i64) -> Option<Box<Visitor>> {
+        let key = self.browser(context)?;
         self.waiting.remove(key);
         let anonymous = self.visitors.remove(key)?;
         if let Some(mut left) = anonymous.left_at_login(log_ms) {
@@ -300,5 +312,17 @@ impl State {
             self.visitors.insert(key.into(), Box::new(left));
         }
         Some(anonymous)
+    }
+
+    /// What an event that was applied before left in the browser, whose visitor it took.
+    fn left_in_browser(&self, context: &Context, log_ms: i64) -> Option<Box<Visitor>> {
+        self.visitors.get(self.browser(context)?)?.left_at_login(log_ms).map(Box::new)
+    }
+
+    /// Key of the anonymous visitor that an event shows to be a known one; a key that ever was a user's is not.
+    fn browser<'a>(&self, context: &'a Context) -> Option<&'a str> {
+        let (key, user_id) = (&*context.visitor_id, &*context.user_id);
+        let is_shown = !key.is_empty() && !user_id.is_empty() && user_id != key;
+        (is_shown && !self.visitors.get(key)?.is_user).then_some(key)
     }
 }

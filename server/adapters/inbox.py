@@ -124,8 +124,10 @@ class SqliteInbox:
     def _append(self, transaction: sqlite3.Connection, arrival: Arrival, told: Mapping[str, int]) -> int:
         """Append what is not there; return how many records. `told` is when arrivals say that whom was forgotten."""
         record, is_change = arrival.record, arrival.record.kind in _CHANGES
-        if log_erasure.is_forgotten(transaction, record) or log_erasure.is_known(transaction, record):
+        if log_erasure.is_forgotten(transaction, record):
             return 0
+        if record.kind == RECORD_KIND_ERASURE:
+            _forget_linked(transaction, record, told)
         key = f"{record.kind}/{key_of(record)}" if is_change else ""
         is_own = self._is_own(arrival)
         if is_change and record.record_id and not is_default(record):
@@ -144,7 +146,6 @@ class SqliteInbox:
             transaction.execute("INSERT OR REPLACE INTO foreign_changes VALUES (?, ?)", (key, cursor.lastrowid))
         if record.kind == RECORD_KIND_ERASURE:
             _forget(transaction, record)
-            _forget_linked(transaction, record, told)
         return 1
 
     def _erase(self) -> None:
@@ -219,7 +220,7 @@ def _newest_erasures(arrivals: Iterable[Arrival]) -> dict[str, int]:
 
 
 def _forget_linked(transaction: sqlite3.Connection, erasure: LogRecord, told: Mapping[str, int]) -> None:
-    """Append erasures of the anonymous ids that who erased a visitor may not have known, before what comes next.
+    """Append erasures of the anonymous ids that who erased a visitor may not have known, before that of the visitor.
 
     They are our own where this log was the first to have what shows them: that log tells the others.
     """

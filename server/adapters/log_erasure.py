@@ -26,7 +26,7 @@ SELECT {COLUMNS} FROM (
 ) ORDER BY "offset" LIMIT :limit
 """  # noqa: S608
 """What was stated about visitors, trimmed or not, in order."""
-_IS_OF: Final = """key = :key AND key != '' AND "offset" > :after AND time_ms > :after_ms"""
+_IS_OF: Final = "key = :key AND key != '' AND \"offset\" > :after AND time_ms > :after_ms"
 RECORDS_OF: Final = f"""
 SELECT {COLUMNS} FROM trimmed_profiles WHERE {_IS_OF} UNION ALL SELECT {COLUMNS} FROM records WHERE {_IS_OF}
 ORDER BY "offset" LIMIT 1000
@@ -112,13 +112,12 @@ def keep_times(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 
 def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
-    """Return whether the record's visitor was forgotten after a log took the record, wherever that was."""
-    return record.kind in kinds.ERASED and record.time_ms <= _erased_ms(connection, record.key)
+    """Return whether the record's visitor was forgotten after a log took the record, wherever that was.
 
-
-def is_known(connection: sqlite3.Connection, record: LogRecord) -> bool:
-    """Return whether the record is an erasure, and the visitor was forgotten then or later."""
-    return record.kind == RECORD_KIND_ERASURE and record.time_ms <= _erased_ms(connection, record.key)
+    So it is nothing that the log lacks; of an erasure, whether one as late is known.
+    """
+    is_about = record.kind in kinds.ERASED or record.kind == RECORD_KIND_ERASURE
+    return is_about and record.time_ms <= _erased_ms(connection, record.key)
 
 
 def _erased_ms(connection: sqlite3.Connection, key: str) -> int:
@@ -136,18 +135,16 @@ def after_erasures(connection: sqlite3.Connection, rows: list[Row]) -> list[Row]
     if all(row[4] > newest_ms and row[0] != RECORD_KIND_ERASURE for row in rows):
         return rows
     told: dict[str, int] = {}
-    return [_after_erasure(connection, row, told) for row in rows]
-
-
-def _after_erasure(connection: sqlite3.Connection, row: Row, told: dict[str, int]) -> Row:
-    """Return a row with its time; `told` are the erasures of rows before it."""
-    kind, key, record_id, payload, time_ms, _ = row
-    erased_ms = max(_erased_ms(connection, key), told.get(key, -1))
-    if kind == RECORD_KIND_ERASURE:
-        told[key] = max(time_ms, erased_ms)
-    if kind not in kinds.ERASED - kinds.QUEUED or time_ms > erased_ms:
-        return row
-    return row_of(NewRecord(kind, key, record_id, payload), erased_ms + 1)
+    made = []
+    for kind, key, record_id, payload, time_ms, checksum in rows:
+        erased_ms = max(_erased_ms(connection, key), told.get(key, -1))
+        if kind == RECORD_KIND_ERASURE:
+            told[key] = max(time_ms, erased_ms)
+        if kind in kinds.ACTS and time_ms <= erased_ms:
+            made.append(row_of(NewRecord(kind, key, record_id, payload), erased_ms + 1))
+        else:
+            made.append((kind, key, record_id, payload, time_ms, checksum))
+    return made
 
 
 def without_late(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Row]:
@@ -174,8 +171,7 @@ def linked(connection: sqlite3.Connection, erasure: LogRecord) -> dict[str, bool
     at = {"key": erasure.key, "until": erasure.time_ms}
     shown = f"{_SHOWN} AND time_ms <= :until"
     found = _anonymous_ids(connection, f"{_ALIASES} AND time_ms <= :until", shown, at)
-    as_event = erasure._replace(kind=RECORD_KIND_EVENT)
-    left = {key for key in found if not is_forgotten(connection, as_event._replace(key=key))}
+    left = {key for key in found if _erased_ms(connection, key) < erasure.time_ms}
     if not left:
         return {}
     elsewhere = {context.visitor_id for context in _contexts(connection, f"{shown} AND {_IS_FOREIGN}", at)}

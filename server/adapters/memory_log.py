@@ -121,8 +121,8 @@ class MemoryLog:
 
     def _after_erasure(self, record: NewRecord, time_ms: int) -> int:
         """Return the time of what comes now: a visitor who is back is back after its erasure."""
-        is_theirs = record.kind in kinds.ERASED - kinds.QUEUED
-        return max(time_ms, self._erased_ms.get(record.key, -1) + 1) if is_theirs else time_ms
+        erased_ms = self._erased_ms.get(record.key, -1)
+        return max(time_ms, erased_ms + 1) if record.kind in kinds.ACTS else time_ms
 
     def _store(self, record: NewRecord, time_ms: int) -> AppendStatus:
         if record.record_id in self._payloads:

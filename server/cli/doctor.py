@@ -137,7 +137,7 @@ def _in_log(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
 def _snapshot(settings: Settings) -> Row:
     files = list(settings.snapshot_dir.glob("*.snapshot"))
     remake = "bring a snapshot back from a copy, or move the log away and make it again by `shopkeeper restore`"
-    is_whole = not _in_log(settings, "SELECT 1 FROM records_trimmed")
+    is_whole = not _in_log(settings, "SELECT 1 FROM records_trimmed LIMIT 1")
     if not files and not is_whole:
         return _fail("snapshot", "none, and the log has dropped what is old", remake)
     if not files:
@@ -163,8 +163,11 @@ def _kafka(settings: Settings) -> Row:
         check_places(settings.kafka, (name for (name,) in _in_log(settings, "SELECT name FROM inbox_places")))
         missing = missing_topics(settings.kafka)
     except (StoreError, StreamUnavailableError) as error:
-        then = "look at [kafka] in the settings; meanwhile the log waits here"
-        return _fail("kafka", str(error), then, Exit.CONFIG if isinstance(error, StoreError) else exit_of(error))
+        if isinstance(error, StoreError):
+            then, code = "mend kafka.prefix, or `shopkeeper restore` in a new folder", Exit.CONFIG
+        else:
+            then, code = "look at [kafka] in the settings; meanwhile the log waits here", exit_of(error)
+        return _fail("kafka", str(error), then, code)
     if missing:
         return _fail("kafka", f"{servers} lacks the topics {', '.join(missing)}", "`shopkeeper migrate`")
     try:
@@ -231,7 +234,7 @@ def _bundles(settings: Settings) -> Row:
 
     if not settings.bundle_dir.is_dir():
         return Row("bundles", "warn", "none; the heuristic ranks", "`shopkeeper train`")
-    manifests = BundleStore(settings.bundle_dir).manifests()
+    manifests = BundleStore(settings.bundle_dir, settings.time_zone).manifests()
     if not manifests:
         remedy = "`shopkeeper train`, then `shopkeeper publish`"
         return Row("bundles", "warn", "none is published; the heuristic ranks", remedy)

@@ -37,7 +37,8 @@ def data_report(settings: Settings) -> tuple[dict[str, Any], RenderableType]:
     with reached_store(settings, _ANSWER_S) as store:
         quality = examine(store, clock_of(settings.clock).now_ms())
         facts = facts_of(store, quality.end_ms)
-    manifests = BundleStore(settings.bundle_dir).manifests() if settings.bundle_dir.is_dir() else []
+    is_there = settings.bundle_dir.is_dir()
+    manifests = BundleStore(settings.bundle_dir, settings.time_zone).manifests() if is_there else []
     found = readiness(facts, manifests[0].files if manifests else ())
     upcoming = next_of(found)
     report = {

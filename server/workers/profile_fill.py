@@ -21,9 +21,10 @@ _CHANGES_AT_ONCE: Final = 500_000
 def fill_profiles(log: EventLog, store: EventStore, name: str, stopping: threading.Event) -> int:
     """Bring what a log has stated into tables that have not had it from there; return about how many visitors it was.
 
-    What Kafka brings of a visitor is newer than all of it. With what other logs brought it is merged by the times of
-    the answers, for a log may be an old backup; of a trait that two have, the value of the longer log stays. A long log
-    is read several times, for a part of its visitors each, which are in memory meanwhile.
+    What Kafka brings of a visitor counts as newer than all of it, and an erasure takes all of it along. With what other
+    logs brought it is merged by the times of the answers, for a log may be an old backup; of a trait that two have, the
+    value of the longer log stays. A long log is read several times, for a part of its visitors each, which are in
+    memory meanwhile.
 
     Parameters
     ----------

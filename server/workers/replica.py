@@ -1,6 +1,7 @@
 """The memory view: an engine that follows the log, and its snapshots.
 
-Records are applied strictly in log order, so two replicas with the same offset are equal.
+Records are applied in log order, and once more those that a late erasure leaves, so that two replicas with the same
+offset are equal.
 """
 
 import os
@@ -147,7 +148,7 @@ class Replica:
                 waiting = []
             if record.kind == RECORD_KIND_ERASURE and (since := self._since(record)):
                 self._apply(waiting)
-                self._apply_late(record, since)
+                self._engine.apply_late_erasure(_row(record), since)
                 waiting = []
             else:
                 waiting.append(_row(record))
@@ -158,20 +159,13 @@ class Replica:
         """Return what the log took of a visitor after its erasure and has before it: another machine told it late."""
         found = self._log.records_of(erasure.key, after_ms=erasure.time_ms)
         before = takewhile(lambda record: record.offset < erasure.offset, found)
-        return [_row(record) for record in before if record.kind in kinds.ERASED]
+        return [_row(record) for record in before if record.kind in kinds.ERASED - {RECORD_KIND_DECISION}]
 
     def _apply(self, rows: list[_Row]) -> None:
         try:
             self._engine.apply(rows)
         except EngineError:
             self._apply_singly(rows)
-
-    def _apply_late(self, erasure: LogRecord, since: list[_Row]) -> None:
-        try:
-            self._engine.apply_late_erasure(_row(erasure), since)
-        except EngineError:
-            _logger.exception("record_skipped", offset=erasure.offset, kind=erasure.kind)
-            self._engine.apply([(erasure.offset, RECORD_KIND_UNSPECIFIED, erasure.time_ms, b"")])
 
     def _apply_singly(self, rows: list[_Row]) -> None:
         for row in rows:

@@ -23,6 +23,8 @@ from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, REC
 
 DUMPS: Final[Mapping[str, str]] = {
     "erasures": "SELECT visitor_id, log_offset, time_ms FROM erasures FINAL ORDER BY time_ms, visitor_id",
+    "statements": "SELECT visitor_id, log_offset, kind, time_ms, base64Encode(payload) AS payload "
+    "FROM statements FINAL ORDER BY time_ms, log_offset",
     "profiles": "SELECT visitor_id, base64Encode(payload) AS payload, base64Encode(stated) AS stated "
     "FROM profiles FINAL ORDER BY visitor_id",
     "events": "SELECT * FROM events FINAL ORDER BY if(arrive_ms > 0, arrive_ms, time_ms), time_ms, "
@@ -39,10 +41,11 @@ _BATCH_ROWS: Final = 10_000
 
 
 def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator[Arrival]:
-    """Yield the records of the files of `DUMPS`: erasures, then profiles, then events in order of arrival.
+    """Yield the records of the files of `DUMPS`: erasures, statements, profiles, then events in order of arrival.
 
     `begins` is the first offset that Kafka has, by topic and partition. What the tables hold of a visitor who was
-    forgotten came later, so its time is after that of the erasure.
+    forgotten was taken later, so where its time is not known it is after that of the erasure. Profiles say what
+    statements no longer do, and what counts of all of it.
     """
     forgotten: dict[str, int] = {}
 
@@ -60,6 +63,9 @@ def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator
         forgotten[row["visitor_id"]] = row["time_ms"]
         payload = Erasure(visitor_id=row["visitor_id"]).SerializeToString()
         yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", payload)
+    for row in filter(is_gone, _rows(folder / "statements.parquet")):
+        payload = base64.b64decode(row["payload"])
+        yield _arrival(row["kind"], row["time_ms"], row["visitor_id"], "", payload)
     for row in _rows(folder / "profiles.parquet"):
         key, stated = row["visitor_id"], known_stated(*(base64.b64decode(row[name]) for name in ("stated", "payload")))
         yield _arrival(RECORD_KIND_STATED, time_of(key, 0), key, "", stated)

@@ -189,8 +189,13 @@ def profile_row(record: LogRecord, known: Row | None) -> Row | None:
 
 def statement_row(record: LogRecord) -> Row:
     """Return the row of a record of what was stated."""
-    kept = ("log_offset", record.offset), ("kind", record.kind), ("time_ms", record.time_ms)
-    return {"visitor_id": record.key, **dict(kept), "payload": record.payload}
+    return {
+        "visitor_id": record.key,
+        "log_offset": record.offset,
+        "kind": record.kind,
+        "time_ms": record.time_ms,
+        "payload": record.payload,
+    }
 
 
 def statement_of(row: Row) -> LogRecord:

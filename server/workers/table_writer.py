@@ -172,14 +172,17 @@ class TableWriter:
         known = self._known_profiles({record.key for record in about})
         latest: dict[str, Row] = {}
         for record in about:
+            before = latest.get(record.key) or known.get(record.key)
+            if record.kind == RECORD_KIND_ERASURE:
+                latest |= {record.key: before} if before else {}
+                continue
             with self._setting_aside(record):
-                before = latest.get(record.key) or known.get(record.key)
-                row = rows.profile_row(record, before) if record.kind in kinds.STATING else before
-                if row is not None:
-                    latest[record.key] = row
-                    by_offset[self._place(row)] = record  # it may be the place of the row that was there
-                elif record.kind in kinds.STATING:
+                row = rows.profile_row(record, before)
+                if row is None:
                     self.outdated.add(record.offset)
+                else:
+                    latest[record.key] = row
+                    by_offset[self._place(row)] = record  # it may be the place of the row that was there, or an erasure
         return [{**row, "log_offset": self._place(row)} for row in latest.values()]
 
     def _place(self, row: Row) -> int:
@@ -198,7 +201,8 @@ class TableWriter:
         for record in sorted(stated, key=lambda record: record.offset):
             if not self.is_erased(record):
                 with self._setting_aside(record):
-                    known[record.key] = rows.profile_row(record, known.get(record.key)) or known[record.key]
+                    if row := rows.profile_row(record, known.get(record.key)):
+                        known[record.key] = row
         return known
 
     def _statements(self, records: list[LogRecord]) -> list[Row]:

@@ -145,7 +145,7 @@ async def activate(stub, version):
 @pytest.mark.parametrize("name", BAD)
 async def test_a_bad_bundle_is_refused_with_its_fault(tmp_path, name):
     options, fault = BAD[name]
-    store = BundleStore(tmp_path / "bundles")
+    store = BundleStore(tmp_path / "bundles", "UTC")
     version = BundleMaker(tmp_path / "bundles" / "incoming").make("bad", **options)
     with pytest.raises(ServiceError, match=fault) as caught:
         await store.publish(version)

@@ -128,6 +128,20 @@ def test_what_was_stated_after_a_late_erasure_and_trimmed_before_it_came_stays(
     assert [one.time_ms for one in there.log.statements(0, 9)] == [3_000]
 
 
+def test_an_older_erasure_of_the_browser_hides_no_login_from_that_of_its_user(machines: list[Machine]) -> None:
+    here, there, _ = machines
+    stream: list[Arrival] = []
+    here.write(erasure("phone"), time_ms=500)
+    there.write(event("e1", "a", visitor_id="phone"), time_ms=600)
+    there.write(event("e2", "a", visitor_id="phone", user_id="u"), time_ms=700)
+    here.write(erasure("u"), time_ms=2_000)
+    exchange(stream, here)
+    there.follow(stream, len(stream))
+    assert kept(there) == []
+    exchange(stream, there, *machines)
+    assert [kept(machine) for machine in machines] == [[]] * 3
+
+
 visits = st.tuples(st.just("visit"), st.sampled_from(VISITORS))
 logins = st.tuples(st.just("login"), st.just("u"))
 answers = st.tuples(st.sampled_from(["deny", "grant"]), st.sampled_from(VISITORS))
@@ -148,7 +162,7 @@ def act(machine: Machine, what: str, visitor_id: str, time_ms: int) -> None:
         machine.write(event(name, name, visitor_id="phone", user_id=visitor_id), time_ms=time_ms)
     elif what == "erase":
         keys = [visitor_id, *sorted(machine.log.anonymous_ids(visitor_id))]
-        machine.write(*(erasure(key) for key in keys), time_ms=time_ms)
+        machine.write(*(erasure(key) for key in reversed(keys)), time_ms=time_ms)
         for key in reversed(keys):
             machine.log.erase(key)
     else:
