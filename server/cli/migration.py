@@ -6,9 +6,11 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from server.adapters.inbox import places_of
+from server.adapters.kafka import check_places
 from server.adapters.kafka_topics import Difference, change_topics, differences, make_topics
-from server.cli.output import note
-from server.ports import StreamSettingsError
+from server.cli.output import CliError, Exit, note
+from server.ports import StoreError, StreamSettingsError
 from server.settings import KafkaSettings, Settings
 from server.tables import prepare_store
 
@@ -21,6 +23,8 @@ def migrated(settings: Settings, *, change_topics: bool) -> tuple[dict[str, Any]
     settings : of the installation
     change_topics : whether topics that were there before are changed where they differ from the settings
     """
+    if settings.kafka.servers:
+        _check_prefix(settings)
     made, found = _topics(settings.kafka, change=change_topics) if settings.kafka.servers else ([], [])
     rows = [one._asdict() for one in found]
     with closing(prepare_store(settings)) as store:
@@ -36,6 +40,15 @@ def migrated(settings: Settings, *, change_topics: bool) -> tuple[dict[str, Any]
     tables = f"tables are up to date (ClickHouse {facts['clickhouse']}), events and decisions end {ends}"
     shown = f"{tables}; topics made: {', '.join(made) or 'none'}"
     return facts, Group(shown, _table(found, is_changed=change_topics)) if found else shown
+
+
+def _check_prefix(settings: Settings) -> None:
+    """Raise CliError where this machine's log followed topics of another prefix, before new ones are made."""
+    try:
+        check_places(settings.kafka, places_of(settings.log_path) if settings.log_path.exists() else ())
+    except StoreError as error:
+        then = "set it back, or name a new folder with `--data-dir`"
+        raise CliError("kafka.prefix was changed.", why=str(error), then=then, code=Exit.CONFIG) from error
 
 
 def _topics(settings: KafkaSettings, *, change: bool) -> tuple[list[str], list[Difference]]:

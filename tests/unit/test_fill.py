@@ -1,4 +1,4 @@
-"""What a log knows is brought into tables only where both are of the same Kafka topics."""
+"""What a log knows is brought into tables, and topics are made, only where it followed the same Kafka topics."""
 
 import threading
 from contextlib import closing
@@ -10,6 +10,8 @@ import pytest
 from server import tables
 from server.adapters.inbox import SqliteInbox
 from server.adapters.sql_store import SqlStore
+from server.cli.migration import migrated
+from server.cli.output import CliError, Exit
 from server.ports import StoreError
 from server.settings import Settings, load_settings
 
@@ -28,5 +30,8 @@ def test_a_log_that_followed_another_prefix_fills_no_tables(tmp_path: Path, monk
     with pytest.raises(StoreError, match=r"old\.events/0 was read before, which kafka\.prefix 'new' does not have"):
         tables.fill(settings_of(tmp_path, "new"), store, stopping)
     assert filled == []
+    with pytest.raises(CliError, match=r"kafka\.prefix was changed") as told:
+        migrated(settings_of(tmp_path, "new"), change_topics=False)
+    assert told.value.code == Exit.CONFIG
     tables.fill(settings_of(tmp_path, "old"), store, stopping)
     assert [name.partition("/")[0] for name in filled] == ["old.profiles"]
