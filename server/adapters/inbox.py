@@ -125,6 +125,7 @@ class SqliteInbox:
         """Append what is not there; return how many records. `told` is when arrivals say that whom was forgotten."""
         record, is_change = arrival.record, arrival.record.kind in _CHANGES
         if log_erasure.is_forgotten(transaction, record):
+            _forget_shown(transaction, record)
             return 0
         if record.kind == RECORD_KIND_ERASURE:
             _forget_linked(transaction, record, told)
@@ -226,11 +227,22 @@ def _forget_linked(transaction: sqlite3.Connection, erasure: LogRecord, told: Ma
     """
     linked = log_erasure.linked(transaction, erasure)
     for key in sorted(key for key in linked if told.get(key, -1) < erasure.time_ms):
-        found = erasure._replace(key=key, payload=Erasure(visitor_id=key).SerializeToString())
-        cursor = transaction.execute(INSERT, _row(found))
-        _forget(transaction, found)
-        if not linked[key]:
-            _mark(transaction, cursor.lastrowid)
+        _forget_too(transaction, key, erasure.time_ms, is_ours=linked[key])
+
+
+def _forget_shown(transaction: sqlite3.Connection, forgotten: LogRecord) -> None:
+    """Append the erasure of the anonymous id that an event, which is left out, shows to be its visitor's."""
+    if found := log_erasure.shown_by(transaction, forgotten):
+        _forget_too(transaction, *found, is_ours=False)  # the log that it is from tells the others
+
+
+def _forget_too(transaction: sqlite3.Connection, key: str, time_ms: int, *, is_ours: bool) -> None:
+    payload = Erasure(visitor_id=key).SerializeToString()
+    erasure = LogRecord(0, RECORD_KIND_ERASURE, time_ms, key, "", payload)
+    cursor = transaction.execute(INSERT, _row(erasure))
+    _forget(transaction, erasure)
+    if not is_ours:
+        _mark(transaction, cursor.lastrowid)
 
 
 def _is_outdone(transaction: sqlite3.Connection, key: str, offset: int) -> bool:

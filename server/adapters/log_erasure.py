@@ -179,6 +179,17 @@ def linked(connection: sqlite3.Connection, erasure: LogRecord) -> dict[str, bool
     return {key: key in here or key not in elsewhere for key in left}
 
 
+def shown_by(connection: sqlite3.Connection, forgotten: LogRecord) -> tuple[str, int] | None:
+    """Return the anonymous id that an event shows to be its visitor's, who was forgotten since, and when that was.
+
+    None where it shows none, or that was forgotten then or later.
+    """
+    context = kinds.context_of(forgotten.payload) if forgotten.kind == RECORD_KIND_EVENT else Context()
+    key, erased_ms = context.visitor_id, _erased_ms(connection, forgotten.key)
+    is_anonymous = context.user_id and key not in {"", context.user_id} and not _is_user(connection, key)
+    return (key, erased_ms) if is_anonymous and _erased_ms(connection, key) < erased_ms else None
+
+
 def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:
     """Keep profiles, users and whose anonymous ids are in events of what is trimmed next, up to the offset `until`."""
     connection.execute(_KEEP_PROFILES, (until,))

@@ -128,6 +128,26 @@ def test_what_was_stated_after_a_late_erasure_and_trimmed_before_it_came_stays(
     assert [one.time_ms for one in there.log.statements(0, 9)] == [3_000]
 
 
+def test_what_a_browser_did_before_an_erasure_does_not_come_back_with_its_user(
+    machines: list[Machine], tmp_path: Path
+) -> None:
+    here, there, _ = machines
+    served = Served(here, tmp_path / "data")
+    stream: list[Arrival] = []
+    there.write(event("e1", "old", visitor_id="phone"), time_ms=1_000)
+    exchange(stream, here, there)
+    there.write(event("e2", "login", visitor_id="phone", user_id="u"), time_ms=2_000)
+    here.write(erasure("u"), time_ms=3_000)
+    there.write(event("e3", "new", visitor_id="phone"), time_ms=4_000)
+    there.write(event("e4", "back", visitor_id="phone", user_id="u"), time_ms=5_000)
+    exchange(stream, there, here)
+    assert served.known()[0] == "back new"
+    for _ in range(2):
+        exchange(stream, there, here)
+    assert [kept(machine) for machine in (here, there)] == [[("e3", 4_000), ("e4", 5_000)]] * 2
+    assert served.known()[0] == "back new"
+
+
 def test_an_older_erasure_of_the_browser_hides_no_login_from_that_of_its_user(machines: list[Machine]) -> None:
     here, there, _ = machines
     stream: list[Arrival] = []
