@@ -48,6 +48,7 @@ def retrain(
     with --every that is told, the bundle is removed, and the next time comes.
     """
     settings = settings_of(config, data_dir)
+    check_installed(parts, item_vectors)
     options = {"--seed": str(seed), **asked_for(ranker, parts, item_vectors)}
     while True:
         started = time.monotonic()
@@ -72,7 +73,7 @@ def _once(
     if active:
         options = made_as(settings.bundle_dir / active, options)
         options |= {"--against": str(settings.bundle_dir / active), "--tolerance": str(tolerance)}
-    check_installed(options.get("--with", ""), options.get("--item-vectors", ""))
+    check_installed(options.get("--with", ""), options.get("--item-vectors", ""))  # as the serving one was made
     options = {**options, "--export": str(fresh_export(settings)), "--out": str(incoming)}
     trained = run_trainers(["train", *(text for option in options.items() for text in option), "--json"])
     version, gate = trained.get("version", ""), trained.get("gate")

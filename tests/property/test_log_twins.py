@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from server.adapters.memory_log import MemoryLog
 from server.adapters.sqlite_log import SqliteLog
 from server.ports import NewRecord
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE
 
 RECORDS = st.builds(
     NewRecord,
@@ -16,7 +17,8 @@ RECORDS = st.builds(
     key=st.sampled_from(["", "v", "w", "ü'\x00"]),
     record_id=st.sampled_from(["", "1", "2", "3", "ä\x00"]),
     payload=st.sampled_from([b"", b"x", b"\xff\x00"]),
-)
+).map(lambda record: record._replace(record_id="") if record.kind == RECORD_KIND_ERASURE else record)
+"""Erasures have no ids: one that comes twice is about the same."""
 CALLS = st.lists(st.lists(RECORDS, max_size=6) | st.sampled_from(["v", "w", "", "nobody"]), max_size=8)
 
 
