@@ -252,13 +252,17 @@ class Engine:
         over and counted in `stats()["skipped_records"]`.
         """
     def apply_late_erasure(
-        self, erasure: tuple[int, int, int, bytes], since: Sequence[tuple[int, int, int, bytes]]
+        self,
+        erasure: tuple[int, int, int, bytes],
+        since: Sequence[tuple[int, int, int, bytes]],
+        of_user: Sequence[tuple[int, int, int, bytes]],
     ) -> bool:
-        """Apply the record of an erasure, and anew what the log took of its visitor after it and has before it.
+        """Apply the record of an erasure, and anew what the log took after its time and has before its offset.
 
-        No answer comes in between. The records `since` have counted for their items and do not again; of an anonymous
-        id, what went over to a user at a login stays there. Those up to the time of the erasure are passed over. Return
-        whether the state changed: not by an erasure that is no newer than another of the visitor.
+        That is `since` of its visitor, and `of_user` of the user whose erasure it is part of, if these show that the
+        user was back as this visitor. No answer comes in between. The records have counted for their items and do not
+        again; of an anonymous id, what went over to another user at a login stays there. Those up to the time of the
+        erasure, and of the user's own, are passed over. Return whether the state changed.
         """
     @property
     def offset(self) -> int:

@@ -12,6 +12,7 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_EVENT,
     RECORD_KIND_PROFILE,
     RECORD_KIND_STATED,
+    Erasure,
 )
 
 STATING: Final = frozenset({RECORD_KIND_PROFILE, RECORD_KIND_STATED})
@@ -33,6 +34,14 @@ def context_of(payload: bytes | None) -> Context:
         return Event.FromString(payload or b"").context
     except DecodeError:
         return Context()
+
+
+def erased_user(payload: bytes | None) -> str:
+    """Return the user whose erasure this one is part of; "" for none, or where it cannot be read."""
+    try:
+        return Erasure.FromString(payload or b"").user_id
+    except DecodeError:
+        return ""
 
 
 def content_id(prefix: str, content: bytes) -> str:

@@ -106,6 +106,6 @@ def profile(visitor_id: str, traits: Mapping[str, str] | None = None, *, trainin
     return NewRecord(RecordKind.RECORD_KIND_PROFILE, visitor_id, "", message.SerializeToString())
 
 
-def erasure(visitor_id: str) -> NewRecord:
-    payload = Erasure(visitor_id=visitor_id).SerializeToString()
+def erasure(visitor_id: str, user_id: str = "") -> NewRecord:
+    payload = Erasure(visitor_id=visitor_id, user_id=user_id).SerializeToString()
     return NewRecord(RecordKind.RECORD_KIND_ERASURE, visitor_id, "", payload)

@@ -79,10 +79,10 @@ impl Engine {
         changed
     }
 
-    /// Applies an erasure that came late, and anew the records `since` of its visitor; no answer comes in between.
-    /// Returns whether that changed the state; an erasure that cannot be read is counted and passed over.
-    pub fn apply_late_erasure(&self, erasure: &Record, since: &[Record]) -> bool {
-        let is_new = self.state.write().apply_late_erasure(erasure, since);
+    /// Applies a late erasure as [`State::apply_late_erasure`] does; no answer comes in between. Returns whether that
+    /// changed the state; an erasure that cannot be read is counted and passed over.
+    pub fn apply_late_erasure(&self, erasure: &Record, since: &[Record], of_user: &[Record]) -> bool {
+        let is_new = self.state.write().apply_late_erasure(erasure, since, of_user);
         self.counted(is_new)
     }
 

@@ -212,6 +212,19 @@ impl Stated {
         found
     }
 
+    /// Denials of browsers that bound the visitor at a time or later, Unix milliseconds, and are in no record of it.
+    pub fn unrecorded_denials(&self, since_ms: i64) -> Vec<BrowserDenial> {
+        self.denials.iter().filter(|denial| !denial.is_recorded && denial.bound_ms >= since_ms).copied().collect()
+    }
+
+    /// Binds the visitor by denials of browsers.
+    pub fn bind_all(&mut self, denials: Vec<BrowserDenial>) {
+        self.is_user = true; // nobody else is bound by a browser
+        for denial in denials {
+            self.bind(denial);
+        }
+    }
+
     /// Puts the lists in order of name and purpose.
     fn sort(&mut self) {
         self.traits.sort_by(|a, b| a.name.cmp(&b.name));

@@ -99,21 +99,45 @@ impl State {
         self.change(record, true)
     }
 
-    /// Applies an erasure that came late, and then anew what the log took of its visitor after the time of the erasure
-    /// and before its offset: these records, in order, which have counted for their items. What had gone over to a user
-    /// at a login stays with it. Returns as [`Self::apply`] does.
+    /// Applies an erasure that came late, and then anew what the log took of its visitor `since`: after the time of the
+    /// erasure and before its offset, in order. Such records have counted for their items. What had gone over to a user
+    /// at a login stays with it, but for the user whose erasure it is part of: where the records of that one since,
+    /// `of_user`, show that it was back as this visitor, it is made anew of them. Returns whether that changed anything.
     ///
     /// # Errors
-    /// As [`Self::apply`]; a record of `since` that cannot be applied is passed over, as it was before.
-    pub fn apply_late_erasure(&mut self, erasure: &Record, since: &[Record]) -> Result<bool> {
-        let Erasure { visitor_id: key } = decode(erasure.payload, "Erasure").unwrap_or_default();
-        let since_offset = self.visitors.get(&*key).map(|visitor| visitor.since_offset);
-        let is_new = self.apply(erasure)?;
-        if let (true, Some(since_offset)) = (is_new, since_offset) {
-            let since: Vec<&Record> = since.iter().filter(|record| record.time_ms > erasure.time_ms).collect();
-            self.apply_anew(&key, &since, since_offset);
+    /// As [`Self::apply`]; a record that cannot be applied is passed over, as it was before.
+    pub fn apply_late_erasure(&mut self, erasure: &Record, since: &[Record], of_user: &[Record]) -> Result<bool> {
+        if erasure.offset <= self.offset {
+            return Ok(false);
         }
-        Ok(is_new)
+        let Erasure { visitor_id: key, user_id } = decode(erasure.payload, "Erasure").unwrap_or_default();
+        let before = self.visitors.get(&*key).cloned();
+        let is_new = self.apply(erasure)?;
+        if is_new {
+            self.make_anew(&key, before, &taken_after(erasure.time_ms, since));
+        }
+        let erased_ms = self.erased.get(&*user_id).map_or(i64::MAX, |&erased_ms| erased_ms.max(erasure.time_ms));
+        let of_user = taken_after(erased_ms, of_user);
+        let is_back = of_user.iter().any(|record| is_in_browser(record, &key));
+        if is_back {
+            let before = self.forget(&user_id);
+            self.make_anew(&user_id, before, &of_user);
+        }
+        Ok(is_new || is_back)
+    }
+
+    /// Makes a visitor who was forgotten anew of records, if it was there `before`. Denials of browsers that bound it
+    /// since the first of them, and are in no record yet, stay.
+    fn make_anew(&mut self, key: &str, before: Option<Box<Visitor>>, records: &[&Record]) {
+        let (Some(before), Some(first)) = (before, records.first()) else { return };
+        self.apply_anew(key, records, before.since_offset);
+        let denials = before.stated.map_or_else(Vec::new, |stated| stated.unrecorded_denials(first.time_ms));
+        if !denials.is_empty() {
+            self.restate(key, |visitor| {
+                visitor.is_user = true;
+                visitor.stated.get_or_insert_default().bind_all(denials);
+            });
+        }
     }
 
     /// Applies records of a visitor who is not there anew; of those before `since_offset` only denials are its own.
@@ -149,8 +173,8 @@ impl State {
                 Arc::make_mut(&mut self.documents).apply(decode::<DocumentChange>(payload, "DocumentChange")?);
             }
             Ok(RecordKind::Erasure) => {
-                let Erasure { visitor_id: key } = decode(payload, "Erasure")?;
-                return Ok(self.forget(&key, time_ms));
+                let Erasure { visitor_id: key, .. } = decode(payload, "Erasure")?;
+                return Ok(self.erase(&key, time_ms));
             }
             Ok(RecordKind::Stated) => self.apply_stated(decode(payload, "Stated")?),
             Ok(RecordKind::Activation) => self.activate(decode(payload, "Activation")?),
@@ -159,16 +183,21 @@ impl State {
         Ok(true)
     }
 
-    /// Forgets a visitor; returns whether that was not done as of this time or later: then nothing is left of it.
-    fn forget(&mut self, key: &str, time_ms: i64) -> bool {
+    /// Forgets a visitor as of a time; returns false, and changes nothing, where it was erased as of then or later.
+    fn erase(&mut self, key: &str, time_ms: i64) -> bool {
         if self.erased.get(key).is_some_and(|&erased_ms| time_ms <= erased_ms) {
             return false;
         }
-        self.visitors.remove(key);
-        self.waiting.remove(key);
-        self.unrecorded_users.remove(key);
+        self.forget(key);
         self.erased.insert(key.into(), time_ms);
         true
+    }
+
+    /// Removes and returns what is known of a visitor, but for its erasure.
+    fn forget(&mut self, key: &str) -> Option<Box<Visitor>> {
+        self.waiting.remove(key);
+        self.unrecorded_users.remove(key);
+        self.visitors.remove(key)
     }
 
     /// Keeps a loaded bundle, of which any item may be looked up; joins it at once if the log says that it serves.
@@ -325,4 +354,14 @@ impl State {
         let is_shown = !key.is_empty() && !user_id.is_empty() && user_id != key;
         (is_shown && !self.visitors.get(key)?.is_user).then_some(key)
     }
+}
+
+fn taken_after<'a, 'b>(time_ms: i64, records: &'b [Record<'a>]) -> Vec<&'b Record<'a>> {
+    records.iter().filter(|record| record.time_ms > time_ms).collect()
+}
+
+/// Whether a record is an event with an anonymous id.
+fn is_in_browser(record: &Record, anonymous_id: &str) -> bool {
+    let event = || decode::<Event>(record.payload, "Event").ok()?.context;
+    record.kind == RecordKind::Event as i32 && event().is_some_and(|context| context.visitor_id == anonymous_id)
 }

@@ -30,7 +30,6 @@ from shopkeeper.v1.record_pb2 import (
     RECORD_KIND_EVENT,
     RECORD_KIND_ITEM,
     RECORD_KIND_PROFILE,
-    Erasure,
 )
 
 _SCHEMA: Final = """
@@ -121,8 +120,8 @@ class SqliteInbox:
     def _is_own(self, arrival: Arrival) -> bool:
         return arrival.origin_offset <= self._names.get(arrival.origin, -1)
 
-    def _append(self, transaction: sqlite3.Connection, arrival: Arrival, told: Mapping[str, int]) -> int:
-        """Append what is not there; return how many records. `told` is when arrivals say that whom was forgotten."""
+    def _append(self, transaction: sqlite3.Connection, arrival: Arrival, told: Mapping[bytes, int]) -> int:
+        """Append what is not there; return how many records. `told` has the erasures that arrive, with their times."""
         record, is_change = arrival.record, arrival.record.kind in _CHANGES
         if log_erasure.is_forgotten(transaction, record):
             _forget_shown(transaction, record)
@@ -212,33 +211,34 @@ def _forget(transaction: sqlite3.Connection, erasure: LogRecord) -> None:
     transaction.execute("INSERT OR IGNORE INTO foreign_erasures VALUES (?)", (erasure.key,))
 
 
-def _newest_erasures(arrivals: Iterable[Arrival]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _newest_erasures(arrivals: Iterable[Arrival]) -> dict[bytes, int]:
+    found: dict[bytes, int] = {}
     for record, *_ in arrivals:
         if record.kind == RECORD_KIND_ERASURE:
-            found[record.key] = max(record.time_ms, found.get(record.key, record.time_ms))
+            found[record.payload] = max(record.time_ms, found.get(record.payload, record.time_ms))
     return found
 
 
-def _forget_linked(transaction: sqlite3.Connection, erasure: LogRecord, told: Mapping[str, int]) -> None:
+def _forget_linked(transaction: sqlite3.Connection, erasure: LogRecord, told: Mapping[bytes, int]) -> None:
     """Append erasures of the anonymous ids that who erased a visitor may not have known, before that of the visitor.
 
     They are our own where this log was the first to have what shows them: that log tells the others.
     """
-    linked = log_erasure.linked(transaction, erasure)
-    for key in sorted(key for key in linked if told.get(key, -1) < erasure.time_ms):
-        _forget_too(transaction, key, erasure.time_ms, is_ours=linked[key])
+    for one, is_ours in log_erasure.linked(transaction, erasure).items():
+        if told.get(one.payload, -1) < one.time_ms:
+            _forget_too(transaction, one, is_ours=is_ours)
 
 
 def _forget_shown(transaction: sqlite3.Connection, forgotten: LogRecord) -> None:
-    """Append the erasure of the anonymous id that an event, which is left out, shows to be its visitor's."""
-    if found := log_erasure.shown_by(transaction, forgotten):
-        _forget_too(transaction, *found, is_ours=False)  # the log that it is from tells the others
+    """Append the erasure of the anonymous id that an event, which is left out, shows to be its visitor's.
+
+    It is our own: the log that the event is from may know other erasures of the visitor, or be gone.
+    """
+    if erasure := log_erasure.shown_by(transaction, forgotten):
+        _forget_too(transaction, erasure, is_ours=True)
 
 
-def _forget_too(transaction: sqlite3.Connection, key: str, time_ms: int, *, is_ours: bool) -> None:
-    payload = Erasure(visitor_id=key).SerializeToString()
-    erasure = LogRecord(0, RECORD_KIND_ERASURE, time_ms, key, "", payload)
+def _forget_too(transaction: sqlite3.Connection, erasure: LogRecord, *, is_ours: bool) -> None:
     cursor = transaction.execute(INSERT, _row(erasure))
     _forget(transaction, erasure)
     if not is_ours:

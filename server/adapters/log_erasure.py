@@ -12,7 +12,7 @@ from server import kinds
 from server.adapters.log_rows import COLUMNS, Row, records_of, row_of
 from server.ports import LogRecord, NewRecord
 from shopkeeper.v1.common_pb2 import Context
-from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, Erasure
 
 
 def _among(found: Iterable[int]) -> str:
@@ -83,6 +83,11 @@ INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? A
 _EVENTS: Final = f"""
 SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT} ORDER BY "offset"
 """  # noqa: S608
+_ERASED_SINCE: Final = f"""
+FROM records WHERE key = :key AND key != '' AND kind = {RECORD_KIND_ERASURE} AND time_ms >= :time_ms
+"""
+_TOLD: Final = f"SELECT 1 {_ERASED_SINCE} AND payload = :payload"
+_FIRST_ERASED: Final = f"SELECT min(time_ms) {_ERASED_SINCE}"
 _ALIASES: Final = "SELECT anonymous_id FROM aliases WHERE key = :key"
 _SHOWN: Final = f"SELECT {COLUMNS} FROM records WHERE key = :key AND kind = {RECORD_KIND_EVENT}"  # noqa: S608
 _IS_FOREIGN: Final = '"offset" IN (SELECT "offset" FROM foreign_records)'
@@ -114,10 +119,19 @@ def keep_times(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
     """Return whether the record's visitor was forgotten after a log took the record, wherever that was.
 
-    So it is nothing that the log lacks; of an erasure, whether one as late is known.
+    So it is nothing that the log lacks; of an erasure, whether the log has to know no other.
     """
-    is_about = record.kind in kinds.ERASED or record.kind == RECORD_KIND_ERASURE
-    return is_about and record.time_ms <= _erased_ms(connection, record.key)
+    if record.kind == RECORD_KIND_ERASURE:
+        return _is_told(connection, record)
+    return record.kind in kinds.ERASED and record.time_ms <= _erased_ms(connection, record.key)
+
+
+def _is_told(connection: sqlite3.Connection, erasure: LogRecord) -> bool:
+    """Return whether an erasure of the visitor as of this time or later is known; one that names a user, by itself."""
+    is_known = erasure.time_ms <= _erased_ms(connection, erasure.key)
+    if is_known and kinds.erased_user(erasure.payload):
+        return connection.execute(_TOLD, erasure._asdict()).fetchone() is not None
+    return is_known
 
 
 def _erased_ms(connection: sqlite3.Connection, key: str) -> int:
@@ -163,31 +177,41 @@ def anonymous_ids(connection: sqlite3.Connection, key: str) -> set[str]:
     return _anonymous_ids(connection, _ALIASES, _SHOWN, {"key": key})
 
 
-def linked(connection: sqlite3.Connection, erasure: LogRecord) -> dict[str, bool]:
-    """Return the anonymous ids that became the visitor before its erasure, and were not forgotten since.
+def linked(connection: sqlite3.Connection, erasure: LogRecord) -> dict[LogRecord, bool]:
+    """Return erasures of the anonymous ids that became the visitor before its own, but for those that are known.
 
     Each has whether this log was the first to have an event that shows it; of what was trimmed that is not known.
     """
-    at = {"key": erasure.key, "until": erasure.time_ms}
-    shown = f"{_SHOWN} AND time_ms <= :until"
-    found = _anonymous_ids(connection, f"{_ALIASES} AND time_ms <= :until", shown, at)
-    left = {key for key in found if _erased_ms(connection, key) < erasure.time_ms}
+    at = {"key": erasure.key, "erased_ms": _erased_ms(connection, erasure.key), "until_ms": erasure.time_ms}
+    is_about = "time_ms > :erased_ms AND time_ms <= :until_ms"  # what was forgotten before may be there still
+    shown = f"{_SHOWN} AND {is_about}"
+    found = _anonymous_ids(connection, f"{_ALIASES} AND {is_about}", shown, at)
+    erasures = [_with_user(key, erasure.key, erasure.time_ms) for key in sorted(found)]
+    left = [one for one in erasures if not _is_told(connection, one)]
     if not left:
         return {}
     elsewhere = {context.visitor_id for context in _contexts(connection, f"{shown} AND {_IS_FOREIGN}", at)}
     here = {context.visitor_id for context in _contexts(connection, f"{shown} AND NOT {_IS_FOREIGN}", at)}
-    return {key: key in here or key not in elsewhere for key in left}
+    return {one: one.key in here or one.key not in elsewhere for one in left}
 
 
-def shown_by(connection: sqlite3.Connection, forgotten: LogRecord) -> tuple[str, int] | None:
-    """Return the anonymous id that an event shows to be its visitor's, who was forgotten since, and when that was.
+def shown_by(connection: sqlite3.Connection, forgotten: LogRecord) -> LogRecord | None:
+    """Return the erasure of the anonymous id that an event shows to be its visitor's, as of when that was forgotten.
 
-    None where it shows none, or that was forgotten then or later.
+    None where it shows none, or that erasure is known.
     """
     context = kinds.context_of(forgotten.payload) if forgotten.kind == RECORD_KIND_EVENT else Context()
-    key, erased_ms = context.visitor_id, _erased_ms(connection, forgotten.key)
-    is_anonymous = context.user_id and key not in {"", context.user_id} and not _is_user(connection, key)
-    return (key, erased_ms) if is_anonymous and _erased_ms(connection, key) < erased_ms else None
+    key = context.visitor_id
+    if not context.user_id or key in {"", context.user_id} or _is_user(connection, key):
+        return None
+    (first_ms,) = connection.execute(_FIRST_ERASED, forgotten._asdict()).fetchone()
+    erasure = _with_user(key, forgotten.key, first_ms or _erased_ms(connection, forgotten.key))
+    return None if _is_told(connection, erasure) else erasure
+
+
+def _with_user(key: str, user_id: str, time_ms: int) -> LogRecord:
+    payload = Erasure(visitor_id=key, user_id=user_id).SerializeToString()
+    return LogRecord(0, RECORD_KIND_ERASURE, time_ms, key, "", payload)
 
 
 def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:

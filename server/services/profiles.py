@@ -79,9 +79,7 @@ class ProfileService:
             if not self._log.append_later([record], time_ms):
                 raise LogUnavailableError("the log cannot keep up with what it is to write; erase again a little later")
         others_first = keys[::-1]  # the visitor last: until then a repeat finds the others by it
-        erasures = [
-            NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key).SerializeToString()) for key in others_first
-        ]
+        erasures = [_erasure(key, keys[0]) for key in others_first]
         for _ in range(2):  # the second is about decisions that were made while the first was on its way
             erased_ms = max(self._clock.now_ms(), newest_ms + 1)  # clocks may have gone back; answers may tie
             await self._log.append(erasures, erased_ms)
@@ -111,6 +109,11 @@ class ProfileService:
             for record in chunk:
                 if record.kind == RECORD_KIND_EVENT:
                     yield Event.FromString(record.payload)
+
+
+def _erasure(key: str, visitor_id: str) -> NewRecord:
+    user_id = "" if key == visitor_id else visitor_id
+    return NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key, user_id=user_id).SerializeToString())
 
 
 def _take(records: Iterator[LogRecord]) -> list[LogRecord]:

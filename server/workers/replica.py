@@ -146,20 +146,29 @@ class Replica:
                 self._apply(waiting)
                 self._before_activation(record)
                 waiting = []
-            if record.kind == RECORD_KIND_ERASURE and (since := self._since(record)):
+            if record.kind == RECORD_KIND_ERASURE and any(since := self._since(record)):
                 self._apply(waiting)
-                self._engine.apply_late_erasure(_row(record), since)
+                self._engine.apply_late_erasure(_row(record), *since)
                 waiting = []
             else:
                 waiting.append(_row(record))
         self._apply(waiting)
         return bool(records)
 
-    def _since(self, erasure: LogRecord) -> list[_Row]:
-        """Return what the log took of a visitor after its erasure and has before it: another machine told it late."""
-        found = self._log.records_of(erasure.key, after_ms=erasure.time_ms)
-        before = takewhile(lambda record: record.offset < erasure.offset, found)
-        return [_row(record) for record in before if record.kind in kinds.ERASED - {RECORD_KIND_DECISION}]
+    def _since(self, erasure: LogRecord) -> tuple[list[_Row], list[_Row]]:
+        """Return what the log took of a visitor after its erasure and has before it: another machine told it late.
+
+        The second list is of the user whose erasure it is part of, where the log has that of the user: what it took
+        since is then not trimmed, and where that of the user is still to come, it does all there is to do.
+        """
+        user_id = kinds.erased_user(erasure.payload)
+        of_user = self._before(erasure, user_id, erasure.time_ms - 1) if user_id else []
+        is_known = any(record.kind == RECORD_KIND_ERASURE for record in of_user)
+        return _acts(self._before(erasure, erasure.key, erasure.time_ms)), _acts(of_user) if is_known else []
+
+    def _before(self, erasure: LogRecord, key: str, after_ms: int) -> list[LogRecord]:
+        found = self._log.records_of(key, after_ms=after_ms)
+        return list(takewhile(lambda record: record.offset < erasure.offset, found))
 
     def _apply(self, rows: list[_Row]) -> None:
         try:
@@ -240,3 +249,7 @@ class Replica:
 
 def _row(record: LogRecord) -> _Row:
     return record.offset, record.kind, record.time_ms, record.payload
+
+
+def _acts(records: list[LogRecord]) -> list[_Row]:
+    return [_row(record) for record in records if record.kind in kinds.ERASED - {RECORD_KIND_DECISION}]

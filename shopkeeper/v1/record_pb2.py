@@ -31,31 +31,31 @@ from shopkeeper.v1 import profile_service_pb2 as shopkeeper_dot_v1_dot_profile__
 from shopkeeper.v1 import recommendation_service_pb2 as shopkeeper_dot_v1_dot_recommendation__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ashopkeeper/v1/record.proto\x12\rshopkeeper.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ashopkeeper/v1/common.proto\x1a\x18shopkeeper/v1/item.proto\x1a!shopkeeper/v1/model_service.proto\x1a\x1dshopkeeper/v1/placement.proto\x1a#shopkeeper/v1/profile_service.proto\x1a*shopkeeper/v1/recommendation_service.proto\"\x84\x01\n\nItemChange\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.shopkeeper.v1.Item\x12\x14\n\x0cupdate_paths\x18\x02 \x03(\t\x12,\n\x08set_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65leted\x18\x04 \x01(\x08\"\x87\x01\n\x0e\x44ocumentChange\x12-\n\tplacement\x18\x01 \x01(\x0b\x32\x18.shopkeeper.v1.PlacementH\x00\x12)\n\x07\x63ontrol\x18\x02 \x01(\x0b\x32\x16.shopkeeper.v1.ControlH\x00\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x42\n\n\x08\x64ocument\"\x1d\n\x07\x45rasure\x12\x12\n\nvisitor_id\x18\x01 \x01(\t\"\xe4\x02\n\x06Stated\x12\x12\n\nvisitor_id\x18\x01 \x01(\t\x12$\n\x06traits\x18\x02 \x03(\x0b\x32\x14.shopkeeper.v1.Trait\x12-\n\x07\x61nswers\x18\x03 \x03(\x0b\x32\x1c.shopkeeper.v1.Stated.Answer\x12-\n\x07\x64\x65nials\x18\x04 \x03(\x0b\x32\x1c.shopkeeper.v1.Stated.Denial\x12\x0f\n\x07is_user\x18\x05 \x01(\x08\x1aT\n\x06\x41nswer\x12\'\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x16.shopkeeper.v1.Consent\x12\x10\n\x08\x66irst_ms\x18\x02 \x01(\x03\x12\x0f\n\x07last_ms\x18\x03 \x01(\x03\x1a[\n\x06\x44\x65nial\x12.\n\x07purpose\x18\x01 \x01(\x0e\x32\x1d.shopkeeper.v1.ConsentPurpose\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x10\n\x08\x62ound_ms\x18\x03 \x01(\x03\"n\n\nActivation\x12\x0f\n\x07version\x18\x01 \x01(\t\x12#\n\x05trial\x18\x02 \x01(\x0b\x32\x14.shopkeeper.v1.Trial\x12\x15\n\ris_trial_only\x18\x03 \x01(\x08\x12\x13\n\x0bis_rollback\x18\x04 \x01(\x08\"\x9a\x01\n\x0c\x44\x65\x63idedSlate\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12&\n\x07reasons\x18\x04 \x03(\x0e\x32\x15.shopkeeper.v1.Reason\x12\x18\n\x10\x61pplied_controls\x18\x05 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x03(\x02\"\xfa\x01\n\x08\x44\x65\x63ision\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.shopkeeper.v1.RecommendRequest\x12\x0e\n\x06now_ms\x18\x02 \x01(\x03\x12\x14\n\x0cstate_offset\x18\x03 \x01(\x03\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12+\n\x06slates\x18\x05 \x03(\x0b\x32\x1b.shopkeeper.v1.DecidedSlate\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\x12(\n\x08\x63onsents\x18\x07 \x03(\x0b\x32\x16.shopkeeper.v1.Consent\x12\x16\n\x0e\x62undle_version\x18\x08 \x01(\t*\xf0\x01\n\nRecordKind\x12\x1b\n\x17RECORD_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11RECORD_KIND_EVENT\x10\x01\x12\x18\n\x14RECORD_KIND_DECISION\x10\x02\x12\x14\n\x10RECORD_KIND_ITEM\x10\x03\x12\x17\n\x13RECORD_KIND_PROFILE\x10\x04\x12\x18\n\x14RECORD_KIND_DOCUMENT\x10\x05\x12\x17\n\x13RECORD_KIND_ERASURE\x10\x06\x12\x1a\n\x16RECORD_KIND_ACTIVATION\x10\x07\x12\x16\n\x12RECORD_KIND_STATED\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ashopkeeper/v1/record.proto\x12\rshopkeeper.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ashopkeeper/v1/common.proto\x1a\x18shopkeeper/v1/item.proto\x1a!shopkeeper/v1/model_service.proto\x1a\x1dshopkeeper/v1/placement.proto\x1a#shopkeeper/v1/profile_service.proto\x1a*shopkeeper/v1/recommendation_service.proto\"\x84\x01\n\nItemChange\x12!\n\x04item\x18\x01 \x01(\x0b\x32\x13.shopkeeper.v1.Item\x12\x14\n\x0cupdate_paths\x18\x02 \x03(\t\x12,\n\x08set_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65leted\x18\x04 \x01(\x08\"\x87\x01\n\x0e\x44ocumentChange\x12-\n\tplacement\x18\x01 \x01(\x0b\x32\x18.shopkeeper.v1.PlacementH\x00\x12)\n\x07\x63ontrol\x18\x02 \x01(\x0b\x32\x16.shopkeeper.v1.ControlH\x00\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x42\n\n\x08\x64ocument\".\n\x07\x45rasure\x12\x12\n\nvisitor_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"\xe4\x02\n\x06Stated\x12\x12\n\nvisitor_id\x18\x01 \x01(\t\x12$\n\x06traits\x18\x02 \x03(\x0b\x32\x14.shopkeeper.v1.Trait\x12-\n\x07\x61nswers\x18\x03 \x03(\x0b\x32\x1c.shopkeeper.v1.Stated.Answer\x12-\n\x07\x64\x65nials\x18\x04 \x03(\x0b\x32\x1c.shopkeeper.v1.Stated.Denial\x12\x0f\n\x07is_user\x18\x05 \x01(\x08\x1aT\n\x06\x41nswer\x12\'\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x16.shopkeeper.v1.Consent\x12\x10\n\x08\x66irst_ms\x18\x02 \x01(\x03\x12\x0f\n\x07last_ms\x18\x03 \x01(\x03\x1a[\n\x06\x44\x65nial\x12.\n\x07purpose\x18\x01 \x01(\x0e\x32\x1d.shopkeeper.v1.ConsentPurpose\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x10\n\x08\x62ound_ms\x18\x03 \x01(\x03\"n\n\nActivation\x12\x0f\n\x07version\x18\x01 \x01(\t\x12#\n\x05trial\x18\x02 \x01(\x0b\x32\x14.shopkeeper.v1.Trial\x12\x15\n\ris_trial_only\x18\x03 \x01(\x08\x12\x13\n\x0bis_rollback\x18\x04 \x01(\x08\"\x9a\x01\n\x0c\x44\x65\x63idedSlate\x12\x14\n\x0cplacement_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12&\n\x07reasons\x18\x04 \x03(\x0e\x32\x15.shopkeeper.v1.Reason\x12\x18\n\x10\x61pplied_controls\x18\x05 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x03(\x02\"\xfa\x01\n\x08\x44\x65\x63ision\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.shopkeeper.v1.RecommendRequest\x12\x0e\n\x06now_ms\x18\x02 \x01(\x03\x12\x14\n\x0cstate_offset\x18\x03 \x01(\x03\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12+\n\x06slates\x18\x05 \x03(\x0b\x32\x1b.shopkeeper.v1.DecidedSlate\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\x12(\n\x08\x63onsents\x18\x07 \x03(\x0b\x32\x16.shopkeeper.v1.Consent\x12\x16\n\x0e\x62undle_version\x18\x08 \x01(\t*\xf0\x01\n\nRecordKind\x12\x1b\n\x17RECORD_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11RECORD_KIND_EVENT\x10\x01\x12\x18\n\x14RECORD_KIND_DECISION\x10\x02\x12\x14\n\x10RECORD_KIND_ITEM\x10\x03\x12\x17\n\x13RECORD_KIND_PROFILE\x10\x04\x12\x18\n\x14RECORD_KIND_DOCUMENT\x10\x05\x12\x17\n\x13RECORD_KIND_ERASURE\x10\x06\x12\x1a\n\x16RECORD_KIND_ACTIVATION\x10\x07\x12\x16\n\x12RECORD_KIND_STATED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shopkeeper.v1.record_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDKIND']._serialized_start=1465
-  _globals['_RECORDKIND']._serialized_end=1705
+  _globals['_RECORDKIND']._serialized_start=1482
+  _globals['_RECORDKIND']._serialized_end=1722
   _globals['_ITEMCHANGE']._serialized_start=280
   _globals['_ITEMCHANGE']._serialized_end=412
   _globals['_DOCUMENTCHANGE']._serialized_start=415
   _globals['_DOCUMENTCHANGE']._serialized_end=550
   _globals['_ERASURE']._serialized_start=552
-  _globals['_ERASURE']._serialized_end=581
-  _globals['_STATED']._serialized_start=584
-  _globals['_STATED']._serialized_end=940
-  _globals['_STATED_ANSWER']._serialized_start=763
-  _globals['_STATED_ANSWER']._serialized_end=847
-  _globals['_STATED_DENIAL']._serialized_start=849
-  _globals['_STATED_DENIAL']._serialized_end=940
-  _globals['_ACTIVATION']._serialized_start=942
-  _globals['_ACTIVATION']._serialized_end=1052
-  _globals['_DECIDEDSLATE']._serialized_start=1055
-  _globals['_DECIDEDSLATE']._serialized_end=1209
-  _globals['_DECISION']._serialized_start=1212
-  _globals['_DECISION']._serialized_end=1462
+  _globals['_ERASURE']._serialized_end=598
+  _globals['_STATED']._serialized_start=601
+  _globals['_STATED']._serialized_end=957
+  _globals['_STATED_ANSWER']._serialized_start=780
+  _globals['_STATED_ANSWER']._serialized_end=864
+  _globals['_STATED_DENIAL']._serialized_start=866
+  _globals['_STATED_DENIAL']._serialized_end=957
+  _globals['_ACTIVATION']._serialized_start=959
+  _globals['_ACTIVATION']._serialized_end=1069
+  _globals['_DECIDEDSLATE']._serialized_start=1072
+  _globals['_DECIDEDSLATE']._serialized_end=1226
+  _globals['_DECISION']._serialized_start=1229
+  _globals['_DECISION']._serialized_end=1479
 # @@protoc_insertion_point(module_scope)

@@ -157,16 +157,22 @@ class Erasure(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VISITOR_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     visitor_id: _builtins.str
     """Visitor to forget."""
+    user_id: _builtins.str
+    """User who is erased as of the same time, where the visitor is an anonymous id of theirs: if the user was back with it
+    since, what is served of them is made anew of what the log took of them since. Empty where none is.
+    """
     def __init__(
         self,
         *,
         visitor_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["visitor_id", b"visitor_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id", "visitor_id", b"visitor_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

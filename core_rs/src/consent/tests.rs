@@ -250,7 +250,7 @@ fn what_is_stated_in_the_browser_after_the_logout_reaches_the_user() {
 #[test]
 fn an_erased_browser_denies_no_longer() {
     let mut state = denied();
-    apply(&mut state, RecordKind::Erasure, &Erasure { visitor_id: PHONE.into() });
+    apply(&mut state, RecordKind::Erasure, &Erasure { visitor_id: PHONE.into(), ..Erasure::default() });
     assert_eq!((answer(&state, ""), answer(&state, "bob"), answer(&state, "ann")), (None, None, Some(false)));
 }
 

@@ -50,7 +50,7 @@ fn said(visitor_id: &str, granted: bool) -> Vec<u8> {
 }
 
 fn erasure(visitor_id: &str) -> Vec<u8> {
-    Erasure { visitor_id: visitor_id.into() }.encode_to_vec()
+    Erasure { visitor_id: visitor_id.into(), ..Erasure::default() }.encode_to_vec()
 }
 
 /// Record that the log took at ten times its offset.
@@ -68,12 +68,12 @@ fn a_late_erasure_leaves_what_came_after_it_and_counts_nothing_twice() {
 
     let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
     engine.apply([record(1, &old), record(2, &old)].into_iter().chain(since()));
-    assert!(engine.apply_late_erasure(&late, &[&[record(2, &old)], &since()[..]].concat()));
-    assert!(!engine.apply_late_erasure(&late, &since()));
+    assert!(engine.apply_late_erasure(&late, &[&[record(2, &old)], &since()[..]].concat(), &[]));
+    assert!(!engine.apply_late_erasure(&late, &since(), &[]));
 
     let anew = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
     anew.apply(since());
-    assert!(anew.apply_late_erasure(&late, &since()));
+    assert!(anew.apply_late_erasure(&late, &since(), &[]));
     assert_eq!(engine.profile("u"), anew.profile("u"));
     let state = engine.read();
     let (visitor, context) = (&state.visitors["u"], Context { user_id: "u".into(), ..Context::default() });
@@ -99,7 +99,7 @@ fn what_went_over_at_a_login_is_not_brought_back_by_a_late_erasure_of_the_browse
         let of_phone = [event(1, &first), event(2, &second), stated(3, before), event(5, &third)];
         engine.apply([of_phone[0], of_phone[1], of_phone[2], event(4, &logged_in), of_phone[3]]);
         let late = Record { time_ms: 15, ..timed(6, RecordKind::Erasure, &erased) };
-        assert!(engine.apply_late_erasure(&late, &of_phone));
+        assert!(engine.apply_late_erasure(&late, &of_phone, &[]));
         engine.apply([event(7, &logged_in)]);
         let state = engine.read();
         let items = state.visitors["w"].recent().map(|seen| state.items.name(seen.item)).collect::<Vec<_>>();
@@ -116,10 +116,38 @@ fn a_login_that_is_applied_anew_takes_over_what_the_browser_denied_and_nothing_t
     let record = timed(3, RecordKind::Event, &logged_in);
     engine.apply([timed(2, RecordKind::Profile, &denied), record, timed(4, RecordKind::Event, &since)]);
     let erased = erasure("w");
-    assert!(engine.apply_late_erasure(&Record { time_ms: 15, ..timed(5, RecordKind::Erasure, &erased) }, &[record]));
+    assert!(engine.apply_late_erasure(
+        &Record { time_ms: 15, ..timed(5, RecordKind::Erasure, &erased) },
+        &[record],
+        &[]
+    ));
     let state = engine.read();
     assert_eq!((state.visitors["w"].events, state.visitors["phone"].events), (1, 1));
     assert!(state.visitors["w"].is_denied() && state.visitors["phone"].is_denied());
+}
+
+#[test]
+fn what_a_user_took_over_from_a_browser_goes_with_the_erasure_of_both_but_for_what_it_denied_since() {
+    let (old, back, later) = (purchase("phone", "", &["old"]), login("back"), purchase("", "w", &["later"]));
+    let (denied, of_w) = (denial("phone"), erasure("w"));
+    let of_both = Erasure { visitor_id: "phone".into(), user_id: "w".into() }.encode_to_vec();
+    let events = [(2, &old), (5, &back), (6, &later)].map(|(offset, one)| timed(offset, RecordKind::Event, one));
+    let late = |offset, payload| Record { time_ms: 25, ..timed(offset, RecordKind::Erasure, payload) };
+    let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
+    engine.apply([events[0], late(3, &of_w), timed(4, RecordKind::Profile, &denied), events[1], events[2]]);
+    let of_phone = [timed(4, RecordKind::Profile, &denied)];
+    let known = || engine.read().visitors.get("w").map(|visitor| (visitor.events, visitor.is_denied()));
+    assert_eq!(known(), Some((3, true)));
+    assert!(engine.apply_late_erasure(&late(7, &of_both), &of_phone, &[]));
+    assert!(!engine.apply_late_erasure(&late(8, &of_both), &[], &events[2..]));
+    assert_eq!(known(), Some((3, true)), "its own records do not show the browser");
+    for offset in 9..11 {
+        assert!(engine.apply_late_erasure(&late(offset, &of_both), &[], &events));
+        assert_eq!(known(), Some((2, true)));
+    }
+    engine.apply([Record { time_ms: 55, ..late(11, &of_w) }, timed(12, RecordKind::Event, &later)]);
+    assert!(!engine.apply_late_erasure(&late(13, &of_both), &[], &events));
+    assert_eq!(known(), Some((1, false)), "what shows the browser was forgotten");
 }
 
 #[test]
@@ -128,7 +156,7 @@ fn an_erasure_that_is_no_newer_changes_nothing() {
     let engine = Engine::new(&[], true, 1.0, "UTC").expect("an engine");
     let erasure = |offset, time_ms| Record { time_ms, ..timed(offset, RecordKind::Erasure, &erased) };
     engine.apply([timed(3, RecordKind::Event, &event), erasure(4, 40), timed(5, RecordKind::Event, &event)]);
-    assert!(!engine.apply_late_erasure(&erasure(6, 25), &[timed(3, RecordKind::Event, &event)]));
+    assert!(!engine.apply_late_erasure(&erasure(6, 25), &[timed(3, RecordKind::Event, &event)], &[]));
     engine.apply([erasure(7, 40)]);
     assert_eq!(engine.read().visitors["u"].events, 1);
 }

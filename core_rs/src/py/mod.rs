@@ -214,9 +214,15 @@ impl Engine {
         enter_detached(py, || Ok::<_, Error>(self.0.apply(records.iter().map(record))))
     }
 
-    fn apply_late_erasure(&self, py: Python<'_>, erasure: LogRow, since: Vec<LogRow>) -> PyResult<bool> {
-        let since: Vec<Record> = since.iter().map(record).collect();
-        enter_detached(py, || Ok::<_, Error>(self.0.apply_late_erasure(&record(&erasure), &since)))
+    fn apply_late_erasure(
+        &self,
+        py: Python<'_>,
+        erasure: LogRow,
+        since: Vec<LogRow>,
+        of_user: Vec<LogRow>,
+    ) -> PyResult<bool> {
+        let [since, of_user] = [&since, &of_user].map(|rows| rows.iter().map(record).collect::<Vec<_>>());
+        enter_detached(py, || Ok::<_, Error>(self.0.apply_late_erasure(&record(&erasure), &since, &of_user)))
     }
 
     #[getter]

@@ -38,7 +38,7 @@ fn record(state: &mut State, (kind, visitor, item, hours): Step) {
             let found = state.unrecorded_statements(1).pop().map(|one| one.stated);
             (RecordKind::Stated, found.unwrap_or_default().encode_to_vec())
         }
-        _ if item % 2 == 0 => (RecordKind::Erasure, Erasure { visitor_id }.encode_to_vec()),
+        _ if item % 2 == 0 => (RecordKind::Erasure, Erasure { visitor_id, ..Erasure::default() }.encode_to_vec()),
         _ => (RecordKind::Activation, Activation { version: item_id, ..Activation::default() }.encode_to_vec()),
     };
     let offset = state.offset + 1;

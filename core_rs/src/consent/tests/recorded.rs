@@ -45,7 +45,7 @@ fn what_the_user_granted_later_and_what_was_erased_is_not_recorded() {
     say(&mut state, "ann", true);
     assert_eq!(state.unrecorded_statements(9), []);
     view(&mut state, "bob");
-    apply(&mut state, RecordKind::Erasure, &Erasure { visitor_id: "bob".into() });
+    apply(&mut state, RecordKind::Erasure, &Erasure { visitor_id: "bob".into(), ..Erasure::default() });
     assert_eq!(state.unrecorded_statements(9), []);
 }
 
@@ -58,7 +58,7 @@ fn what_is_recorded_outlives_the_browser_and_what_it_grants_later() {
     view(&mut rebuilt, "ann");
     apply(&mut rebuilt, RecordKind::Stated, &records[0].stated);
     for state in [&mut state, &mut rebuilt] {
-        apply(state, RecordKind::Erasure, &Erasure { visitor_id: PHONE.into() });
+        apply(state, RecordKind::Erasure, &Erasure { visitor_id: PHONE.into(), ..Erasure::default() });
         view(state, "ann");
         assert_eq!(elsewhere(state, "ann"), Some(false));
         say(state, "ann", true);
@@ -156,7 +156,12 @@ fn what_comes_after_an_erasure_is_recorded_as_later_whatever_the_clock_says() {
     let login = Event { context: Some(context("ann")), ..Event::default() };
     apply_at(&mut state, 3, RecordKind::Profile, &said(PHONE, &[(PERSONAL, false)]));
     for erased_ms in [20, 15] {
-        apply_at(&mut state, erased_ms, RecordKind::Erasure, &Erasure { visitor_id: "ann".into() });
+        apply_at(
+            &mut state,
+            erased_ms,
+            RecordKind::Erasure,
+            &Erasure { visitor_id: "ann".into(), ..Erasure::default() },
+        );
     }
     apply_at(&mut state, 5, RecordKind::Event, &login);
     let found = state.unrecorded_statements(9);
@@ -316,7 +321,7 @@ fn a_grant_is_not_recorded_of_who_answered_is_denied_or_was_forgotten() {
     apply(&mut state, RecordKind::Stated, &bound(1, 2));
     assert_eq!(state.unrecorded_statements(9), []);
     let mut state = granted();
-    apply(&mut state, RecordKind::Erasure, &Erasure { visitor_id: "ann".into() });
+    apply(&mut state, RecordKind::Erasure, &Erasure { visitor_id: "ann".into(), ..Erasure::default() });
     view(&mut state, "ann");
     assert_eq!(
         (state.unrecorded_statements(9), elsewhere(&state, "ann")),
