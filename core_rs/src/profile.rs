@@ -212,9 +212,9 @@ impl Stated {
         found
     }
 
-    /// Denials of browsers that bound the visitor at a time or later, Unix milliseconds, and are in no record of it.
-    pub fn unrecorded_denials(&self, since_ms: i64) -> Vec<BrowserDenial> {
-        self.denials.iter().filter(|denial| !denial.is_recorded && denial.bound_ms >= since_ms).copied().collect()
+    /// Denials of browsers that bound the visitor after a time, Unix milliseconds, and are in no record of it.
+    pub fn unrecorded_denials(&self, after_ms: i64) -> Vec<BrowserDenial> {
+        self.denials.iter().filter(|denial| !denial.is_recorded && denial.bound_ms > after_ms).copied().collect()
     }
 
     /// Binds the visitor by denials of browsers.

@@ -114,24 +114,24 @@ impl State {
         let before = self.visitors.get(&*key).cloned();
         let is_new = self.apply(erasure)?;
         if is_new {
-            self.make_anew(&key, before, &taken_after(erasure.time_ms, since));
+            self.make_anew(&key, before, &taken_after(erasure.time_ms, since), erasure.time_ms);
         }
         let erased_ms = self.erased.get(&*user_id).map_or(i64::MAX, |&erased_ms| erased_ms.max(erasure.time_ms));
         let of_user = taken_after(erased_ms, of_user);
         let is_back = of_user.iter().any(|record| is_in_browser(record, &key));
         if is_back {
             let before = self.forget(&user_id);
-            self.make_anew(&user_id, before, &of_user);
+            self.make_anew(&user_id, before, &of_user, erased_ms);
         }
         Ok(is_new || is_back)
     }
 
-    /// Makes a visitor who was forgotten anew of records, if it was there `before`. Denials of browsers that bound it
-    /// since the first of them, and are in no record yet, stay.
-    fn make_anew(&mut self, key: &str, before: Option<Box<Visitor>>, records: &[&Record]) {
-        let (Some(before), Some(first)) = (before, records.first()) else { return };
-        self.apply_anew(key, records, before.since_offset);
-        let denials = before.stated.map_or_else(Vec::new, |stated| stated.unrecorded_denials(first.time_ms));
+    /// Makes a visitor who was forgotten as of a time anew of records since, if it was there `before`. Denials of browsers
+    /// that bound it since, and are in no record yet, stay.
+    fn make_anew(&mut self, key: &str, before: Option<Box<Visitor>>, since: &[&Record], erased_ms: i64) {
+        let Some(before) = before else { return };
+        self.apply_anew(key, since, before.since_offset);
+        let denials = before.stated.map_or_else(Vec::new, |stated| stated.unrecorded_denials(erased_ms));
         if !denials.is_empty() {
             self.restate(key, |visitor| {
                 visitor.is_user = true;

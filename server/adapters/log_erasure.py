@@ -55,7 +55,7 @@ CREATE INDEX IF NOT EXISTS trimmed_profiles_by_key ON trimmed_profiles (key);
 
 _IS_OLD: Final = "time_ms <= (SELECT time_ms FROM erasure_times WHERE key = :key)"
 _IS_BEFORE: Final = f"""
-"offset" < (SELECT max("offset") FROM records WHERE key = :key AND kind = {RECORD_KIND_ERASURE})
+"offset" < (SELECT max("offset") FROM records WHERE key = :key AND key != '' AND kind = {RECORD_KIND_ERASURE})
 """  # noqa: S608
 _ERASED: Final = f"""
 key = :key AND key != '' AND {_among(kinds.ERASED)} AND {_IS_OLD} AND ({_among(kinds.QUEUED)} OR {_IS_BEFORE})
@@ -87,9 +87,11 @@ _ERASED_SINCE: Final = f"""
 FROM records WHERE key = :key AND key != '' AND kind = {RECORD_KIND_ERASURE} AND time_ms >= :time_ms
 """
 _TOLD: Final = f"SELECT 1 {_ERASED_SINCE} AND payload = :payload"
-_FIRST_ERASED: Final = f"SELECT min(time_ms) {_ERASED_SINCE}"
+_FIRST_ERASED: Final = f"SELECT ifnull(min(time_ms), :newest_ms) {_ERASED_SINCE}"
 _ALIASES: Final = "SELECT anonymous_id FROM aliases WHERE key = :key"
-_SHOWN: Final = f"SELECT {COLUMNS} FROM records WHERE key = :key AND kind = {RECORD_KIND_EVENT}"  # noqa: S608
+_SHOWN: Final = f"""
+SELECT {COLUMNS} FROM records WHERE key = :key AND key != '' AND kind = {RECORD_KIND_EVENT}
+"""  # noqa: S608
 _IS_FOREIGN: Final = '"offset" IN (SELECT "offset" FROM foreign_records)'
 
 
@@ -127,7 +129,10 @@ def is_forgotten(connection: sqlite3.Connection, record: LogRecord) -> bool:
 
 
 def _is_told(connection: sqlite3.Connection, erasure: LogRecord) -> bool:
-    """Return whether an erasure of the visitor as of this time or later is known; one that names a user, by itself."""
+    """Return whether an erasure of the visitor as of this time or later is known.
+
+    One that names a user is known by a record of the same payload only, so not once that is trimmed.
+    """
     is_known = erasure.time_ms <= _erased_ms(connection, erasure.key)
     if is_known and kinds.erased_user(erasure.payload):
         return connection.execute(_TOLD, erasure._asdict()).fetchone() is not None
@@ -204,8 +209,8 @@ def shown_by(connection: sqlite3.Connection, forgotten: LogRecord) -> LogRecord 
     key = context.visitor_id
     if not context.user_id or key in {"", context.user_id} or _is_user(connection, key):
         return None
-    (first_ms,) = connection.execute(_FIRST_ERASED, forgotten._asdict()).fetchone()
-    erasure = _with_user(key, forgotten.key, first_ms or _erased_ms(connection, forgotten.key))
+    at = {**forgotten._asdict(), "newest_ms": _erased_ms(connection, forgotten.key)}  # the first may be trimmed
+    erasure = _with_user(key, forgotten.key, *connection.execute(_FIRST_ERASED, at).fetchone())
     return None if _is_told(connection, erasure) else erasure
 
 

@@ -158,8 +158,8 @@ class Replica:
     def _since(self, erasure: LogRecord) -> tuple[list[_Row], list[_Row]]:
         """Return what the log took of a visitor after its erasure and has before it: another machine told it late.
 
-        The second list is of the user whose erasure it is part of, where the log has that of the user: what it took
-        since is then not trimmed, and where that of the user is still to come, it does all there is to do.
+        The second list is of the user whose erasure it is part of, where the log has that of the user: before it has,
+        there is nothing to mend, and once it is trimmed, so may be what came since.
         """
         user_id = kinds.erased_user(erasure.payload)
         of_user = self._before(erasure, user_id, erasure.time_ms - 1) if user_id else []
