@@ -1,8 +1,8 @@
 """Records made again of what the tables hold: what a new machine needs and Kafka keeps no longer.
 
-Events and erasures that Kafka still has are left out, so that they come once and in its order. What was stated is
-merged, so it is harmless that newer changes of it come again. Items, placements, controls and activations Kafka keeps
-for ever.
+Events that Kafka still has are left out, so that they come once and in its order. What was stated is merged, so it is
+harmless that newer changes of it come again, and erasures go by their time. Items, placements, controls and activations
+Kafka keeps for ever.
 """
 
 import base64
@@ -61,9 +61,8 @@ def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator
 
     for row in filter(is_ours, _rows(folder / "erasures.parquet")):
         forgotten[row["visitor_id"]] = row["time_ms"]
-        if is_gone(row):
-            payload = Erasure(visitor_id=row["visitor_id"]).SerializeToString()
-            yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", payload)
+        payload = Erasure(visitor_id=row["visitor_id"]).SerializeToString()
+        yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", payload)
     for row in filter(is_gone, _rows(folder / "statements.parquet")):
         payload = base64.b64decode(row["payload"])
         yield _arrival(row["kind"], row["time_ms"], row["visitor_id"], "", payload)
