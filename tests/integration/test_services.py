@@ -16,6 +16,7 @@ from core_rs import Engine
 from server.adapters.outbox import SqliteOutbox
 from server.app import App
 from server.defaults import PLACEMENTS
+from server.kinds import erased_user
 from server.ports import Kept, LogUnavailableError, NewRecord
 from shopkeeper.calls import event
 from shopkeeper.v1 import catalog_service_pb2 as catalog
@@ -326,12 +327,12 @@ async def test_erasure_reaches_the_anonymous_id_of_a_login_that_was_trimmed(stoc
     with closing(SqliteOutbox(log._path)) as outbox:
         assert outbox.trim(Kept(2**60, range(2**60, 2**60)), log.last_offset() - 1) > 0
     assert not list(log.records_of("ann"))
-    stub = ProfileServiceStub(stocked.channel)
-    await stub.EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
+    await (stub := ProfileServiceStub(stocked.channel)).EraseUser(profiles.EraseUserRequest(visitor_id="ann"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetProfile(profiles.GetProfileRequest(visitor_id="cookie"))
     assert code_of(caught) is grpc.StatusCode.NOT_FOUND
-    assert {record.kind for record in log.records_of("cookie")} == {RecordKind.RECORD_KIND_ERASURE}
+    told = {(record.kind, erased_user(record.payload)) for record in log.records_of("cookie")}
+    assert told == {(RecordKind.RECORD_KIND_ERASURE, "ann")}
 
 
 async def test_an_erasure_that_was_interrupted_is_whole_when_it_is_repeated(stocked, monkeypatch):
