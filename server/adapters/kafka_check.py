@@ -95,7 +95,7 @@ async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> di
     connection: AIOKafkaConnection | None = None
     try:
         connection = await _connected(server, _arguments(settings))
-        answer = await connection.send(MetadataRequest(list(names), allow_auto_topic_creation=False))
+        answer = await _answer(connection, names)
     except ssl.SSLCertVerificationError as error:
         raise StreamSettingsError(
             f"the certificate of Kafka {server} is not trusted ({error}); set kafka.ca to the file of its authority, "
@@ -110,7 +110,19 @@ async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> di
     finally:
         if connection is not None:
             connection.close()
-    return {one["topic"]: _topic_of(one) for one in answer.to_object()["topics"]}
+    if not answer["brokers"]:
+        raise StreamUnavailableError(f"Kafka {server} has no broker in service; look at the logs of the brokers")
+    return {one["topic"]: _topic_of(one) for one in answer["topics"]}
+
+
+async def _answer(connection: AIOKafkaConnection, names: Sequence[str]) -> dict[str, Any]:
+    """Return what the broker says, for which one that starts or was away has some seconds to be in service."""
+    deadline = time.monotonic() + _ASK_S
+    while True:
+        answer = (await connection.send(MetadataRequest(list(names), allow_auto_topic_creation=False))).to_object()
+        if answer["brokers"] or time.monotonic() > deadline:
+            return answer  # type: ignore[no-any-return]
+        await asyncio.sleep(_PAUSE_S)
 
 
 def _topic_of(answer: Mapping[str, Any]) -> Topic:

@@ -1,5 +1,7 @@
 """The topics on Kafka: made as set, compared with the settings, and changed where somebody asks for it."""
 
+import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -23,6 +25,9 @@ _COPIES: Final = 38
 _OF_TOPIC: Final = 1
 """Source of a config that was given to the topic, not taken from the broker."""
 _ADMIN_S: Final = 30.0
+_SERVICE_S: Final = 3.0
+"""Seconds in which brokers that start, or hung, are in service again."""
+_PAUSE_S: Final = 0.2
 
 _Result = TypeVar("_Result")
 _Configs = dict[str, str]
@@ -112,12 +117,23 @@ async def _missing(settings: KafkaSettings) -> list[str]:
 
 async def _make(admin: _Admin) -> list[str]:
     missing = [_new_topic(admin.settings, topic) for topic in TOPICS if topic not in admin.there]
-    answer = await admin.client.create_topics(missing) if missing else None
-    for name, code, *text in answer.topic_errors if answer else ():
-        if code not in {0, _EXISTS}:
+    deadline = time.monotonic() + _SERVICE_S
+    while refused := await _refused(admin.client, missing):
+        if time.monotonic() > deadline or any(code != _COPIES for _, code, *_ in refused):
+            name, code, *text = refused[0]
             fix = "set kafka.replication to the number of brokers at most" if code == _COPIES else "look at [kafka]"
             raise StreamSettingsError(f"topic {name} cannot be made (code {code}: {text}); {fix}")
+        await asyncio.sleep(_PAUSE_S)
     return [topic.name for topic in missing]
+
+
+async def _refused(client: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[tuple[Any, ...]]:
+    """Return name, code and text of each topic that is not there after it was asked for."""
+    while client._client.cluster.controller is None:  # noqa: SLF001 - the client itself fails by `None` here
+        await client._client.force_metadata_update()  # noqa: SLF001 - as above
+        await asyncio.sleep(_PAUSE_S)
+    answer = await client.create_topics(topics) if topics else None
+    return [one for one in answer.topic_errors if one[1] not in {0, _EXISTS}] if answer else []
 
 
 async def _differences(admin: _Admin) -> list[Difference]:

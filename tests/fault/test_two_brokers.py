@@ -1,19 +1,23 @@
-"""Partitions lie on two brokers, of which one hangs for a while: order holds, and nothing is lost."""
+"""Of two brokers one hangs for a while, or starts late: order holds, and nothing is lost."""
 
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from server.adapters import kafka_topics
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka_feed import KafkaFeed
+from server.adapters.kafka_topics import make_topics
 from server.adapters.sqlite_log import SqliteLog
+from server.ports import StreamSettingsError
 from server.settings import KafkaSettings
-from server.streams import FOLLOWED
+from server.streams import FOLLOWED, TOPICS
 from server.workers.follower import Follower
 from tests.kafka_shop import Machine, kafka_settings, topics, walk, written
 from tests.running import running
@@ -55,6 +59,19 @@ def test_broker_that_hangs_changes_no_order_and_loses_nothing(
                 two.resume()
         wait_until(lambda: len(written(there)) == len(written(here.log)))
         assert written(there) == written(here.log)
+
+
+def test_topics_wait_for_brokers_that_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with KafkaServer(tmp_path / "one") as one, ThreadPoolExecutor(1) as pool:
+        settings = kafka_settings(one.address, replication=2)
+        begin = time.monotonic()
+        with pytest.raises(StreamSettingsError, match=r"1 broker.*set kafka\.replication"):
+            make_topics(settings)
+        assert time.monotonic() - begin < 15
+        monkeypatch.setattr(kafka_topics, "_SERVICE_S", 25.0)
+        made = pool.submit(make_topics, settings)
+        with SecondKafka(tmp_path / "two", one):
+            assert made.result() == [f"{settings.prefix}.{topic}" for topic in TOPICS]
 
 
 async def leaders(settings: KafkaSettings) -> set[int]:

@@ -1,16 +1,23 @@
 """What does not fit on a real Kafka is told soon, with the setting or the command that mends it."""
 
+import asyncio
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiokafka.conn import create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
+from server.adapters import kafka_check
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.kafka_topics import make_topics
-from server.ports import StreamOutdatedError, StreamSettingsError
+from server.ports import StreamOutdatedError, StreamSettingsError, StreamUnavailableError
+from server.streams import TOPICS
 from tests.kafka_shop import Machine, drained, ids, kafka_settings, topics
-from tests.table_shop import event
+from tests.servers import KafkaServer
+from tests.table_shop import event, wait_until
 
 
 def test_copies_beyond_the_brokers_name_their_setting(kafka_address: str) -> None:
@@ -43,3 +50,40 @@ def test_readers_and_shippers_name_the_setting_of_partitions(kafka_address: str,
         for work in (lambda: feed.read(1), machine.ship):
             with pytest.raises(StreamSettingsError, match=r"events has 3 partitions; set kafka\.partitions=3"):
                 work()
+
+
+class LateKafka(KafkaServer):
+    """Is out of service for half of each six seconds, as one that starts or had hung is until its next heartbeat."""
+
+    def properties(self) -> dict[str, object]:
+        return super().properties() | {"broker.heartbeat.interval.ms": 6_000, "broker.session.timeout.ms": 3_000}
+
+    def is_in_service(self) -> bool:
+        return asyncio.run(self._has_brokers())
+
+    async def _has_brokers(self) -> bool:
+        connection = await create_conn("127.0.0.1", self._ports[0])
+        try:
+            return bool((await connection.send(MetadataRequest([]))).brokers)
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def late_kafka(tmp_path: Path) -> Iterator[LateKafka]:
+    with LateKafka(tmp_path / "kafka") as server:
+        wait_until(server.is_in_service)
+        yield server
+
+
+def test_broker_that_is_not_in_service_yet_is_waited_for(
+    late_kafka: LateKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = kafka_settings(late_kafka.address)
+    wait_until(lambda: not late_kafka.is_in_service())
+    with monkeypatch.context() as patch:
+        patch.setattr(kafka_check, "_ASK_S", 0.5)
+        with pytest.raises(StreamUnavailableError, match="has no broker in service"):
+            make_topics(settings)
+    assert not late_kafka.is_in_service()
+    assert make_topics(settings) == [f"{settings.prefix}.{topic}" for topic in TOPICS]
