@@ -36,7 +36,7 @@ def told(promise):
     except ConnectionError as error:
         return str(error)
 
-module.START_S = 15.0 if sys.argv[2] == "starts no process" else module.START_S
+module.START_S = 30.0 if sys.argv[2] == "starts no process" else module.START_S
 with module.workers(2) as group:
     if sys.argv[2] == "dies":
         assert told(group.run(once, Path(sys.argv[1]) / "mark")) == "again"
@@ -48,7 +48,7 @@ with module.workers(2) as group:
         assert told(group.run(late, 1)) == 1
         (raylet,) = subprocess.check_output(["pgrep", "-P", str(os.getpid()), "-x", "raylet"], text=True).split()
         resource.prlimit(int(raylet), resource.RLIMIT_AS, (400 << 20, 400 << 20))
-        assert "could start no process within 15 s" in (text := told(group.run(abort, 1))), text
+        assert "could start no process within 30 s" in (text := told(group.run(abort, 1))), text
 """
 
 
