@@ -5,11 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.servers import ClickHouseServer, KafkaServer, Server
 
-settings.register_profile("any machine", deadline=None)  # a busy one takes longer, and is no less right
+settings.register_profile(
+    "any machine",
+    deadline=None,  # a busy one takes longer, and is no less right
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,  # the same examples on each, so that a failure is of the change that was made
+)
 settings.load_profile("any machine")
 
 

@@ -11,7 +11,7 @@ from server.workers.sink import Sink
 
 @contextmanager
 def running(work: Sink | Shipper | Follower) -> Iterator[None]:
-    """Run a worker in a thread; it has to end within seconds of being told."""
+    """Run a worker in a thread; it has to end within a minute of being told."""
     stopping = threading.Event()
     arguments = (stopping, lambda: None) if isinstance(work, Sink) else (stopping,)
     thread = threading.Thread(target=work.run, args=arguments)
@@ -20,5 +20,5 @@ def running(work: Sink | Shipper | Follower) -> Iterator[None]:
         yield
     finally:
         stopping.set()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()

@@ -60,9 +60,10 @@ class SecureKafka(KafkaServer):
     def __init__(self, folder: Path, authority: Authority) -> None:
         super().__init__(folder)
         self._authority = authority
+        self.plain_port = self._ports[2]
 
     def properties(self) -> dict[str, object]:
-        within = f"127.0.0.1:{self._ports[2]}"
+        within = f"127.0.0.1:{self.plain_port}"
         modules = "org.apache.kafka.common.security"
         plain = f'{modules}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
         scram = f"{modules}.scram.ScramLoginModule required;"

@@ -13,10 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
+from aiokafka.conn import create_conn
+from aiokafka.protocol.metadata import MetadataRequest
+
+from server.adapters.kafka import LoopThread
+from server.ports import StreamUnavailableError
 from tests.fetch_servers import CLICKHOUSE_LIBRARY, KAFKA_FOLDER
 
 _START_S: Final = 120.0
 _STOP_S: Final = 20.0
+_LOOK_S: Final = 10.0
 _CLICKHOUSE: Final = """
 import ctypes, sys
 library = ctypes.CDLL(sys.argv[1])
@@ -64,7 +70,7 @@ class Server:
         raise NotImplementedError
 
     def start(self) -> Self:
-        """Start, again if need be, and wait until the port is open."""
+        """Start, again if need be, and wait until it serves."""
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
@@ -74,8 +80,23 @@ class Server:
                 env={**os.environ, "TZ": "UTC"},
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread starts servers
             )
-        self._await_port()
+        deadline = time.monotonic() + _START_S
+        while not self.is_serving():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                text = (self.folder / "server.log").read_text(errors="replace")[-2_000:]
+                raise RuntimeError(
+                    f"{type(self).__name__} did not start; run `make servers`. Its log ends with:\n{text}"
+                )
+            time.sleep(0.02)
         return self
+
+    def is_serving(self) -> bool:
+        """Return whether the port is open."""
+        try:
+            socket.create_connection(("127.0.0.1", self._ports[0]), 1).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -124,29 +145,16 @@ class Server:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def _await_port(self) -> None:
-        assert self._process is not None
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self._ports[0]), 1).close()
-            except OSError:
-                if self._process.poll() is not None:
-                    break
-                time.sleep(0.02)
-            else:
-                return
-        text = (self.folder / "server.log").read_text(errors="replace")[-2_000:]
-        raise RuntimeError(f"{type(self).__name__} did not start; run `make servers`. Its log ends with:\n{text}")
-
 
 class KafkaServer(Server):
     """Apache Kafka: one broker that is its own controller."""
 
     format_flags: ClassVar[Sequence[str]] = ()
+    node_id: ClassVar[int] = 1
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.plain_port = self._ports[0]
         self.controller = f"127.0.0.1:{self._ports[1]}"
         self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().strip("=-_")
 
@@ -157,6 +165,25 @@ class KafkaServer(Server):
             arguments = ["format", "-t", self.cluster_id, "-c", str(properties), *self.format_flags]
             subprocess.run(self._java(["kafka.tools.StorageTool", *arguments]), check=True, capture_output=True)
         return self._java(["kafka.Kafka", str(properties)])
+
+    def is_serving(self) -> bool:
+        """Return whether the broker is in service, which is later than that its port is open."""
+        if not super().is_serving():
+            return False
+        thread = LoopThread("probe")
+        try:
+            return self.node_id in thread.run(self._brokers(), _LOOK_S)
+        except StreamUnavailableError:
+            return False
+        finally:
+            thread.close()
+
+    async def _brokers(self) -> set[int]:
+        connection = await create_conn("127.0.0.1", self.plain_port)
+        try:
+            return {broker[0] for broker in (await connection.send(MetadataRequest([]))).brokers}
+        finally:
+            connection.close()
 
     def _java(self, arguments: Sequence[str]) -> list[str]:
         jars = ":".join(sorted(map(str, KAFKA_FOLDER.glob("*.jar"))))
@@ -169,7 +196,7 @@ class KafkaServer(Server):
     def properties(self) -> dict[str, object]:
         return {
             "process.roles": "broker,controller",
-            "node.id": 1,
+            "node.id": self.node_id,
             "controller.quorum.voters": f"1@{self.controller}",
             "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{self.controller}",
             "advertised.listeners": f"PLAINTEXT://{self.address}",
@@ -197,12 +224,14 @@ class KafkaServer(Server):
 class SecondKafka(KafkaServer):
     """Another broker of the Kafka of `first`, which controls it."""
 
+    node_id = 2
+
     def __init__(self, folder: Path, first: KafkaServer) -> None:
         super().__init__(folder)
         self.controller, self.cluster_id = first.controller, first.cluster_id
 
     def properties(self) -> dict[str, object]:
-        own = {"process.roles": "broker", "node.id": 2, "listeners": f"PLAINTEXT://{self.address}"}
+        own = {"process.roles": "broker", "listeners": f"PLAINTEXT://{self.address}"}
         return super().properties() | own
 
 

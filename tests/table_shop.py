@@ -64,13 +64,13 @@ def clickhouse_store(address: str, **options: Any) -> ClickHouseStore:
     return ClickHouseStore(ClickHouseSettings(server=address, **{"database": f"test_{uuid.uuid4().hex}"} | options))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Return once the condition holds; it is asked once at least after `seconds`, however long it takes."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"nothing happened within {seconds:g} s")
         time.sleep(0.01)
-    pytest.fail(f"nothing happened within {seconds:g} s")
 
 
 def event(

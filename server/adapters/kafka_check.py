@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from aiokafka.conn import AIOKafkaConnection, create_conn
@@ -23,6 +24,8 @@ from server.settings import KafkaSettings
 from server.streams import TOPICS
 
 _ASK_S: Final = 5.0
+SERVICE_S: Final = 5.0
+"""Seconds in which brokers that are up, and start or had hung, are in service."""
 _SETTLE_S: Final = 2.0
 """Seconds in which each broker hears of a topic that was just made."""
 _PAUSE_S: Final = 0.1
@@ -111,18 +114,32 @@ async def _ask(settings: KafkaSettings, server: str, names: Sequence[str]) -> di
         if connection is not None:
             connection.close()
     if not answer["brokers"]:
-        raise StreamUnavailableError(f"Kafka {server} has no broker in service; look at the logs of the brokers")
+        raise no_service(settings)
     return {one["topic"]: _topic_of(one) for one in answer["topics"]}
 
 
 async def _answer(connection: AIOKafkaConnection, names: Sequence[str]) -> dict[str, Any]:
-    """Return what the broker says, for which one that starts or was away has some seconds to be in service."""
-    deadline = time.monotonic() + _ASK_S
-    while True:
-        answer = (await connection.send(MetadataRequest(list(names), allow_auto_topic_creation=False))).to_object()
-        if answer["brokers"] or time.monotonic() > deadline:
-            return answer  # type: ignore[no-any-return]
+    """Return what the broker says once one is in service, or after `SERVICE_S`."""
+    deadline = time.monotonic() + SERVICE_S
+    answer = await _metadata(connection, names)
+    while not answer["brokers"] and time.monotonic() < deadline:
         await asyncio.sleep(_PAUSE_S)
+        with suppress(KafkaError, OSError):  # it went away meanwhile, which is no fault of the login
+            answer = await _metadata(connection, names)
+    return answer
+
+
+async def _metadata(connection: AIOKafkaConnection, names: Sequence[str]) -> dict[str, Any]:
+    answer = await connection.send(MetadataRequest(list(names), allow_auto_topic_creation=False))
+    found: dict[str, Any] = answer.to_object()
+    return found
+
+
+def no_service(settings: KafkaSettings) -> StreamUnavailableError:
+    """Return the fault of brokers that answer and do not work: they start, hang, or lack their controller."""
+    return StreamUnavailableError(
+        f"Kafka {settings.servers} has no broker in service; wait until one is, or look at the logs of the brokers"
+    )
 
 
 def _topic_of(answer: Mapping[str, Any]) -> Topic:

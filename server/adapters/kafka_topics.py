@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from server.adapters import kafka_check
 from server.adapters.kafka import MAX_MESSAGE_BYTES, LoopThread, connection_of, topic_name
-from server.adapters.kafka_check import FORBIDDEN, Topic, known_topics
+from server.adapters.kafka_check import FORBIDDEN, Topic, known_topics, no_service
 from server.ports import StreamSettingsError
 from server.settings import KafkaSettings
 from server.streams import TOPICS
@@ -25,8 +26,6 @@ _COPIES: Final = 38
 _OF_TOPIC: Final = 1
 """Source of a config that was given to the topic, not taken from the broker."""
 _ADMIN_S: Final = 30.0
-_SERVICE_S: Final = 3.0
-"""Seconds in which brokers that start, or hung, are in service again."""
 _PAUSE_S: Final = 0.2
 
 _Result = TypeVar("_Result")
@@ -95,11 +94,22 @@ def _as_admin(settings: KafkaSettings, work: Callable[[_Admin], Coroutine[Any, A
         client = AIOKafkaAdminClient(**connection_of(settings))
         try:
             await client.start()
+            await _await_service(client, settings)
             return await work(_Admin(client, settings, there))
         finally:
             await client.close()
 
     return _on_a_thread(connected())
+
+
+async def _await_service(client: AIOKafkaAdminClient, settings: KafkaSettings) -> None:
+    """Return once the client knows a controller: without one its requests fail by `None`, or by nothing to ask."""
+    deadline = time.monotonic() + kafka_check.SERVICE_S
+    while client._client.cluster.controller is None:  # noqa: SLF001 - it has no other way to tell
+        if time.monotonic() > deadline:
+            raise no_service(settings)
+        await asyncio.sleep(_PAUSE_S)
+        await client._client.force_metadata_update()  # noqa: SLF001 - as above
 
 
 def _on_a_thread(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -117,10 +127,10 @@ async def _missing(settings: KafkaSettings) -> list[str]:
 
 async def _make(admin: _Admin) -> list[str]:
     missing = [_new_topic(admin.settings, topic) for topic in TOPICS if topic not in admin.there]
-    deadline = time.monotonic() + _SERVICE_S
+    deadline = time.monotonic() + kafka_check.SERVICE_S
     while refused := await _refused(admin.client, missing):
-        if time.monotonic() > deadline or any(code != _COPIES for _, code, *_ in refused):
-            name, code, *text = refused[0]
+        name, code, *text = next((one for one in refused if one[1] != _COPIES), refused[0])
+        if code != _COPIES or time.monotonic() > deadline:  # brokers that start may be enough soon
             fix = "set kafka.replication to the number of brokers at most" if code == _COPIES else "look at [kafka]"
             raise StreamSettingsError(f"topic {name} cannot be made (code {code}: {text}); {fix}")
         await asyncio.sleep(_PAUSE_S)
@@ -128,12 +138,11 @@ async def _make(admin: _Admin) -> list[str]:
 
 
 async def _refused(client: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[tuple[Any, ...]]:
-    """Return name, code and text of each topic that is not there after it was asked for."""
-    while client._client.cluster.controller is None:  # noqa: SLF001 - the client itself fails by `None` here
-        await client._client.force_metadata_update()  # noqa: SLF001 - as above
-        await asyncio.sleep(_PAUSE_S)
-    answer = await client.create_topics(topics) if topics else None
-    return [one for one in answer.topic_errors if one[1] not in {0, _EXISTS}] if answer else []
+    """Make the topics; return name, code and text of each that is not there then."""
+    if not topics:
+        return []
+    answer = await client.create_topics(topics)
+    return [one for one in answer.topic_errors if one[1] not in {0, _EXISTS}]
 
 
 async def _differences(admin: _Admin) -> list[Difference]:
