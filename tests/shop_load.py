@@ -21,6 +21,8 @@ ITEMS = 200
 VISITORS = 20
 BATCH = 20
 PAGE = 20
+PAGE_S = 30.0
+"""Within which a page has to come while servers start beside it on the same cores."""
 LINES = 2
 """Of an event, so rows of the table `events`."""
 
@@ -170,7 +172,7 @@ class Visits(threading.Thread):
                 return
             started = time.monotonic()
             try:
-                answer = self._shop.call("RecommendationService/Recommend", home(number % VISITORS), timeout_s=5.0)
+                answer = self._shop.call("RecommendationService/Recommend", home(number % VISITORS), timeout_s=PAGE_S)
             except grpc.RpcError as error:
                 self.faults.append(f"{error.code()}: {error.details()}")
                 continue

@@ -64,7 +64,7 @@ class ShopProcess:
 
     def wait(self) -> int:
         """Return the exit status of a server that ends."""
-        self._process.wait(60)
+        self._process.wait(180)
         self._end()
         return self._process.returncode
 

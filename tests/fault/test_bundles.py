@@ -1,7 +1,5 @@
 """A bad bundle never serves; the one before goes on serving."""
 
-import time
-
 import grpc
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from server.app import App
 from server.bundles import BundleStore
 from server.errors import ServiceError
+from server.models import Models
 from server.settings import ListenSettings, Settings
 from shopkeeper.aio import AsyncClient
 from shopkeeper.calls import event
@@ -120,7 +119,7 @@ BAD = {
 async def shop(tmp_path):
     app = App(Settings(data_dir=tmp_path, listen=ListenSettings(port=0)))
     address = await app.start()
-    async with AsyncClient(address, timeout_s=10) as client:
+    async with AsyncClient(address, timeout_s=60) as client:
         await client.upsert_items([Item(item_id=name) for name in ITEMS])
         await client.record([event(EventType.EVENT_TYPE_PURCHASE, f"v{i}", ITEMS) for i in range(3)])
         async with grpc.aio.insecure_channel(address) as channel:
@@ -198,15 +197,15 @@ async def test_a_bundle_of_another_time_zone_is_refused_alike_wherever_it_is_to_
     assert (await client.recommend("home_for_you", "v1")).model_version == ""
 
 
-async def test_rollback_is_quick_and_the_bundle_before_serves(shop):
+async def test_rollback_loads_nothing_and_the_bundle_before_serves(shop, monkeypatch):
     _, client, stub, bundles = shop
     assert (await refusal(stub.RollbackModel(pb.RollbackModelRequest())))[0] == "FAILED_PRECONDITION"
     for version in ("one", "two"):
         await publish(stub, bundles.make(version))
         await activate(stub, version)
-    started = time.monotonic()
-    assert (await stub.RollbackModel(pb.RollbackModelRequest())).model.version == "one"
-    assert time.monotonic() - started < 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Models, "_session", None)  # what loads a bundle would call it
+        assert (await stub.RollbackModel(pb.RollbackModelRequest())).model.version == "one"
     assert (await client.recommend("home_for_you", "v1")).model_version == "one"
     listed = await stub.ListModels(pb.ListModelsRequest())
     assert {model.version: model.state for model in listed.models} == {"one": 2, "two": 1}
@@ -228,7 +227,7 @@ async def test_the_active_bundle_serves_again_after_a_restart(tmp_path):
     for _ in range(2):
         app = App(settings)
         address = await app.start()
-        async with AsyncClient(address, timeout_s=10) as client, grpc.aio.insecure_channel(address) as channel:
+        async with AsyncClient(address, timeout_s=60) as client, grpc.aio.insecure_channel(address) as channel:
             if not app.engine.active_model:
                 await client.upsert_items([Item(item_id=name) for name in ITEMS])
                 stub = ModelServiceStub(channel)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from core_rs import Engine
-from server import app as module
 from server.adapters.chdb_store import ChdbStore
 from server.adapters.memory_log import MemoryLog
 from server.adapters.sqlite_log import open_log
@@ -28,6 +27,7 @@ from shopkeeper.v1.profile_service_pb2 import EraseUserRequest
 from shopkeeper.v1.profile_service_pb2_grpc import ProfileServiceStub
 from shopkeeper.v1.recommendation_service_pb2 import PlacementRequest
 from shopkeeper.v1.record_pb2 import RECORD_KIND_EVENT
+from tests.set_clock import SetClock, set_clock
 from tests.table_shop import wait_until
 
 START_MS = 1_768_478_400_000
@@ -35,27 +35,15 @@ DAY_MS = 86_400_000
 ITEMS = 30
 
 
-class JumpingClock:
-    """Clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.time_ms = START_MS
-
-    def now_ms(self) -> int:
-        return self.time_ms
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> JumpingClock:
-    clock = JumpingClock()
-    monkeypatch.setattr(module, "clock_of", lambda _: clock)
-    return clock
+def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    return set_clock(monkeypatch, START_MS)
 
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[AsyncClient]:
     app = App(settings)
-    async with AsyncClient(await app.start(), timeout_s=10) as client:
+    async with AsyncClient(await app.start(), timeout_s=60) as client:
         yield client
     await app.stop()
 
@@ -76,7 +64,7 @@ def purchase(event_id: str, number: int, time_ms: int | None) -> Event:
 
 @pytest.mark.parametrize("jumps_days", [(400, 0), (-400, 0), (1, -1, 700, -700)])
 async def test_jumps_lose_nothing_and_leave_every_page_full(
-    tmp_path: Path, clock: JumpingClock, jumps_days: tuple[int, ...]
+    tmp_path: Path, clock: SetClock, jumps_days: tuple[int, ...]
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data", listen=ListenSettings(port=0))
     sent = 0
@@ -107,7 +95,7 @@ async def test_jumps_lose_nothing_and_leave_every_page_full(
 
 
 async def test_who_is_forgotten_after_the_clock_went_back_is_forgotten_and_may_come_back(
-    tmp_path: Path, clock: JumpingClock
+    tmp_path: Path, clock: SetClock
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data", listen=ListenSettings(port=0))
     async with serving(settings) as client:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import grpc
 import numpy as np
@@ -18,8 +19,11 @@ from shopkeeper.v1.model_service_pb2_grpc import ModelServiceStub
 from tests import bundle_maker
 from tests.bundle_maker import ITEMS, BundleMaker
 from tests.encoded_shop import FILES, WIDTH, item_vectors, write_encoder
+from tests.set_clock import set_clock
+from tests.table_shop import wait_until
 
-LATE_S = 2.2
+LATE_MS = 2_001
+"""After which an answer says that the last event is not in it."""
 
 
 class Shop:
@@ -31,7 +35,7 @@ class Shop:
     async def open(self):
         self.app = App(Settings(data_dir=self.folder, listen=ListenSettings(port=0)))
         address = await self.app.start()
-        self.client = AsyncClient(address, timeout_s=10)
+        self.client = AsyncClient(address, timeout_s=60)
         self.channel = grpc.aio.insecure_channel(address)
         return self
 
@@ -61,11 +65,13 @@ class Shop:
         return proposed, list(answer.degraded)
 
     async def encoded(self):
-        for _ in range(2_000):
-            if not self.app.engine.waiting:
-                return
-            await asyncio.sleep(0.01)
-        pytest.fail("nobody was encoded within 20 s")
+        await asyncio.to_thread(wait_until, lambda: not self.app.engine.waiting)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return the clock of a shop that is asked for after it."""
+    return set_clock(monkeypatch, time.time_ns() // 1_000_000)
 
 
 @pytest.fixture
@@ -83,13 +89,13 @@ async def test_an_event_is_in_the_next_answers_soon_and_nothing_is_degraded(shop
     assert await shop.ask() == (True, [])
 
 
-async def test_a_late_encoder_holds_no_answer_up_and_catches_up(shop, monkeypatch):
+async def test_a_late_encoder_holds_no_answer_up_and_catches_up(clock, shop, monkeypatch):
     await shop.bring(item_vectors(len(ITEMS)))
     going_on, encode = threading.Event(), shop.app._models.encode
     monkeypatch.setattr(shop.app._models, "encode", lambda histories: going_on.wait(60) and encode(histories))
     await shop.look()
     assert await shop.ask() == (False, [])
-    await asyncio.sleep(LATE_S)
+    clock.time_ms += LATE_MS
     assert await shop.ask() == (False, ["sequence_late"])
     going_on.set()
     await shop.encoded()
@@ -105,7 +111,7 @@ def not_finite(histories):
 
 
 @pytest.mark.parametrize("trouble", [broken, not_finite])
-async def test_a_failing_encoder_leaves_the_last_vector_and_is_tried_again(shop, monkeypatch, trouble):
+async def test_a_failing_encoder_leaves_the_last_vector_and_is_tried_again(clock, shop, monkeypatch, trouble):
     await shop.bring(item_vectors(len(ITEMS)))
     await shop.look()
     await shop.encoded()
@@ -113,7 +119,7 @@ async def test_a_failing_encoder_leaves_the_last_vector_and_is_tried_again(shop,
         patch.setattr(shop.app._models, "encode", trouble)
         await shop.look("butter")
         await shop.look("butter", visitor="new")
-        await asyncio.sleep(LATE_S)
+        clock.time_ms += LATE_MS
         assert await shop.ask() == (True, ["sequence_late"])
         assert await shop.ask("new") == (False, ["sequence_late"])
     await shop.encoded()

@@ -21,7 +21,7 @@ from shopkeeper.v1.item_pb2 import Item
 from shopkeeper.v1.record_pb2 import RECORD_KIND_EVENT, RECORD_KIND_ITEM, ItemChange
 from tests.kafka_shop import Machine, forget_all, kafka_settings, sink_of, topics
 from tests.servers import ClickHouseServer, KafkaServer
-from tests.table_shop import Shop, clickhouse_store, event, item
+from tests.table_shop import Shop, clickhouse_store, event, item, wait_until
 
 
 @pytest.fixture
@@ -97,11 +97,11 @@ def stored(shop: Shop) -> Counter[str]:
 
 
 def written_until(sink: Sink, condition: Callable[[], bool]) -> None:
-    for _ in range(60):
+    def is_written() -> bool:
         sink.step()
-        if condition():
-            return
-    pytest.fail("the tables lack something")
+        return condition()
+
+    wait_until(is_written)
 
 
 def test_restored_backup_loses_nothing(settings: KafkaSettings, tmp_path: Path, clickhouse: ClickHouseServer) -> None:
@@ -174,10 +174,13 @@ def test_two_machines_that_began_with_one_log_lose_nothing(
         if at_once:  # neither could know of the other
             for one in machines.values():
                 one.ship()
-        for _ in range(3):
+
+        def are_two() -> bool:
             for one in machines.values():
                 settle(one)
-        assert len({one.outbox.origin for one in machines.values()}) == 2
+            return len({one.outbox.origin for one in machines.values()}) == 2
+
+        wait_until(are_two)
         for one in machines.values():
             one.catch_up()
             assert event_ids(one) == ids(e=100, a=50, b=50)

@@ -15,6 +15,7 @@ from server.workers.sink import Sink
 from shopkeeper.v1.event_pb2 import Event
 from tests.shop_load import BATCH, LINES, Load, answers, fill_catalogue, served_count
 from tests.shop_process import ShopProcess
+from tests.table_shop import wait_until
 from tests.whole_log import event_ids
 
 
@@ -43,6 +44,7 @@ def run_rounds(data_dir: Path, rounds: int) -> set[str]:
                 fill_catalogue(shop)
             answers(shop)
             loads = [Load(f"{lane}-{number}", backlog).on(shop) for lane, backlog in enumerate(backlogs)]
+            wait_until(lambda: all(load.acknowledged for load in loads))  # noqa: B023 - it ends in this round
             time.sleep(chance.uniform(0.05, 1.5))
             shop.kill()
             for load in loads:

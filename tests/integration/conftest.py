@@ -26,6 +26,6 @@ def settings(tmp_path):
 async def shop(settings):
     app = App(settings)
     address = await app.start()
-    async with grpc.aio.insecure_channel(address) as channel, AsyncClient(address, timeout_s=10) as client:
+    async with grpc.aio.insecure_channel(address) as channel, AsyncClient(address, timeout_s=60) as client:
         yield Shop(address, app, channel, client)
     await app.stop()

@@ -37,7 +37,7 @@ def fill_catalogue(shop: ShopProcess) -> None:
     shop.call("CatalogService/UpsertItems", catalog_service_pb2.UpsertItemsRequest(items=items).SerializeToString())
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_an_answer_reflects_what_was_recorded_before_it(tmp_path):
     moving = {"SHOPKEEPER__CLOCK__START": "", "SHOPKEEPER__CLOCK__RATE": "1"}
     with ShopProcess(tmp_path / "data", **moving) as shop:

@@ -155,7 +155,6 @@ async def test_new_machine_knows_what_an_old_one_does(
     tables.store.close()
 
 
-@pytest.mark.timeout(120)
 def test_a_restoration_that_is_given_nothing_ends(
     kafka_address: str, clickhouse_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +177,6 @@ def test_a_restoration_that_is_given_nothing_ends(
     tables.store.close()
 
 
-@pytest.mark.timeout(120)
 async def test_a_restoration_that_fails_halfway_leaves_an_empty_log(
     kafka_address: str, clickhouse_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,8 +19,9 @@ from shopkeeper.calls import event
 from shopkeeper.client import CallError, Client
 from shopkeeper.v1.event_pb2 import EventType
 from shopkeeper.v1.event_service_pb2 import EventResult
+from tests.table_shop import wait_until
 
-START_S = 60
+START_S = 180
 
 
 @contextlib.contextmanager
@@ -63,13 +64,12 @@ def test_what_was_acknowledged_before_sigterm_is_there_after_a_restart(tmp_path)
         writers = [threading.Thread(target=record_until_refused, args=(address, acknowledged)) for _ in range(4)]
         for writer in writers:
             writer.start()
-        time.sleep(1)
+        wait_until(lambda: len(acknowledged) > 10)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
         for writer in writers:
             writer.join()
     with serving(tmp_path) as process, Client(address_of(ready_line(process))) as client:
-        assert len(acknowledged) > 10
         repeats = client.record(acknowledged[:1000]).results
         assert {result.status for result in repeats} == {EventResult.STATUS_DUPLICATE}
         assert client.profile("v").live_state.event_count >= len(acknowledged)
@@ -80,7 +80,7 @@ def test_a_killed_replica_comes_back_on_the_same_port(tmp_path):
         line = ready_line(process)
         pids = [int(pid) for pid in re.search(r'"pids": \[([\d, ]+)\]', line)[1].split(",")]
         os.kill(pids[0], signal.SIGKILL)
-        with Client(address_of(line), timeout_s=10) as client:
+        with Client(address_of(line), timeout_s=60) as client:
             client.record([event(EventType.EVENT_TYPE_VIEW, "v", ["bread"])])
             deadline = time.monotonic() + START_S
             while '"child died"' not in process.stderr.readline():

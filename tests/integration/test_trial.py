@@ -106,7 +106,7 @@ async def test_a_trial_goes_on_after_a_restart_from_a_snapshot(shop, models, set
     before = await versions(shop.client, VISITORS[:50])
     await shop.app.stop()
     again = App(settings)
-    async with AsyncClient(await again.start(), timeout_s=10) as client:
+    async with AsyncClient(await again.start(), timeout_s=60) as client:
         assert await versions(client, VISITORS[:50]) == before
     await again.stop()
 
@@ -141,7 +141,7 @@ async def test_a_canary_whose_bundle_is_gone_leaves_its_visitors_to_the_one_that
     await shop.app.stop()
     shutil.rmtree(settings.bundle_dir / "two")
     again = App(settings)
-    async with AsyncClient(await again.start(), timeout_s=10) as client:
+    async with AsyncClient(await again.start(), timeout_s=60) as client:
         answer = await client.recommend("home_for_you", "v1")
         assert (answer.model_version, list(answer.degraded)) == ("one", ["trial_not_loaded"])
         assert len(answer.slates[0].items) == len(ITEMS)

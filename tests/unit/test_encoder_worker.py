@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from server import telemetry
 from server.workers import encoder as module
 from server.workers.encoder import BATCH, EncoderWorker
+from tests.table_shop import wait_until
 
 WIDTH = 2
 
@@ -79,14 +80,6 @@ def worker(engine, models, monkeypatch):
     worker = EncoderWorker(engine, models)
     yield worker
     worker.stop()
-
-
-def wait_until(condition):
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail("nothing happened within 5 s")
 
 
 def value_of(metric):

@@ -18,7 +18,6 @@ def settings(tmp_path, monkeypatch) -> Settings:
     return load_settings(None, {"data_dir": tmp_path, "kafka.servers": "127.0.0.1:1"})
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("part", ["KafkaFeed", "SqliteInbox", "Follower"])
 def test_follower_that_dies_ends_the_exchange(settings, monkeypatch, part):
     def broken(*_args: object, **_options: object) -> None:
@@ -29,7 +28,6 @@ def test_follower_that_dies_ends_the_exchange(settings, monkeypatch, part):
         exchange.run_exchange(settings, str)
 
 
-@pytest.mark.timeout(30)
 def test_shipper_that_dies_ends_the_exchange(settings, monkeypatch):
     def broken(*_: object) -> None:
         raise TypeError("unforeseen")
@@ -39,7 +37,6 @@ def test_shipper_that_dies_ends_the_exchange(settings, monkeypatch):
         exchange.run_exchange(settings, str)
 
 
-@pytest.mark.timeout(30)
 def test_snapshots_of_a_log_that_went_back_are_removed_before_it_grows(settings, monkeypatch):
     with closing(SqliteLog(settings.log_path)) as log:
         list(log.import_records([[event("e1", "a"), event("e2", "a")]], 0))

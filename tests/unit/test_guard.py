@@ -24,12 +24,15 @@ class FakeService:
     descriptor = pb.DESCRIPTOR.services_by_name["ProfileService"]
     raw_methods = frozenset()
 
-    def __init__(self, error=None, wait_s=0.0):
+    def __init__(self, error=None, *, is_held=False):
         self.error = error
-        self.wait_s = wait_s
+        self.entered, self.going_on = asyncio.Event(), asyncio.Event()
+        if not is_held:
+            self.going_on.set()
 
     async def get_profile(self, request):
-        await asyncio.sleep(self.wait_s)
+        self.entered.set()
+        await self.going_on.wait()
         if self.error:
             raise self.error
         return pb.GetProfileResponse(profile=pb.Profile(visitor_id=request.visitor_id))
@@ -110,16 +113,18 @@ async def test_bytes_that_are_no_message_are_the_callers_fault():
 
 
 async def test_a_call_without_a_deadline_gets_one():
-    async with serving(FakeService(wait_s=5), default_deadline_ms=50) as (channel, _):
+    async with serving(FakeService(is_held=True), default_deadline_ms=50) as (channel, _):
         caught, _ = await failure(get(channel))
     assert caught.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_calls_beyond_the_limit_are_pushed_back():
-    async with serving(FakeService(wait_s=0.3), concurrent=1) as (channel, _):
+    service = FakeService(is_held=True)
+    async with serving(service, concurrent=1) as (channel, _):
         first = get(channel)
-        await asyncio.sleep(0.1)
+        await service.entered.wait()
         caught, info = await failure(get(channel))
+        service.going_on.set()
         assert (await first).profile.visitor_id == "v"
         assert (await get(channel)).profile.visitor_id == "v"
     assert caught.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

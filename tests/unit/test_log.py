@@ -3,8 +3,7 @@
 import asyncio
 import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from server.adapters.sqlite_log import SqliteLog
 from server.ports import AppendStatus, EventLog, LogRecord, LogUnavailableError, NewRecord
 from shopkeeper.v1.common_pb2 import Context
 from shopkeeper.v1.event_pb2 import Event
+from tests.table_shop import wait_until
 
 EVENT, DECISION, ITEM, PROFILE, ERASURE, STATED = 1, 2, 3, 4, 6, 8
 STORED, DUPLICATE, CONFLICT = AppendStatus
@@ -23,14 +23,6 @@ STORED, DUPLICATE, CONFLICT = AppendStatus
 
 def event(number: int, *, key: str = "v", payload: bytes = b"p") -> NewRecord:
     return NewRecord(EVENT, key, f"e{number}", payload)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("nothing happened within 5 s")
 
 
 @pytest.fixture(params=["memory", "sqlite"])

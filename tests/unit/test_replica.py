@@ -16,6 +16,7 @@ from server.ports import NewRecord
 from server.settings import Settings, load_settings
 from server.workers import replica as module
 from server.workers.replica import Replica
+from tests.table_shop import wait_until
 
 EVENT, DECISION, ACTIVATION = 1, 2, 7
 
@@ -83,14 +84,6 @@ def add(log: MemoryLog, *payloads: str, kind: int = EVENT) -> None:
 
 def saved(settings: Settings) -> list[int]:
     return sorted(int(path.stem) for path in settings.snapshot_dir.glob("*.snapshot"))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail("nothing happened within 5 s")
 
 
 def test_empty_replica_catches_up_from_the_log(

@@ -83,7 +83,7 @@ def test_failed_rounds_are_told_measured_and_sent_again(outbox: SqliteOutbox, mo
         while len(stream.records) < 5 or telemetry.OUTBOX_RECORDS._value.get():
             stopping.wait(0.01)
         stopping.set()
-        thread.join(5)
+        thread.join(60)
     assert [line["event"] for line in lines] == ["not_shipped", "works_again"]
     assert [waited for waited in stopping.waited if waited in module.WAIT_S] == [0.011, 0.022, 0.022]
     assert telemetry.SHIP_RETRIES._value.get() - before == 3
@@ -141,7 +141,7 @@ def test_nothing_is_shipped_before_it_may(outbox: SqliteOutbox) -> None:
     while outbox.shipped() < 5:
         stopping.wait(0.01)
     stopping.set()
-    thread.join(5)
+    thread.join(60)
     assert [record.offset for record in stream.records] == [3, 4, 5]
 
 

@@ -85,7 +85,7 @@ def test_sink_answers_others_and_stops_though_there_is_always_more(feed: Endless
     finally:
         stopping.set()
         stopped_at = feed.offset
-        thread.join(5)
+        thread.join(60)
         is_alive, read = thread.is_alive(), feed.offset - stopped_at
         feed.close()  # ends a thread that goes on
     assert not is_alive
@@ -110,7 +110,7 @@ def test_sink_tells_once_that_the_tables_are_away_and_once_that_they_are_back(
             wait_until(lambda: [line["event"] for line in lines] == ["batch_not_stored", "works_again"], 10)
         finally:
             stopping.set()
-            thread.join(5)
+            thread.join(60)
     assert not failures
     assert lines[0]["reason"] == "away"
 
@@ -118,7 +118,7 @@ def test_sink_tells_once_that_the_tables_are_away_and_once_that_they_are_back(
 def test_drain_ends_where_the_log_ended_when_it_was_asked(feed: EndlessFeed) -> None:
     thread = threading.Thread(target=sink_of(feed).drain)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     is_alive = thread.is_alive()
     feed.close()
     assert not is_alive
@@ -143,5 +143,5 @@ def test_a_sweep_that_fails_keeps_no_rows_waiting(feed: EndlessFeed, monkeypatch
         wait_until(lambda: feed.offset > read + 5 * ROWS, 10)
     finally:
         stopping.set()
-        thread.join(5)
+        thread.join(60)
     assert not thread.is_alive()
