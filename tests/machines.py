@@ -12,6 +12,7 @@ from server.ports import Arrival, LogRecord, NewRecord
 
 class Machine:
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.log = SqliteLog(path, commit_wait_ms=0)
         self.outbox = SqliteOutbox(path)
         self.inbox = SqliteInbox(path)

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS erasure_times (key TEXT PRIMARY KEY, time_ms INTEGER 
 CREATE INDEX IF NOT EXISTS erasure_times_by_time ON erasure_times (time_ms);
 INSERT OR IGNORE INTO erasure_times
     SELECT key, max(time_ms) FROM records WHERE kind = {RECORD_KIND_ERASURE} GROUP BY key;
+CREATE TABLE IF NOT EXISTS erasures_lost (one INTEGER PRIMARY KEY, until_ms INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS aliases (
     key TEXT, anonymous_id TEXT, time_ms INTEGER NOT NULL, PRIMARY KEY (key, anonymous_id)
 ) STRICT, WITHOUT ROWID;
@@ -80,14 +81,23 @@ INSERT INTO aliases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET time_ms = max(tim
 _KEEP_PROFILES: Final = f"""
 INSERT INTO trimmed_profiles SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND {_among(kinds.STATING)}
 """  # noqa: S608
+_KEEP_LOST: Final = f"""
+INSERT INTO erasures_lost
+    SELECT 1, max(time_ms) FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_ERASURE} GROUP BY kind
+    ON CONFLICT DO UPDATE SET until_ms = max(until_ms, excluded.until_ms)
+"""  # noqa: S608
 _EVENTS: Final = f"""
 SELECT {COLUMNS} FROM records WHERE "offset" <= ? AND kind = {RECORD_KIND_EVENT} ORDER BY "offset"
 """  # noqa: S608
 _ERASED_SINCE: Final = f"""
 FROM records WHERE key = :key AND key != '' AND kind = {RECORD_KIND_ERASURE} AND time_ms >= :time_ms
 """
+"""Of which an answer is selected: the erasures of a visitor from a time on."""
 _TOLD: Final = f"SELECT 1 {_ERASED_SINCE} AND payload = :payload"
-_FIRST_ERASED: Final = f"SELECT ifnull(min(time_ms), :newest_ms) {_ERASED_SINCE}"
+_FIRST_ERASED: Final = f"""
+SELECT ifnull(min(time_ms), :time_ms) {_ERASED_SINCE}
+    AND NOT EXISTS (SELECT 1 FROM erasures_lost WHERE until_ms >= :time_ms)
+"""  # noqa: S608
 _ALIASES: Final = "SELECT anonymous_id FROM aliases WHERE key = :key"
 _SHOWN: Final = f"""
 SELECT {COLUMNS} FROM records WHERE key = :key AND key != '' AND kind = {RECORD_KIND_EVENT}
@@ -201,17 +211,17 @@ def linked(connection: sqlite3.Connection, erasure: LogRecord) -> dict[LogRecord
 
 
 def shown_by(connection: sqlite3.Connection, forgotten: LogRecord) -> LogRecord | None:
-    """Return the erasure of the anonymous id that an event shows to be its visitor's, as of when that was forgotten.
+    """Return the erasure of the anonymous id that an event shows to be its visitor's; None where it is known.
 
-    None where it shows none, or that erasure is known.
+    It is as of when the visitor was forgotten first after the event, or of the event itself where this log may lack
+    that: a later erasure would take along what the browser did between the two.
     """
     context = kinds.context_of(forgotten.payload) if forgotten.kind == RECORD_KIND_EVENT else Context()
     key = context.visitor_id
-    if not context.user_id or key in {"", context.user_id} or _is_user(connection, key):
+    if not context.user_id or key in {"", context.user_id}:
         return None
-    at = {**forgotten._asdict(), "newest_ms": _erased_ms(connection, forgotten.key)}  # the first may be trimmed
-    erasure = _with_user(key, forgotten.key, *connection.execute(_FIRST_ERASED, at).fetchone())
-    return None if _is_told(connection, erasure) else erasure
+    erasure = _with_user(key, forgotten.key, *connection.execute(_FIRST_ERASED, forgotten._asdict()).fetchone())
+    return None if _is_told(connection, erasure) or _is_user(connection, key) else erasure
 
 
 def _with_user(key: str, user_id: str, time_ms: int) -> LogRecord:
@@ -222,6 +232,7 @@ def _with_user(key: str, user_id: str, time_ms: int) -> LogRecord:
 def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:
     """Keep profiles, users and whose anonymous ids are in events of what is trimmed next, up to the offset `until`."""
     connection.execute(_KEEP_PROFILES, (until,))
+    keep_lost(connection, until)
     found: dict[tuple[str, str], int] = {}
     for event in records_of(connection.execute(_EVENTS, (until,)), 0):
         context = kinds.context_of(event.payload)
@@ -229,6 +240,11 @@ def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:
             pair = (event.key, context.visitor_id or event.key)
             found[pair] = max(event.time_ms, found.get(pair, event.time_ms))
     connection.executemany(_KEEP_ALIAS, ((*pair, time_ms) for pair, time_ms in found.items()))
+
+
+def keep_lost(connection: sqlite3.Connection, until: int) -> None:
+    """Remember up to which time the log may lack erasures: to the newest of those up to the offset `until`."""
+    connection.execute(_KEEP_LOST, (until,))
 
 
 def _anonymous_ids(connection: sqlite3.Connection, trimmed: str, shown: str, at: Mapping[str, object]) -> set[str]:

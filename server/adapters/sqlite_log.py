@@ -39,7 +39,7 @@ BUSY_S: Final = 5.0
 LATER_WAIT_S: Final = 0.05
 """Seconds that records nobody waits for hope for company, so that the disk is free for the others."""
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 """Of the tables; a log that was begun before has less and gets what it lacks."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS records (

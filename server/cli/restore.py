@@ -14,6 +14,7 @@ from typing import Final
 
 from rich.table import Table
 
+from server.adapters import log_erasure
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka import topic_name
 from server.adapters.kafka_feed import KafkaFeed
@@ -100,7 +101,8 @@ def _move(made: Path, settings: Settings) -> None:
     with turn(settings.log_path):
         with _alone(settings.log_path) as empty:
             _check_empty(settings, last_offset(empty))
-        with _alone(made):
+        with _alone(made) as log:
+            log_erasure.keep_lost(log, last_offset(log))  # the tables have the newest of each visitor
             made.replace(settings.log_path)
     folder = os.open(settings.data_dir, os.O_RDONLY)
     try:

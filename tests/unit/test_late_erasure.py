@@ -1,6 +1,7 @@
 """Machines of which one was cut off when it erased a visitor: what others took since stays, everywhere alike."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -10,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_rs import Engine, NotFoundError
-from server.ports import Arrival, EventLog, Kept
+from server.adapters.log_erasure import keep_lost
+from server.adapters.sqlite_log import connect
+from server.ports import Arrival, EventLog, Kept, LogRecord, NewRecord
 from server.settings import load_settings
 from server.workers.replica import Replica
+from server.workers.restore import ORIGIN
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE
 from tests.machines import Machine, three_machines
@@ -217,6 +221,41 @@ def test_an_older_erasure_of_the_browser_hides_no_login_from_that_of_its_user(ma
     assert [kept(machine) for machine in machines] == [[]] * 3
 
 
+def restored(machine: Machine, *lost: NewRecord) -> None:
+    """Give a machine the newest of the erasures, as the tables have them."""
+    kind, key, record_id, payload = lost[-1]
+    machine.inbox.take([Arrival(LogRecord(0, kind, 9_000, key, record_id, payload), ORIGIN, 0)], {})
+    with closing(connect(machine.path)) as log:
+        keep_lost(log, machine.log.last_offset())
+
+
+def trimmed(machine: Machine, *lost: NewRecord) -> None:
+    """Give a machine both erasures, and let it trim the first."""
+    for time_ms, (kind, key, record_id, payload) in zip((1_000, 9_000), lost, strict=True):
+        machine.inbox.take([Arrival(LogRecord(0, kind, time_ms, key, record_id, payload), "here", time_ms)], {})
+    assert machine.outbox.trim(Kept(1, range(2**60, 2**61)), 1) == 1
+
+
+@pytest.mark.parametrize("without_first", [restored, trimmed])
+def test_a_log_that_lacks_the_first_erasure_takes_nothing_that_a_browser_did_after_it(
+    machines: list[Machine], without_first: Callable[..., None]
+) -> None:
+    here, there, third = machines
+    stream: list[Arrival] = []
+    there.write(event("e1", "old", visitor_id="phone"), time_ms=400)
+    there.write(event("e2", "login", visitor_id="phone", user_id="u"), time_ms=500)
+    here.write(erasure("u"), time_ms=1_000)
+    here.write(event("e3", "new", visitor_id="phone"), time_ms=5_000)
+    here.write(erasure("u"), time_ms=9_000)
+    without_first(third, erasure("u"), erasure("u"))
+    while there.shipped < there.log.last_offset():
+        there.ship(stream)
+    exchange(stream, third, here)
+    assert kept(third) == [("e3", 5_000)], "and nothing of before the login"
+    exchange(stream, there, third, here)
+    assert [kept(machine) for machine in machines] == [[("e3", 5_000)]] * 3
+
+
 visits = st.tuples(st.just("visit"), st.sampled_from(VISITORS))
 logins = st.tuples(st.just("login"), st.just("u"))
 answers = st.tuples(st.sampled_from(["deny", "grant"]), st.sampled_from(VISITORS))
@@ -262,8 +301,11 @@ def play(machines: list[Machine], taken: list[tuple[int, tuple[str, str]]], fold
 
 
 def expected(machines: list[Machine], taken: list[tuple[int, tuple[str, str]]]) -> list[tuple[str, int]]:
-    """Return what logs shall have: all that was taken after the newest erasure of each visitor."""
-    erased_ms = dict.fromkeys(VISITORS, 0)
+    """Return what logs shall have: all that was taken after the newest erasure of each visitor.
+
+    Erasures are those that somebody asked for, which are in the logs, and at least those that logins demand.
+    """
+    erased_ms = {"u": 0, "phone": owed_ms(taken)}
     for record in (record for machine in machines for record in machine.records()):
         if record.kind == RECORD_KIND_ERASURE:
             erased_ms[record.key] = max(record.time_ms, erased_ms[record.key])
@@ -274,6 +316,14 @@ def expected(machines: list[Machine], taken: list[tuple[int, tuple[str, str]]]) 
         for time_ms, what, visitor_id in acts
         if what in names and time_ms > erased_ms.get(visitor_id, 0)
     )
+
+
+def owed_ms(taken: list[tuple[int, tuple[str, str]]]) -> int:
+    """Return up to when the phone is to be forgotten with the user: its first erasure after the last such login."""
+    acts = [(10 * number, act) for number, (_, act) in enumerate(taken, 1)]
+    erased = [time_ms for time_ms, act in acts if act == ("erase", "u")]
+    logins = [time_ms for time_ms, act in acts if act == ("login", "u")]
+    return max((next((one for one in erased if one > login), 0) for login in logins), default=0)
 
 
 @given(steps(visits, answers, erasures, shipments))
