@@ -302,7 +302,8 @@ class Engine:
     def unrecorded_statements(self, count: int) -> list[tuple[str, int, bytes]]:
         """Return up to `count` statements of what users took over and is in no record: user, time and `Stated` of each.
 
-        The time is that of the first event that showed the browser to be the user's, or just after the user's erasure.
+        The time is that at which the browser gave a grant; of a denial, that of the first event that showed the browser
+        to be the user's, or just after the user's erasure.
         """
     @property
     def active_model(self) -> str:

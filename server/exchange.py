@@ -13,7 +13,7 @@ import structlog
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.kafka_stream import KafkaStream
-from server.adapters.kafka_topics import differences
+from server.adapters.kafka_topics import DIFFERENCE_FIX, differences
 from server.adapters.outbox import SqliteOutbox
 from server.clock import clock_of
 from server.lockfile import FileLock
@@ -97,6 +97,4 @@ def _tell_differences(settings: KafkaSettings) -> None:
     """Log where topics keep records otherwise than set: `EraseUser` promises what the settings say."""
     with suppress(Exception):  # whatever hinders it, `doctor` says why, and the exchange goes on
         for one in differences(settings):
-            _logger.warning(
-                "topic_differs", **one._asdict(), fix="mend [kafka], or `shopkeeper migrate --change-topics`"
-            )
+            _logger.warning("topic_differs", **one._asdict(), fix=DIFFERENCE_FIX)

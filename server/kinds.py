@@ -44,6 +44,11 @@ def erased_user(payload: bytes | None) -> str:
         return ""
 
 
+def erasure(key: str, user_id: str = "") -> bytes:
+    """Return the payload of the erasure of `key`, which is part of that of `user_id`, if any."""
+    return Erasure(visitor_id=key, user_id=user_id).SerializeToString()
+
+
 def content_id(prefix: str, content: bytes) -> str:
     """Return the id under which records that say the same are stored once."""
     return f"{prefix}-{blake2b(content, digest_size=16).hexdigest()}"

@@ -24,8 +24,8 @@ pub struct Answer {
     pub first_ms: i64,
     /// When the log took it last, Unix milliseconds; 0 as above.
     pub last_ms: i64,
-    /// When what a browser granted became the visitor's, Unix milliseconds, as long as no record of the visitor says
-    /// so.
+    /// When a browser gave the grant that became the visitor's, Unix milliseconds, as long as no record of the visitor
+    /// says so; when it became the visitor's, where that is not known.
     pub unrecorded_ms: Option<i64>,
 }
 
@@ -140,9 +140,10 @@ impl Stated {
     }
 
     /// Takes over the traits of a browser and the answers that it had given by then: grants that are missing here, and
-    /// as bonds those of its denials that count. `log_ms` is when the log took the event that linked the two, Unix
-    /// milliseconds.
-    pub fn adopt(&mut self, browser: &Self, log_ms: i64) {
+    /// as bonds those of its denials that count. `log_ms` is when the log took the event that linked the two, and
+    /// `erased_ms` when the visitor was forgotten last, Unix milliseconds: what was granted until then is not the
+    /// visitor's, whoever learns first of the erasure.
+    pub fn adopt(&mut self, browser: &Self, log_ms: i64, erased_ms: i64) {
         for new in &browser.traits {
             if self.traits.iter().all(|old| old.name != new.name) {
                 self.traits.push(new.clone());
@@ -157,8 +158,9 @@ impl Stated {
                 (consent.purpose, if last_ms <= log_ms.saturating_add(1) { last_ms } else { first_ms });
             if !consent.granted && self.is_bound_by(purpose, time_ms) {
                 self.bind(BrowserDenial { purpose, time_ms, bound_ms: log_ms, is_recorded: false });
-            } else if consent.granted && self.own(purpose).is_none() {
-                self.answers.push(Answer { unrecorded_ms: Some(log_ms), ..Answer::new(consent, UNKNOWN) });
+            } else if consent.granted && time_ms > erased_ms && self.own(purpose).is_none() {
+                let given_ms = if time_ms == UNKNOWN { log_ms } else { time_ms };
+                self.answers.push(Answer { unrecorded_ms: Some(given_ms), ..Answer::new(consent, UNKNOWN) });
             }
         }
     }
@@ -193,12 +195,13 @@ impl Stated {
         (!answers.is_empty()).then_some(Self { answers, ..Self::default() })
     }
 
-    /// What of browsers counts and is in no record of the visitor, by when it became the visitor's, Unix milliseconds.
+    /// What of browsers counts and is in no record of the visitor, by when a grant was given and when a denial came to
+    /// bind, Unix milliseconds.
     pub fn unrecorded(&self) -> BTreeMap<i64, Self> {
         let mut found = BTreeMap::<i64, Self>::new();
         for own in self.answers.iter().filter(|own| self.granted(own.consent.purpose) == Some(own.consent.granted)) {
-            if let Some(taken_ms) = own.unrecorded_ms {
-                found.entry(taken_ms).or_default().answers.push(*own);
+            if let Some(given_ms) = own.unrecorded_ms {
+                found.entry(given_ms).or_default().answers.push(*own);
             }
         }
         let denials = self.denials.iter().filter(|denial| !denial.is_recorded);

@@ -99,10 +99,11 @@ impl State {
         self.change(record, true)
     }
 
-    /// Applies an erasure that came late, and then anew what the log took of its visitor `since`: after the time of the
-    /// erasure and before its offset, in order. Such records have counted for their items. What had gone over to a user
-    /// at a login stays with it, but for the user whose erasure it is part of: where the records of that one since,
-    /// `of_user`, show that it was back as this visitor, it is made anew of them. Returns whether that changed anything.
+    /// Applies an erasure that came late, and then anew what the log took of its visitor `since`: after the time of
+    /// the erasure and before its offset, in order. Such records have counted for their items. What had gone over to a
+    /// user at a login stays with it, but for the user whose erasure it is part of: where the records of that one since,
+    /// `of_user`, show that it was back as this visitor, it is made anew of them. Returns whether the visitor was
+    /// forgotten or the user made anew.
     ///
     /// # Errors
     /// As [`Self::apply`]; a record that cannot be applied is passed over, as it was before.
@@ -126,8 +127,8 @@ impl State {
         Ok(is_new || is_back)
     }
 
-    /// Makes a visitor who was forgotten as of a time anew of records since, if it was there `before`. Denials of browsers
-    /// that bound it since, and are in no record yet, stay.
+    /// Makes a visitor who was forgotten as of a time anew of records since, if it was there `before`. Denials of
+    /// browsers that bound it since, and are in no record yet, stay.
     fn make_anew(&mut self, key: &str, before: Option<Box<Visitor>>, since: &[&Record], erased_ms: i64) {
         let Some(before) = before else { return };
         self.apply_anew(key, since, before.since_offset);
@@ -297,7 +298,8 @@ impl State {
         visitor.is_user |= !context.user_id.is_empty();
         let known_lines = visitor.ring_lines;
         if let Some(anonymous) = &anonymous {
-            visitor.merge(anonymous, log_ms);
+            let erased_ms = self.erased.get(Self::visitor_key(context)).copied().unwrap_or(i64::MIN);
+            visitor.merge(anonymous, log_ms, erased_ms);
         }
         visitor.begin_event(kind, time_ms);
         let store = if kind == EventType::Purchase { self.places.store(&context.store_id) } else { NONE };

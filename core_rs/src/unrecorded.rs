@@ -5,7 +5,8 @@ use crate::{profile::Stated, proto, state::State};
 /// Answers of browsers that became a user's at one time, to be recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnrecordedStatement {
-    /// When they became the user's, Unix milliseconds; after the erasure of the user, if there was one.
+    /// When the browser gave the grants, or the denials came to bind the user, Unix milliseconds; after the erasure of
+    /// the user, if there was one.
     pub time_ms: i64,
     /// The user, the grants and the denials, and nothing else.
     pub stated: proto::Stated,

@@ -187,8 +187,9 @@ impl Visitor {
     }
 
     /// Takes over what `other` did, as if it came after all of this visitor's baskets, and what was stated about it;
-    /// used when an event, which the log took at `log_ms`, shows an anonymous visitor to be this one.
-    pub fn merge(&mut self, other: &Self, log_ms: i64) {
+    /// used when an event, which the log took at `log_ms`, shows an anonymous visitor to be this one, who was forgotten
+    /// last at `erased_ms`.
+    pub fn merge(&mut self, other: &Self, log_ms: i64, erased_ms: i64) {
         self.merge_recent(other);
         for affinity in other.categories.iter().filter(|affinity| affinity.key != NONE) {
             strengthen(&mut self.categories, affinity.key, affinity.weight);
@@ -201,7 +202,7 @@ impl Visitor {
             self.merge_bought(&Bought { last_basket, ..*bought });
         }
         if let Some(stated) = &other.stated {
-            self.stated.get_or_insert_default().adopt(stated, log_ms);
+            self.stated.get_or_insert_default().adopt(stated, log_ms, erased_ms);
         }
         self.events = self.events.saturating_add(other.events);
         self.baskets = self.baskets.saturating_add(other.baskets);

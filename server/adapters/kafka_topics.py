@@ -21,19 +21,25 @@ _KEPT: Final = frozenset({"items", "documents"})
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _EXISTS: Final = 36
-_COPIES: Final = 38
+_TOO_MANY_COPIES: Final = 38
 """Error codes of a topic that is there, and of one with more copies than brokers."""
 _OF_TOPIC: Final = 1
 """Source of a config that was given to the topic, not taken from the broker."""
+COPIES: Final = "copies"
+"""Stands for the number of copies among the configs that are compared."""
 _ADMIN_S: Final = 30.0
 _PAUSE_S: Final = 0.2
 
 _Result = TypeVar("_Result")
 _Configs = dict[str, str]
 
+DIFFERENCE_FIX: Final = (
+    "mend [kafka], or `shopkeeper migrate --change-topics`; more copies are made by Kafka's kafka-reassign-partitions"
+)
+
 
 class Difference(NamedTuple):
-    """Config of a topic that is not as set."""
+    """Config of a topic, or the number of its `copies`, that is not as set."""
 
     topic: str
     config: str
@@ -75,6 +81,7 @@ def differences(settings: KafkaSettings) -> list[Difference]:
 def change_topics(settings: KafkaSettings) -> list[Difference]:
     """Make the topics that are there keep what is set, and return what was changed; raises what `differences` does.
 
+    Copies are added by Kafka's own tools only, for they move data.
     Where the settings keep records for less long, Kafka ends those that are older.
     """
     return _as_admin(settings, _change)
@@ -129,9 +136,13 @@ async def _make(admin: _Admin) -> list[str]:
     missing = [_new_topic(admin.settings, topic) for topic in TOPICS if topic not in admin.there]
     deadline = time.monotonic() + kafka_check.SERVICE_S
     while refused := await _refused(admin.client, missing):
-        name, code, *text = next((one for one in refused if one[1] != _COPIES), refused[0])
-        if code != _COPIES or time.monotonic() > deadline:  # brokers that start may be enough soon
-            fix = "set kafka.replication to the number of brokers at most" if code == _COPIES else "look at [kafka]"
+        name, code, text, *_ = next((one for one in refused if one[1] != _TOO_MANY_COPIES), refused[0])
+        if code != _TOO_MANY_COPIES or time.monotonic() > deadline:  # brokers that start may be enough soon
+            fix = (
+                "set kafka.replication to the number of brokers at most"
+                if code == _TOO_MANY_COPIES
+                else "look at [kafka]"
+            )
             raise StreamSettingsError(f"topic {name} cannot be made (code {code}: {text}); {fix}")
         await asyncio.sleep(_PAUSE_S)
     return [topic.name for topic in missing]
@@ -156,13 +167,15 @@ async def _compare(admin: _Admin) -> dict[str, list[Difference]]:
         name = topic_name(admin.settings, topic)
         wanted, is_now = _configs(admin.settings, topic, facts.copy_count), await _described(admin.client, name)
         pairs = [(key, is_now.get(key, ("",))[0], value) for key, value in wanted.items()]
-        found[name] = [Difference(name, *pair) for pair in pairs if not _is_as_wanted(*pair)]
+        copies = (COPIES, str(facts.copy_count), str(admin.settings.replication))
+        found[name] = [Difference(name, *pair) for pair in [*pairs, copies] if not _is_as_wanted(*pair)]
     return found
 
 
 async def _change(admin: _Admin) -> list[Difference]:
     compared = await _compare(admin)
-    for name, ones in compared.items():
+    changes = {name: [one for one in ones if one.config != COPIES] for name, ones in compared.items()}
+    for name, ones in changes.items():
         if ones:
             # What this request does not name goes back to what the broker has, so it names all that the topic has.
             is_now = await _described(admin.client, name)
@@ -172,7 +185,7 @@ async def _change(admin: _Admin) -> list[Difference]:
             for code, text, *_ in answer.resources:
                 if code:
                     raise StreamSettingsError(f"topic {name} cannot be changed (code {code}: {text}); {_fix(code)}")
-    return [one for ones in compared.values() for one in ones]
+    return [one for ones in changes.values() for one in ones]
 
 
 async def _described(client: AIOKafkaAdminClient, name: str) -> dict[str, tuple[str, int]]:
@@ -196,7 +209,7 @@ def _is_as_wanted(config: str, found: str, wanted: str) -> bool:
     """
     if config == "segment.ms" and found:
         return int(found) <= int(wanted)
-    if config in {"min.insync.replicas", "max.message.bytes"} and found:
+    if config in {"min.insync.replicas", "max.message.bytes", COPIES} and found:
         return int(found) >= int(wanted)
     return found == wanted
 

@@ -12,7 +12,7 @@ from server import kinds
 from server.adapters.log_rows import COLUMNS, Row, records_of, row_of
 from server.ports import LogRecord, NewRecord
 from shopkeeper.v1.common_pb2 import Context
-from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, Erasure
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT
 
 
 def _among(found: Iterable[int]) -> str:
@@ -225,8 +225,7 @@ def shown_by(connection: sqlite3.Connection, forgotten: LogRecord) -> LogRecord 
 
 
 def _with_user(key: str, user_id: str, time_ms: int) -> LogRecord:
-    payload = Erasure(visitor_id=key, user_id=user_id).SerializeToString()
-    return LogRecord(0, RECORD_KIND_ERASURE, time_ms, key, "", payload)
+    return LogRecord(0, RECORD_KIND_ERASURE, time_ms, key, "", kinds.erasure(key, user_id))
 
 
 def keep_trimmed(connection: sqlite3.Connection, until: int) -> None:

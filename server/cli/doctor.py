@@ -156,7 +156,7 @@ def _kafka(settings: Settings) -> Row:
     if not servers:
         return Row("kafka", "ok", "not set: the log stays on this machine")
     from server.adapters.kafka import check_places  # noqa: PLC0415 - slow, and seldom needed
-    from server.adapters.kafka_topics import differences, missing_topics  # noqa: PLC0415
+    from server.adapters.kafka_topics import DIFFERENCE_FIX, differences, missing_topics  # noqa: PLC0415
     from server.ports import StoreError, StreamUnavailableError  # noqa: PLC0415
 
     try:
@@ -175,7 +175,7 @@ def _kafka(settings: Settings) -> Row:
     except StreamUnavailableError as error:
         return Row("kafka", "warn", str(error), "else nobody knows whether the topics keep what is set")
     if found:
-        return Row("kafka", "warn", "; ".join(map(str, found)), "mend [kafka], or `shopkeeper migrate --change-topics`")
+        return Row("kafka", "warn", "; ".join(map(str, found)), DIFFERENCE_FIX)
     return Row("kafka", "ok", f"{servers}, {settings.kafka.partitions} partitions a topic")
 
 

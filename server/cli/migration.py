@@ -4,11 +4,12 @@ from contextlib import closing
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from server.adapters.inbox import places_of
 from server.adapters.kafka import check_places
-from server.adapters.kafka_topics import Difference, change_topics, differences, make_topics
+from server.adapters.kafka_topics import DIFFERENCE_FIX, Difference, change_topics, differences, make_topics
 from server.cli.output import CliError, Exit, note
 from server.ports import StoreError, StreamSettingsError
 from server.settings import KafkaSettings, Settings
@@ -37,7 +38,7 @@ def migrated(settings: Settings, *, change_topics: bool) -> tuple[dict[str, Any]
             "topics_differ": [] if change_topics else rows,
         }
     ends = f"after {days} days" if (days := settings.sink.retention_days) else "never"
-    tables = f"tables are up to date (ClickHouse {facts['clickhouse']}), events and decisions end {ends}"
+    tables = f"tables are up to date (ClickHouse {facts['clickhouse']}), their events and decisions end {ends}"
     shown = f"{tables}; topics made: {', '.join(made) or 'none'}"
     return facts, Group(shown, _table(found, is_changed=change_topics)) if found else shown
 
@@ -64,11 +65,7 @@ def _topics(settings: KafkaSettings, *, change: bool) -> tuple[list[str], list[D
 
 
 def _table(found: list[Difference], *, is_changed: bool) -> Table:
-    title = (
-        "changed topics"
-        if is_changed
-        else r"topics that differ: mend \[kafka], or `shopkeeper migrate --change-topics`"
-    )
+    title = "changed topics" if is_changed else f"topics that differ: {escape(DIFFERENCE_FIX)}"
     before, after = ("before", "now") if is_changed else ("is", "by the settings")
     table = Table("topic", "config", before, after, title=title, title_justify="left")
     for one in found:

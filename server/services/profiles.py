@@ -9,12 +9,13 @@ from typing import Final
 
 import core_rs
 from core_rs import Engine, NotFoundError
+from server import kinds
 from server.errors import checked_id, required
 from server.ports import Clock, EventLog, LogRecord, LogUnavailableError, NewRecord
 from server.workers.statements import statement_records
 from shopkeeper.v1 import profile_service_pb2 as pb
 from shopkeeper.v1.event_pb2 import Event
-from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE, Erasure
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_PROFILE
 
 _CHUNK: Final = 500
 
@@ -113,7 +114,7 @@ class ProfileService:
 
 def _erasure(key: str, visitor_id: str) -> NewRecord:
     user_id = "" if key == visitor_id else visitor_id
-    return NewRecord(RECORD_KIND_ERASURE, key, "", Erasure(visitor_id=key, user_id=user_id).SerializeToString())
+    return NewRecord(RECORD_KIND_ERASURE, key, "", kinds.erasure(key, user_id))
 
 
 def _take(records: Iterator[LogRecord]) -> list[LogRecord]:

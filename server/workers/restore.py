@@ -13,13 +13,14 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
+from server import kinds
 from server.importing.writing import as_timestamp, money
 from server.ports import Arrival, LogRecord
 from server.streams import place_of
 from server.workers.rows import known_stated
 from shopkeeper.v1.common_pb2 import Context, Device
 from shopkeeper.v1.event_pb2 import Event, EventItem, EventType
-from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_STATED, Erasure
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE, RECORD_KIND_EVENT, RECORD_KIND_STATED
 
 DUMPS: Final[Mapping[str, str]] = {
     "erasures": "SELECT visitor_id, log_offset, time_ms FROM erasures FINAL ORDER BY time_ms, visitor_id",
@@ -61,8 +62,7 @@ def arrivals_of(folder: Path, begins: Mapping[tuple[str, int], int]) -> Iterator
 
     for row in filter(is_ours, _rows(folder / "erasures.parquet")):
         forgotten[row["visitor_id"]] = row["time_ms"]
-        payload = Erasure(visitor_id=row["visitor_id"]).SerializeToString()
-        yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", payload)
+        yield _arrival(RECORD_KIND_ERASURE, row["time_ms"], row["visitor_id"], "", kinds.erasure(row["visitor_id"]))
     for row in filter(is_gone, _rows(folder / "statements.parquet")):
         payload = base64.b64decode(row["payload"])
         yield _arrival(row["kind"], row["time_ms"], row["visitor_id"], "", payload)

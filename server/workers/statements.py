@@ -24,7 +24,11 @@ _logger = structlog.get_logger(__name__)
 
 
 def statement_record(visitor_id: str, time_ms: int, payload: bytes) -> NewRecord:
-    """Return the record of what a user took over at `time_ms`; the same is stored once."""
+    """Return the record of what a user took over, of the time that the engine gives it; the same is stored once.
+
+    A grant has the time at which the browser gave it, so that an erasure of the user takes it along which was as of
+    later, though the machine that recorded it had not heard of it.
+    """
     return NewRecord(RECORD_KIND_STATED, visitor_id, content_id("stated", payload + str(time_ms).encode()), payload)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from server import exchange
 from server.adapters import kafka_topics
-from server.adapters.kafka_topics import change_topics, differences, make_topics, missing_topics
+from server.adapters.kafka_topics import COPIES, DIFFERENCE_FIX, change_topics, differences, make_topics, missing_topics
 from server.cli.main import app
 from server.ports import StreamSettingsError
 from server.settings import KafkaSettings
@@ -138,7 +138,10 @@ def test_what_a_topic_has_beside_ours_stays(longer: KafkaSettings) -> None:
 def test_copies_in_sync_are_asked_only_of_topics_that_have_the_copies(longer: KafkaSettings) -> None:
     """A topic of one copy that wanted two in sync would take no record."""
     wanted = longer.model_copy(update={"replication": 3})
-    assert "min.insync.replicas" not in {one.config for one in differences(wanted)}
+    told = differences(wanted)
+    assert "min.insync.replicas" not in {one.config for one in told}
+    assert (f"{longer.prefix}.events", COPIES, "1", "3") in told
+    assert COPIES not in {one.config for one in change_topics(wanted)}
 
 
 def test_commands_show_what_differs(longer: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +157,7 @@ def test_commands_show_what_differs(longer: KafkaSettings, tmp_path: Path, monke
         rows = json.loads(run("doctor", "--json"))["checks"]
         return next((row["state"], row["then"]) for row in rows if row["check"] == "kafka")
 
-    assert checked() == ("warn", "mend [kafka], or `shopkeeper migrate --change-topics`")
+    assert checked() == ("warn", DIFFERENCE_FIX)
     told = json.loads(run("migrate", "--json"))
     assert (len(told["topics_differ"]), told["topics_changed"], told["topics_made"]) == (4, [], [])
     assert "mend [kafka], or" in run("migrate")

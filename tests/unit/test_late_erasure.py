@@ -17,6 +17,7 @@ from server.ports import Arrival, EventLog, Kept, LogRecord, NewRecord
 from server.settings import load_settings
 from server.workers.replica import Replica
 from server.workers.restore import ORIGIN
+from server.workers.statements import statement_records
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE
 from tests.machines import Machine, three_machines
@@ -205,6 +206,41 @@ def test_a_denial_that_bound_who_was_back_stays_when_its_login_comes_late(
     exchange(stream, there, here)
     served.replica.follow()
     assert known(served.engine, "u") == "back False"
+
+
+def recorded(served: Served) -> None:
+    """Let a machine write down what its users took over of browsers."""
+    served.replica.follow()
+    for record, time_ms in statement_records(served.engine):
+        served.machine.write(record, time_ms=time_ms)
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_what_a_browser_granted_before_an_erasure_is_nothing_of_a_user_who_was_back_before_it_came(
+    machines: list[Machine], tmp_path: Path, *, is_linked: bool
+) -> None:
+    """The machine that the erasure has not reached writes it down as the user's, after the time of the erasure."""
+    here, there, _ = machines
+    served = [Served(machine, tmp_path / f"data{number}") for number, machine in enumerate(machines)]
+    stream: list[Arrival] = []
+    here.write(event("e1", "old", visitor_id="phone", user_id="u") if is_linked else event("e1"), time_ms=1_000)
+    here.write(profile("phone", training=True), time_ms=1_100)
+    exchange(stream, *machines)
+    act(there, "erase", "u", 2_000)
+    here.write(event("e2", "back", visitor_id="phone", user_id="u"), time_ms=3_000)
+    recorded(served[0])
+    assert served[0].known()[0].endswith("True")
+    for _ in range(2):
+        exchange(stream, there, here, machines[2])
+        for one in served:
+            recorded(one)
+    assert [one.known() for one in served] == [["back", ""]] * 3
+    of_browser = [] if is_linked else [("stated", 1_100)]
+    assert [kept(machine) for machine in machines] == [[("e2", 3_000), *of_browser]] * 3
+    here.write(profile("phone", training=True), event("e3", visitor_id="phone", user_id="u"), time_ms=4_000)
+    recorded(served[0])
+    exchange(stream, *machines)
+    assert [one.known()[0] for one in served] == ["back True"] * 3, "what it grants now is"
 
 
 def test_an_older_erasure_of_the_browser_hides_no_login_from_that_of_its_user(machines: list[Machine]) -> None:

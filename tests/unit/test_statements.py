@@ -69,14 +69,14 @@ def test_a_denial_taken_over_is_recorded_once_with_the_time_of_its_event(shop: S
     assert (shop.recorder.record(), answers(shop.engine)) == (0, [True])
 
 
-def test_a_grant_taken_over_is_recorded_once(shop: Shop) -> None:
+def test_a_grant_taken_over_is_recorded_once_with_the_time_at_which_it_was_given(shop: Shop) -> None:
     shop.log.append_later([profile("tablet", training=True)], 10)
     shop.log.append_later([event("bob's", "a", visitor_id="tablet", user_id="bob")], 12)
     assert [shop.recorder.record(), shop.recorder.record()] == [2, 0]
     _, bobs = stated(shop.log)
     grant = Stated.Answer(consent=Consent(purpose=TRAINING, granted=True))
     assert (bobs.time_ms, Stated.FromString(bobs.payload)) == (
-        12,
+        10,
         Stated(visitor_id="bob", answers=[grant], is_user=True),
     )
 

@@ -55,7 +55,7 @@ fn merging_equals_living_as_one() {
         buy(visitor, step as u32 % 4, NOW + step * DAY_MS);
         buy(&mut both, step as u32 % 4, NOW + step * DAY_MS);
     }
-    known.merge(&anonymous, 9);
+    known.merge(&anonymous, 9, i64::MIN);
     assert_eq!(known.recent().collect::<Vec<_>>(), both.recent().collect::<Vec<_>>());
     assert_eq!((known.baskets, known.lines), (both.baskets, both.lines));
     for (a, b) in known.bought.iter().zip(&both.bought) {
@@ -83,7 +83,7 @@ fn a_denial_given_before_the_login_still_counts() {
     let stated =
         |granted, time_ms| Stated { answers: vec![Answer::new(consent(granted), time_ms)], ..Stated::default() };
     let mut known = Visitor { stated: Some(Box::new(stated(true, 1))), ..Visitor::default() };
-    known.merge(&Visitor { stated: Some(Box::new(stated(false, 2))), ..Visitor::default() }, 9);
+    known.merge(&Visitor { stated: Some(Box::new(stated(false, 2))), ..Visitor::default() }, 9, i64::MIN);
     assert_eq!(known.consent(ConsentPurpose::Personalization), Some(false));
 }
 

@@ -251,7 +251,7 @@ fn a_login_of_before_the_denial_binds_nobody_however_late_it_comes() {
 }
 
 #[test]
-fn what_is_taken_over_at_one_time_is_one_record() {
+fn what_was_granted_or_bound_at_one_time_is_one_record() {
     let mut state = State::default();
     let all = [(ConsentPurpose::Marketing, true), (PERSONAL, false), (ConsentPurpose::Training, true)];
     apply(&mut state, RecordKind::Profile, &said(PHONE, &all));
@@ -260,11 +260,10 @@ fn what_is_taken_over_at_one_time_is_one_record() {
     let granted = |purpose| Some(Consent { purpose: purpose as i32, granted: true });
     let answers = [ConsentPurpose::Training, ConsentPurpose::Marketing].map(granted);
     let answers = answers.map(|consent| stated::Answer { consent, first_ms: 0, last_ms: 0 });
-    assert_eq!(
-        found,
-        [UnrecordedStatement { time_ms: 2, stated: proto::Stated { answers: answers.into(), ..bound(1, 2) } }]
-    );
-    assert_eq!((record_statements(&mut state), record_statements(&mut state)), (1, 0));
+    let granted = proto::Stated { answers: answers.into(), denials: vec![], ..bound(1, 2) };
+    let statement = |time_ms, stated| UnrecordedStatement { time_ms, stated };
+    assert_eq!(found, [statement(1, granted), statement(2, bound(1, 2))]);
+    assert_eq!((record_statements(&mut state), record_statements(&mut state)), (2, 0));
 }
 
 /// A phone that granted, in which `ann` logged in.
@@ -328,6 +327,20 @@ fn a_grant_is_not_recorded_of_who_answered_is_denied_or_was_forgotten() {
         (vec![], None),
         "the browser is asked again"
     );
+}
+
+#[test]
+fn a_grant_of_before_an_erasure_is_not_taken_over_after_it() {
+    for (granted_ms, counts) in [(20, None), (21, Some(true))] {
+        let mut state = State::default();
+        let erasure = Erasure { visitor_id: "ann".into(), ..Erasure::default() };
+        apply_at(&mut state, 20, RecordKind::Erasure, &erasure);
+        apply_at(&mut state, granted_ms, RecordKind::Profile, &said(PHONE, &[(PERSONAL, true)]));
+        apply_at(&mut state, 30, RecordKind::Event, &Event { context: Some(context("ann")), ..Event::default() });
+        assert_eq!(elsewhere(&state, "ann"), counts);
+        let times: Vec<i64> = state.unrecorded_statements(9).iter().map(|one| one.time_ms).collect();
+        assert_eq!(times, counts.map_or(vec![], |_| vec![granted_ms]));
+    }
 }
 
 #[test]
