@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from core_rs import Engine
 from server.adapters.inbox import SqliteInbox
 from server.adapters.outbox import SqliteOutbox
 from server.adapters.sqlite_log import SqliteLog
 from server.ports import Arrival, LogRecord, NewRecord
+from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE
+
+VISITORS: Final = ("u", "phone")
+"""Of whom tests of erasures tell."""
 
 
 class Machine:
@@ -52,3 +57,18 @@ def three_machines(folder: Path) -> Iterator[list[Machine]]:
     yield machines
     for machine in machines:
         machine.close()
+
+
+def exchange(stream: list[Arrival], *machines: Machine) -> None:
+    """Let the machines ship all they have, one after the other, and then follow."""
+    for machine in machines:
+        while machine.shipped < machine.log.last_offset() and machine.outbox.read(machine.shipped, 1):
+            machine.ship(stream)
+    for machine in machines:
+        machine.follow(stream, len(stream))
+
+
+def kept(machine: Machine) -> list[tuple[str, int]]:
+    """Return what a log has of `VISITORS`, beside erasures; a change may be made again, when it comes back."""
+    found = [one for one in machine.records() if one.key in VISITORS and one.kind != RECORD_KIND_ERASURE]
+    return sorted({(one.record_id or "stated", one.time_ms) for one in found})

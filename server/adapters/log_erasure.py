@@ -38,6 +38,7 @@ CREATE INDEX IF NOT EXISTS erasure_times_by_time ON erasure_times (time_ms);
 INSERT OR IGNORE INTO erasure_times
     SELECT key, max(time_ms) FROM records WHERE kind = {RECORD_KIND_ERASURE} GROUP BY key;
 CREATE TABLE IF NOT EXISTS erasures_lost (one INTEGER PRIMARY KEY, until_ms INTEGER NOT NULL) STRICT;
+INSERT OR IGNORE INTO erasures_lost SELECT 1, time_ms FROM erasure_times ORDER BY time_ms DESC LIMIT 1;
 CREATE TABLE IF NOT EXISTS aliases (
     key TEXT, anonymous_id TEXT, time_ms INTEGER NOT NULL, PRIMARY KEY (key, anonymous_id)
 ) STRICT, WITHOUT ROWID;
@@ -95,7 +96,7 @@ FROM records WHERE key = :key AND key != '' AND kind = {RECORD_KIND_ERASURE} AND
 """Of which an answer is selected: the erasures of a visitor from a time on."""
 _TOLD: Final = f"SELECT 1 {_ERASED_SINCE} AND payload = :payload"
 _FIRST_ERASED: Final = f"""
-SELECT ifnull(min(time_ms), :time_ms) {_ERASED_SINCE}
+SELECT min(time_ms) {_ERASED_SINCE}
     AND NOT EXISTS (SELECT 1 FROM erasures_lost WHERE until_ms >= :time_ms)
 """  # noqa: S608
 _ALIASES: Final = "SELECT anonymous_id FROM aliases WHERE key = :key"
@@ -214,13 +215,17 @@ def shown_by(connection: sqlite3.Connection, forgotten: LogRecord) -> LogRecord 
     """Return the erasure of the anonymous id that an event shows to be its visitor's; None where it is known.
 
     It is as of when the visitor was forgotten first after the event, or of the event itself where this log may lack
-    that: a later erasure would take along what the browser did between the two.
+    that: a later erasure would take along what the browser did between the two. Then any later one of the browser will
+    do as well.
     """
     context = kinds.context_of(forgotten.payload) if forgotten.kind == RECORD_KIND_EVENT else Context()
     key = context.visitor_id
     if not context.user_id or key in {"", context.user_id}:
         return None
-    erasure = _with_user(key, forgotten.key, *connection.execute(_FIRST_ERASED, forgotten._asdict()).fetchone())
+    (first_ms,) = connection.execute(_FIRST_ERASED, forgotten._asdict()).fetchone()
+    if first_ms is None and forgotten.time_ms <= _erased_ms(connection, key):
+        return None
+    erasure = _with_user(key, forgotten.key, forgotten.time_ms if first_ms is None else first_ms)
     return None if _is_told(connection, erasure) or _is_user(connection, key) else erasure
 
 

@@ -10,7 +10,7 @@ from server.adapters.log_rows import COLUMNS, last_offset, read_records, transla
 from server.adapters.sqlite_log import SqliteLog, connect, turn
 from server.defaults import ID_PREFIX
 from server.ports import Kept, LogRecord, OutboxSize
-from shopkeeper.v1.record_pb2 import RECORD_KIND_DOCUMENT
+from shopkeeper.v1.record_pb2 import RECORD_KIND_DOCUMENT, RECORD_KIND_STATED
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS outbox (name TEXT PRIMARY KEY, value ANY) STRICT;
@@ -21,7 +21,9 @@ FROM records WHERE "offset" > ? AND kind IS NOT 0 AND "offset" NOT IN (SELECT "o
 """
 _READ: Final = f'SELECT {COLUMNS} {_OWN} ORDER BY "offset" LIMIT ?'
 _NEWEST: Final = f'SELECT "offset" {_OWN} ORDER BY "offset" DESC LIMIT 1'
-_SIZE: Final = f"SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(time_ms), 0) {_OWN}"
+_SIZE: Final = f"""
+SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(min(iif(kind = {RECORD_KIND_STATED}, NULL, time_ms)), 0) {_OWN}
+"""
 _IS_DEFAULT: Final = f"(kind = {RECORD_KIND_DOCUMENT} AND record_id GLOB '{ID_PREFIX}*')"
 """Defaults stay for ever: a log that lost their ids would take them anew, over what was set since."""
 _OLD: Final = f"""

@@ -26,21 +26,20 @@ def migrated(settings: Settings, *, change_topics: bool) -> tuple[dict[str, Any]
     """
     if settings.kafka.servers:
         _check_prefix(settings)
-    made, found = _topics(settings.kafka, change=change_topics) if settings.kafka.servers else ([], [])
-    rows = [one._asdict() for one in found]
+    made, changed, left = _topics(settings.kafka, change=change_topics) if settings.kafka.servers else ([], [], [])
     with closing(prepare_store(settings)) as store:
         facts = {
             "clickhouse": "{}.{}".format(*store.version()),
             "migrations": store.applied(),
             "retention_days": settings.sink.retention_days,
             "topics_made": made,
-            "topics_changed": rows if change_topics else [],
-            "topics_differ": [] if change_topics else rows,
+            "topics_changed": [one._asdict() for one in changed],
+            "topics_differ": [one._asdict() for one in left],
         }
     ends = f"after {days} days" if (days := settings.sink.retention_days) else "never"
     tables = f"tables are up to date (ClickHouse {facts['clickhouse']}), their events and decisions end {ends}"
     shown = f"{tables}; topics made: {', '.join(made) or 'none'}"
-    return facts, Group(shown, _table(found, is_changed=change_topics)) if found else shown
+    return facts, Group(shown, *(_table(ones, is_changed=ones is changed) for ones in (changed, left) if ones))
 
 
 def _check_prefix(settings: Settings) -> None:
@@ -52,16 +51,16 @@ def _check_prefix(settings: Settings) -> None:
         raise CliError("kafka.prefix was changed.", why=str(error), then=then, code=Exit.CONFIG) from error
 
 
-def _topics(settings: KafkaSettings, *, change: bool) -> tuple[list[str], list[Difference]]:
-    """Return the topics that were made, and how those that were there before differ, or differed, from the settings."""
+def _topics(settings: KafkaSettings, *, change: bool) -> tuple[list[str], list[Difference], list[Difference]]:
+    """Return the topics that were made, what was changed of others, and how these differ from the settings still."""
+    changed = change_topics(settings) if change else []
     try:
-        found = change_topics(settings) if change else differences(settings)
+        found = differences(settings)
     except StreamSettingsError as error:
-        if change:
-            raise
         note(f"topics are not compared with the settings: {error}")
         found = []
-    return make_topics(settings), found
+    left = [one for one in found if one not in changed]  # a broker hears of changes a moment later
+    return make_topics(settings), changed, left
 
 
 def _table(found: list[Difference], *, is_changed: bool) -> Table:

@@ -102,7 +102,7 @@ class Shipper:
         size = self._outbox.size(self._place())
         telemetry.OUTBOX_RECORDS.set(size.record_count)
         telemetry.OUTBOX_BYTES.set(size.byte_count)
-        age_ms = self._clock.now_ms() - size.oldest_ms if size.record_count else 0
+        age_ms = self._clock.now_ms() - size.oldest_ms if size.oldest_ms else 0
         telemetry.OUTBOX_AGE_SECONDS.set(max(0, age_ms) / 1000)
 
     def _trim(self) -> None:

@@ -1,29 +1,22 @@
 """Machines of which one was cut off when it erased a visitor: what others took since stays, everywhere alike."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_rs import Engine, NotFoundError
-from server.adapters.log_erasure import keep_lost
-from server.adapters.sqlite_log import connect
-from server.ports import Arrival, EventLog, Kept, LogRecord, NewRecord
+from server.ports import Arrival, EventLog, Kept
 from server.settings import load_settings
 from server.workers.replica import Replica
-from server.workers.restore import ORIGIN
 from server.workers.statements import statement_records
 from shopkeeper.v1.profile_service_pb2 import GetProfileResponse
 from shopkeeper.v1.record_pb2 import RECORD_KIND_ERASURE
-from tests.machines import Machine, three_machines
+from tests.machines import VISITORS, Machine, exchange, kept, three_machines
 from tests.table_shop import erasure, event, profile
-
-VISITORS: Final = ("u", "phone")
 
 
 @pytest.fixture
@@ -62,21 +55,6 @@ def known(engine: Engine, visitor_id: str) -> str:
     items = sorted(one.item_id for one in found.live_state.recent)
     traits = [trait.value for trait in found.profile.traits]
     return " ".join([*items, *traits, *(str(one.granted) for one in found.profile.consents)])
-
-
-def exchange(stream: list[Arrival], *machines: Machine) -> None:
-    """Let the machines ship all they have, one after the other, and then follow."""
-    for machine in machines:
-        while machine.shipped < machine.log.last_offset() and machine.outbox.read(machine.shipped, 1):
-            machine.ship(stream)
-    for machine in machines:
-        machine.follow(stream, len(stream))
-
-
-def kept(machine: Machine) -> list[tuple[str, int]]:
-    """Return what a log has of the visitors, beside erasures; a change may be made again, when it comes back."""
-    found = [one for one in machine.records() if one.key in VISITORS and one.kind != RECORD_KIND_ERASURE]
-    return sorted({(one.record_id or "stated", one.time_ms) for one in found})
 
 
 @pytest.mark.parametrize("is_shipped", [True, False])
@@ -255,41 +233,6 @@ def test_an_older_erasure_of_the_browser_hides_no_login_from_that_of_its_user(ma
     assert kept(there) == []
     exchange(stream, there, *machines)
     assert [kept(machine) for machine in machines] == [[]] * 3
-
-
-def restored(machine: Machine, *lost: NewRecord) -> None:
-    """Give a machine the newest of the erasures, as the tables have them."""
-    kind, key, record_id, payload = lost[-1]
-    machine.inbox.take([Arrival(LogRecord(0, kind, 9_000, key, record_id, payload), ORIGIN, 0)], {})
-    with closing(connect(machine.path)) as log:
-        keep_lost(log, machine.log.last_offset())
-
-
-def trimmed(machine: Machine, *lost: NewRecord) -> None:
-    """Give a machine both erasures, and let it trim the first."""
-    for time_ms, (kind, key, record_id, payload) in zip((1_000, 9_000), lost, strict=True):
-        machine.inbox.take([Arrival(LogRecord(0, kind, time_ms, key, record_id, payload), "here", time_ms)], {})
-    assert machine.outbox.trim(Kept(1, range(2**60, 2**61)), 1) == 1
-
-
-@pytest.mark.parametrize("without_first", [restored, trimmed])
-def test_a_log_that_lacks_the_first_erasure_takes_nothing_that_a_browser_did_after_it(
-    machines: list[Machine], without_first: Callable[..., None]
-) -> None:
-    here, there, third = machines
-    stream: list[Arrival] = []
-    there.write(event("e1", "old", visitor_id="phone"), time_ms=400)
-    there.write(event("e2", "login", visitor_id="phone", user_id="u"), time_ms=500)
-    here.write(erasure("u"), time_ms=1_000)
-    here.write(event("e3", "new", visitor_id="phone"), time_ms=5_000)
-    here.write(erasure("u"), time_ms=9_000)
-    without_first(third, erasure("u"), erasure("u"))
-    while there.shipped < there.log.last_offset():
-        there.ship(stream)
-    exchange(stream, third, here)
-    assert kept(third) == [("e3", 5_000)], "and nothing of before the login"
-    exchange(stream, there, third, here)
-    assert [kept(machine) for machine in machines] == [[("e3", 5_000)]] * 3
 
 
 visits = st.tuples(st.just("visit"), st.sampled_from(VISITORS))

@@ -172,6 +172,13 @@ def test_waiting_and_newest_are_those_of_our_own(log: SqliteLog, outbox: SqliteO
     assert (outbox.size(0), outbox.size(2)) == (OutboxSize(2, 4, 0), OutboxSize(0, 0, 0))
 
 
+def test_grant_that_a_browser_gave_long_ago_makes_no_old_outbox(log: SqliteLog, outbox: SqliteOutbox) -> None:
+    list(log.import_records([[NewRecord(STATED, "v", "", b"")]], 1))
+    assert outbox.size(0) == OutboxSize(1, 0, 0)
+    list(log.import_records([[NewRecord(PROFILE, "v", "", b"")]], 50))
+    assert outbox.size(0) == OutboxSize(2, 0, 50)
+
+
 def test_trimmed_log_takes_no_default_again(log: SqliteLog, outbox: SqliteOutbox, inbox: SqliteInbox) -> None:
     add_placements(log, 0)
     write(log, 5)
@@ -229,9 +236,12 @@ def test_log_that_was_begun_before_knows_its_erasures(log: SqliteLog, path: Path
     list(log.import_records([[NewRecord(ERASURE, "v", "", b"")]], 10))
     with closing(connect(path)) as connection:
         connection.execute("DROP TABLE erasure_times")
+        connection.execute("DROP TABLE erasures_lost")
         connection.execute("PRAGMA user_version = 1")
     with closing(SqliteInbox(path)) as inbox:
         assert inbox.take(LATE, {}) == 2
+    with closing(connect(path)) as connection:  # it may have trimmed others, as far as anybody knows
+        assert connection.execute("SELECT until_ms FROM erasures_lost").fetchall() == [(10,)]
 
 
 def test_a_young_record_ends_what_is_trimmed_though_older_ones_follow(log: SqliteLog, outbox: SqliteOutbox) -> None:
