@@ -235,7 +235,7 @@ class OutboxSize(NamedTuple):
     record_count: int
     byte_count: int
     oldest_ms: int
-    """When the oldest was written, Unix milliseconds, but for grants taken over, which have another time; 0 for none."""
+    """When the oldest was written, Unix milliseconds, but for grants taken over, whose time is another; 0 for none."""
 
 
 class Outbox(Protocol):
