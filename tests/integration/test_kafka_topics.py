@@ -165,6 +165,9 @@ def test_commands_show_what_differs(longer: KafkaSettings, tmp_path: Path, monke
     assert (changed["topics_differ"], changed["topics_changed"]) == ([], told["topics_differ"])
     wait_until(lambda: differences(longer) == [])
     assert checked() == ("ok", "")
+    monkeypatch.setenv("SHOPKEEPER__KAFKA__REPLICATION", "2")
+    changed = json.loads(run("migrate", "--change-topics", "--json"))
+    assert ({one["config"] for one in changed["topics_differ"]}, changed["topics_changed"]) == ({COPIES}, [])
 
 
 def test_topics_that_may_not_be_looked_at_hinder_nobody(

@@ -17,7 +17,7 @@ from core_rs import Engine
 from server.adapters.inbox import SqliteInbox
 from server.adapters.kafka_feed import KafkaFeed
 from server.adapters.outbox import SqliteOutbox
-from server.adapters.sqlite_log import open_log
+from server.adapters.sqlite_log import connect, open_log
 from server.cli import restore
 from server.cli.main import app
 from server.lockfile import FileLock
@@ -102,6 +102,14 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[
     return outcome.exit_code, json.loads(outcome.stdout)
 
 
+def may_lack_erasures(path: Path) -> bool:
+    """Return whether a log knows that there may have been others before the newest erasure."""
+    sql = "SELECT until_ms = (SELECT max(time_ms) FROM erasure_times) FROM erasures_lost"
+    with closing(connect(path)) as log:
+        found: list[tuple[int]] = log.execute(sql).fetchall()
+    return found == [(1,)]
+
+
 async def test_new_machine_knows_what_an_old_one_does(
     kafka_address: str, clickhouse_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +131,7 @@ async def test_new_machine_knows_what_an_old_one_does(
     settings = Settings(data_dir=tmp_path / "new", kafka=kafka, clickhouse=tables.store._settings)  # type: ignore[attr-defined]
     status, found = run(settings, monkeypatch)
     assert (status, found["records"]) == (0, {"erasure": 2, "profile": 3, "stated": 5, "event": 36})
+    assert may_lack_erasures(settings.log_path)
     with closing(KafkaFeed(kafka, topics=("events",))) as feed, closing(SqliteInbox(settings.log_path)) as inbox:
         feed.begin(inbox.places)
         assert not feed.missed()

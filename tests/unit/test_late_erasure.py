@@ -197,7 +197,7 @@ def recorded(served: Served) -> None:
 def test_what_a_browser_granted_before_an_erasure_is_nothing_of_a_user_who_was_back_before_it_came(
     machines: list[Machine], tmp_path: Path, *, is_linked: bool
 ) -> None:
-    """The machine that the erasure has not reached writes it down as the user's, after the time of the erasure."""
+    """The machine that the erasure has not reached writes it down as the user's, after the erasure was given."""
     here, there, _ = machines
     served = [Served(machine, tmp_path / f"data{number}") for number, machine in enumerate(machines)]
     stream: list[Arrival] = []
